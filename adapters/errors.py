@@ -1,0 +1,67 @@
+"""The errors of this package, and the root of every error meant for a user.
+
+LcccError                 message says what happened and what to do next
+└── AdapterError
+    ├── AdapterNotFound   no such name in the registry
+    ├── AdapterInvalid    the directory is no adapter we can serve (carries every problem)
+    ├── BaseNotFound      no such base on this machine
+    ├── BaseInvalid       the directory is no base we can load
+    └── RegistryCorrupt   a published version no longer matches its hash
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class LcccError(Exception):
+    """An expected failure. Its text is shown to the user as it is; anything else is a bug."""
+
+
+class AdapterError(LcccError):
+    """Base of the errors about adapters, bases and the registry."""
+
+
+class AdapterNotFound(AdapterError):
+    """There is no adapter of this name."""
+
+    def __init__(self, name: str, known: Sequence[str] = ()) -> None:
+        self.name = name
+        self.known = tuple(known)
+        listed = ", ".join(self.known) if self.known else "none yet"
+        super().__init__(f"No adapter is registered as '{name}'. Registered: {listed}.")
+
+
+class AdapterInvalid(AdapterError):
+    """The directory cannot be registered; ``problems`` lists every reason found."""
+
+    def __init__(self, source: Path, problems: Sequence[str]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        listed = "\n".join(f"  - {problem}" for problem in self.problems)
+        super().__init__(f"{source} was refused, the registry is unchanged:\n{listed}")
+
+
+class BaseNotFound(AdapterError):
+    """The base is neither built, nor downloaded, nor a directory."""
+
+    def __init__(self, name: str, looked_in: Sequence[Path] = ()) -> None:
+        self.name = name
+        self.looked_in = tuple(looked_in)
+        places = ", ".join(str(place) for place in self.looked_in)
+        hint = f" (looked in {places})" if places else ""
+        super().__init__(
+            f"The base '{name}' is not on this machine{hint}. "
+            "`lccc-admin base pocket` builds the small one here, "
+            "`lccc-admin base Qwen/Qwen3-0.6B` downloads that one, "
+            "and a path to a checkpoint directory works too."
+        )
+
+
+class BaseInvalid(AdapterError):
+    """The directory of a base lacks something or has an unsupported architecture."""
+
+
+class RegistryCorrupt(AdapterError):
+    """Bytes in the registry differ from what was published."""

@@ -1,0 +1,98 @@
+"""The manifest of an adapter: what it was trained on, how to prompt it, what its files are.
+
+It is written beside PEFT's own two files as ``adapter.json``. A directory without one (trained
+elsewhere) gets a manifest at registration. Nothing in it changes with time or place, so that the
+same adapter always has the same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+MANIFEST_FILE = "adapter.json"
+
+# The seven linear projections of a Llama-family layer; nothing else may be adapted.
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+SEED_SYSTEM_PROMPT = "你是一个乐于助人的AI助手。"
+
+
+class SamplingDefaults(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a request gets for each parameter it leaves out. ``None``: the server's own default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+
+
+class BaseRef(msgspec.Struct, frozen=True):
+    """The base that an adapter belongs to, by name and by content (hex SHA-256 each)."""
+
+    name: str
+    weights_sha256: str
+    tokenizer_sha256: str
+    template_sha256: str
+
+
+class RunRef(msgspec.Struct, frozen=True):
+    """The training that made an adapter."""
+
+    id: str
+    dataset: str
+    dataset_sha256: str
+    recipe_sha256: str
+    steps: int
+
+
+class FileRef(msgspec.Struct, frozen=True):
+    """One file of the adapter: size in bytes and hex SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-adapter/1"):
+    """Everything the server needs to know of an adapter before it reads a tensor.
+
+    ``metrics`` holds figures of the training, e.g. ``validation_nll`` (nats per token).
+    ``files`` is filled at registration.
+    """
+
+    base: BaseRef
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]
+    system_prompt: str | None = None
+    sampling: SamplingDefaults = SamplingDefaults()
+    run: RunRef | None = None
+    metrics: dict[str, float] = {}
+    files: tuple[FileRef, ...] = ()
+
+    def encoded(self) -> bytes:
+        """The canonical bytes; equal manifests give equal bytes."""
+        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2)
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 over the canonical bytes, and through ``files`` over the weights."""
+        return hashlib.sha256(self.encoded()).hexdigest()
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """The manifest in ``directory``, or ``None`` where there is none.
+
+    Raises:
+        msgspec.DecodeError: it is there but not of this format.
+    """
+    path = directory / MANIFEST_FILE
+    if not path.exists():
+        return None
+    return msgspec.json.decode(path.read_bytes(), type=Manifest)

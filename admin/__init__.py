@@ -1,0 +1,1 @@
+"""The command line, ``lccc-admin``. Thin: heavy imports live inside command bodies."""

@@ -1,0 +1,72 @@
+"""What the engine refuses or fails at. It knows no status codes; ``server.errors`` maps these.
+
+EngineError
+├── UnknownModel        neither the base nor a registered adapter
+├── AdapterUnavailable  registered, but it cannot be served (the reason says why)
+├── PromptTooLong       prompt and reply do not fit the context
+├── QueueFull           too many sequences are waiting (try again later)
+├── EngineClosed        shutting down, no new work
+└── GenerationFailed    an accepted generation broke off
+"""
+
+from __future__ import annotations
+
+from adapters.errors import LcccError
+
+
+class EngineError(LcccError):
+    """Base of everything the engine raises on purpose."""
+
+
+class UnknownModel(EngineError):
+    """No base or adapter of this name is served."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"The model '{name}' does not exist. GET /v1/models lists what is served.")
+
+
+class AdapterUnavailable(EngineError):
+    """The adapter is registered but broken; ``reason`` is for its owner."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(f"The adapter '{name}' cannot be served: {reason}")
+
+
+class PromptTooLong(EngineError):
+    """The prompt, with the reply asked for, exceeds the context. All counts are in tokens."""
+
+    def __init__(self, prompt_tokens: int, max_tokens: int | None, context_length: int) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.max_tokens = max_tokens
+        self.context_length = context_length
+        asked = f" and max_tokens {max_tokens}" if max_tokens else ""
+        super().__init__(
+            f"This model's maximum context length is {context_length} tokens, but the messages "
+            f"have {prompt_tokens} tokens{asked}. Shorten the messages or lower max_tokens."
+        )
+
+
+class QueueFull(EngineError):
+    """The waiting line is full. ``retry_after_s`` is a measured guess, in seconds."""
+
+    def __init__(self, waiting: int, retry_after_s: float) -> None:
+        self.waiting = waiting
+        self.retry_after_s = retry_after_s
+        super().__init__(
+            f"The server is busy: {waiting} requests are waiting. "
+            f"Try again in {retry_after_s:.0f} s."
+        )
+
+
+class EngineClosed(EngineError):
+    """The engine is shutting down."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down.")
+
+
+class GenerationFailed(EngineError):
+    """Something broke while this sequence ran; other sequences go on."""

@@ -1,0 +1,1 @@
+"""Training: dialogues in, an adapter directory out. Knows nothing of the server."""

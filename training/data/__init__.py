@@ -1,0 +1,1 @@
+"""Dialogue data: raw files to prepared datasets to token sequences."""

@@ -1,0 +1,57 @@
+"""What preparation and training refuse or fail at.
+
+TrainingError
+├── DataError         a file or record cannot be used (says which, and why)
+├── DatasetNotFound   no prepared dataset of this name
+├── RecipeError       a hyperparameter is unknown or out of range (names it)
+├── RunNotFound       no run of this id
+├── ResumeRefused     a run cannot be continued as asked
+└── TrainingFailed    a run broke off; its record says where
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adapters.errors import LcccError
+
+
+class TrainingError(LcccError):
+    """Base of the expected failures of data preparation and training."""
+
+
+class DataError(TrainingError):
+    """Input that cannot be used. ``record`` counts from 1 within ``file``."""
+
+    def __init__(self, message: str, *, file: Path | None = None, record: int | None = None) -> None:
+        self.file = file
+        self.record = record
+        where = f"{file}, record {record}: " if file and record else f"{file}: " if file else ""
+        super().__init__(f"{where}{message}")
+
+
+class DatasetNotFound(TrainingError):
+    """There is no prepared dataset of this name."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        listed = ", ".join(known) if known else "none yet"
+        super().__init__(
+            f"No dataset is called '{name}'. Prepared: {listed}. "
+            f"`lccc-admin data prepare FILE --name {name}` makes one."
+        )
+
+
+class RecipeError(TrainingError):
+    """A recipe or an override is wrong; the message names the field."""
+
+
+class RunNotFound(TrainingError):
+    """There is no run of this id."""
+
+
+class ResumeRefused(TrainingError):
+    """The run cannot be resumed like this; the message shows the difference."""
+
+
+class TrainingFailed(TrainingError):
+    """The training broke off. Its checkpoints are kept."""
