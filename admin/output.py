@@ -38,4 +38,5 @@ class Output:
         for row in rows:
             table.add_row(*(str(cell) for cell in row))
         width = None if sys.stdout.isatty() else 200
-        Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False).print(table)
+        console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+        console.print(table)

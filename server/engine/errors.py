@@ -3,6 +3,7 @@
 EngineError
 ├── UnknownModel        neither the base nor a registered adapter
 ├── AdapterUnavailable  registered, but it cannot be served (the reason says why)
+├── PromptInvalid       the prompt is empty, or the chat template refuses it
 ├── PromptTooLong       prompt and reply do not fit the context
 ├── QueueFull           too many sequences are waiting (try again later)
 ├── EngineClosed        shutting down, no new work
@@ -33,6 +34,10 @@ class AdapterUnavailable(EngineError):
         self.name = name
         self.reason = reason
         super().__init__(f"The adapter '{name}' cannot be served: {reason}")
+
+
+class PromptInvalid(EngineError):
+    """There is nothing to reply to, or the base cannot be prompted like this."""
 
 
 class PromptTooLong(EngineError):

@@ -1,0 +1,174 @@
+"""Reading the registry: a name's record, the adapter it points to, and whether both are whole.
+
+Nothing is written here, and no lock is needed: what a record points to never changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from adapters.errors import AdapterNotFound, RegistryCorrupt
+from adapters.layout import NAME, Layout
+from adapters.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest
+from adapters.storage import FileRefused, read_bytes, sha256_of
+
+_RECORD_LIMIT = 64 << 10  # bytes
+_MANIFEST_LIMIT = 2 << 20
+_ATTEMPTS = 10
+_UNREADABLE = (OSError, FileRefused, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One registered name. ``path`` is its blob: an adapter directory that never changes.
+
+    ``created`` is in Unix seconds; ``generation`` is the registry's count at its registration.
+    """
+
+    name: str
+    digest: str
+    manifest: Manifest
+    path: Path
+    created: int
+    generation: int
+
+    def read(self, file: str) -> bytes:
+        """The bytes of one of the blob's files, the very bytes that were checked.
+
+        Raises:
+            RegistryCorrupt: they are gone, or not what was registered.
+        """
+        expected = next(ref for ref in self.manifest.files if ref.name == file)
+        try:
+            found = read_bytes(self.path / file, limit=expected.size)
+        except (OSError, FileRefused) as error:
+            raise RegistryCorrupt(f"'{self.name}' is damaged: {file} {_reason(error)}") from error
+        if hashlib.sha256(found).hexdigest() != expected.sha256:
+            raise RegistryCorrupt(f"'{self.name}' is damaged: {file} is not what was registered")
+        return found
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What the registry held at one moment; ``broken`` gives a reason for each unusable name."""
+
+    entries: dict[str, Entry]
+    broken: dict[str, str]
+
+
+class Record(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag="lccc-name/1"
+):
+    """The content of ``names/<name>.json``."""
+
+    name: str
+    digest: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    generation: Annotated[int, msgspec.Meta(ge=1)]
+    created: int
+
+    def encoded(self) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(self), indent=2)
+
+
+def read_entry(layout: Layout, name: str) -> Entry:
+    """The entry of ``name``. Sizes and the manifest's hash are checked, the weights are not read.
+
+    Raises:
+        AdapterNotFound: no such record; the error does not list what is there.
+        RegistryCorrupt: the record or its adapter cannot be used; the text is the reason alone.
+    """
+    for _ in range(_ATTEMPTS):
+        record = read_record(layout, name)
+        try:
+            manifest = _read_manifest(layout.blob(record.digest), record.digest)
+        except RegistryCorrupt:
+            if read_record(layout, name) == record:
+                raise
+            continue  # replaced, and its old adapter collected, between the two reads
+        return entry_of(layout, record, manifest)
+    raise RegistryCorrupt("its record changes faster than it can be read")
+
+
+def entry_of(layout: Layout, record: Record, manifest: Manifest) -> Entry:
+    """A record and the manifest of its blob, together."""
+    return Entry(
+        name=record.name,
+        digest=record.digest,
+        manifest=manifest,
+        path=layout.blob(record.digest),
+        created=record.created,
+        generation=record.generation,
+    )
+
+
+def read_record(layout: Layout, name: str) -> Record:
+    """The record of ``name``; errors of :func:`read_entry`."""
+    if not NAME.fullmatch(name):
+        if name in layout.recorded():
+            raise RegistryCorrupt("this is no valid name; delete its file in the registry's names")
+        raise AdapterNotFound(name)
+    path = layout.record(name)
+    try:
+        record = msgspec.json.decode(read_bytes(path, _RECORD_LIMIT), type=Record)
+    except FileNotFoundError:
+        raise AdapterNotFound(name) from None
+    except _UNREADABLE as error:
+        raise RegistryCorrupt(f"its record {path.name} {_reason(error)}") from error
+    if record.name != name:
+        raise RegistryCorrupt(f"its record {path.name} is that of '{record.name}'")
+    return record
+
+
+def _read_manifest(blob: Path, digest: str) -> Manifest:
+    try:
+        data = read_bytes(blob / MANIFEST_FILE, _MANIFEST_LIMIT)
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except _UNREADABLE as error:
+        raise RegistryCorrupt(f"{MANIFEST_FILE} {_reason(error)}") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise RegistryCorrupt(f"{MANIFEST_FILE} is not what was registered")
+    if {ref.name for ref in manifest.files} != {CONFIG_FILE, WEIGHTS_FILE}:
+        raise RegistryCorrupt(f"{MANIFEST_FILE} does not list the adapter's two files")
+    for ref in manifest.files:
+        try:
+            size = (blob / ref.name).lstat().st_size
+        except OSError as error:
+            raise RegistryCorrupt(f"{ref.name} {_reason(error)}") from error
+        if size != ref.size:
+            raise RegistryCorrupt(f"{ref.name} has {size:,} bytes, registered were {ref.size:,}")
+    return manifest
+
+
+def differences(blob: Path, manifest: Manifest) -> list[str]:
+    """Hash the files of a blob again; every difference from what was registered."""
+    problems = []
+    for ref in manifest.files:
+        try:
+            size, digest = sha256_of(blob / ref.name)
+        except (OSError, FileRefused) as error:
+            problems.append(f"{ref.name} {_reason(error)}")
+            continue
+        if (size, digest) != (ref.size, ref.sha256):
+            problems.append(f"{ref.name} is not what was registered")
+    return problems
+
+
+def is_whole(blob: Path, digest: str) -> bool:
+    """Whether this directory holds exactly the bytes that its digest stands for."""
+    try:
+        return not differences(blob, _read_manifest(blob, digest))
+    except RegistryCorrupt:
+        return False
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, to be read after its name."""
+    if isinstance(error, FileNotFoundError):
+        return "is missing"
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror})"
+    if isinstance(error, FileRefused):
+        return str(error)
+    return f"cannot be understood ({error})"

@@ -1,0 +1,125 @@
+"""A small client of OpenAI's chat API, as far as a conversation in a terminal needs it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import httpx
+import msgspec
+
+from adapters.errors import LcccError
+
+Message = dict[str, str]
+
+_CONNECT_TIMEOUT_S = 5.0
+
+
+class ChatFailed(LcccError):
+    """The server refused, or the reply broke off; the message is the server's."""
+
+
+class NoServer(ChatFailed):
+    """Nothing answers at the address."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"No server answers at {url}. Start one with `lccc-admin serve`, "
+            "or name another with --url."
+        )
+
+
+class ChatClient:
+    """Talks to the server at ``url``, e.g. ``http://127.0.0.1:8000/v1``.
+
+    All methods raise :class:`ChatFailed` with a sentence for the user.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._http = httpx.Client(
+            timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S),
+            # A proxy of the environment cannot reach this machine's own loopback.
+            trust_env=not _is_loopback(httpx.URL(self._url).host),
+        )
+
+    def __enter__(self) -> ChatClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def models(self) -> list[str]:
+        """Names of what is served."""
+        try:
+            response = self._http.get(f"{self._url}/models")
+            _raise_for(response)
+            return [model["id"] for model in response.json()["data"]]
+        except httpx.ConnectError as error:
+            raise NoServer(self._url) from error
+        except httpx.HTTPError as error:
+            raise ChatFailed(f"The connection to {self._url} failed: {error}.") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ChatFailed(f"{self._url} does not speak OpenAI's API.") from error
+
+    def reply(self, model: str, messages: Sequence[Message]) -> Iterator[str]:
+        """The pieces of the reply as they come. Closing the iterator stops the server's work."""
+        body = {"model": model, "messages": list(messages), "stream": True}
+        try:
+            with self._http.stream("POST", f"{self._url}/chat/completions", json=body) as response:
+                if response.is_error:
+                    response.read()
+                    _raise_for(response)
+                yield from _texts(_events(response.iter_bytes()))
+        except httpx.ConnectError as error:
+            raise NoServer(self._url) from error
+        except httpx.HTTPError as error:
+            raise ChatFailed(f"The connection to {self._url} failed: {error}.") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _raise_for(response: httpx.Response) -> None:
+    if not response.is_error:
+        return
+    try:
+        message = str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"The server answered with status {response.status_code}."
+    raise ChatFailed(message)
+
+
+def _events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The JSON of each event up to ``[DONE]``; comments (pings) are skipped."""
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            data = line.strip().removeprefix(b"data:").strip()
+            if not line.startswith(b"data:"):
+                continue
+            if data == b"[DONE]":
+                return
+            yield msgspec.json.decode(data)
+    raise ChatFailed("The reply broke off: the server closed the connection.")
+
+
+def _texts(events: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for event in events:
+        if error := event.get("error"):
+            raise ChatFailed(str(error.get("message", error)))
+        for choice in event["choices"]:
+            if text := choice["delta"].get("content"):
+                yield text

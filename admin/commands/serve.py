@@ -1,0 +1,156 @@
+"""``lccc-admin serve``: the base and every registered adapter behind OpenAI's API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from admin.context import AdminContext, pass_admin
+
+if TYPE_CHECKING:
+    from server.process import Serving
+
+GREETING = "你好"
+
+
+@click.command()
+@click.option(
+    "--base",
+    default="pocket",
+    envvar="LCCC_BASE",
+    show_envvar=True,
+    help="The base model: a name under home, a hub name already downloaded, or a directory.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    envvar="LCCC_HOST",
+    show_envvar=True,
+    help="Address to listen on. Beyond this machine only with --allow-unauthenticated.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    envvar="LCCC_PORT",
+    show_envvar=True,
+    help="Port to listen on; 0 takes any free one.",
+)
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A further host name that clients use for this server. May be repeated.",
+)
+@click.option(
+    "--allow-unauthenticated",
+    is_flag=True,
+    envvar="LCCC_ALLOW_UNAUTHENTICATED",
+    show_envvar=True,
+    help="Let everyone who can connect use the server. There are no keys yet.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    envvar="LCCC_WEIGHTS",
+    show_envvar=True,
+    help="Number format of the base's weights.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    envvar="LCCC_DEVICE",
+    show_envvar=True,
+    help="Where the model runs.",
+)
+@click.option(
+    "--max-running",
+    type=click.IntRange(1),
+    envvar="LCCC_MAX_RUNNING",
+    show_default="the engine's choice",
+    help="How many replies are generated together.",
+)
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(0),
+    envvar="LCCC_MAX_WAITING",
+    show_default="the engine's choice",
+    help="How many further requests may wait; beyond that they get status 429.",
+)
+@click.option(
+    "--max-context",
+    type=click.IntRange(2),
+    envvar="LCCC_MAX_CONTEXT",
+    show_default="the engine's choice",
+    help="Tokens that a prompt and its reply may have together.",
+)
+@click.option(
+    "--drain-timeout",
+    "drain_timeout_s",
+    type=click.FloatRange(0),
+    default=30.0,
+    envvar="LCCC_DRAIN_TIMEOUT_S",
+    help="Seconds that running replies may take after the first Ctrl-C; a second one ends them.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    help="How much is logged on stderr; info has a line for each request.",
+)
+@pass_admin
+def serve(admin: AdminContext, log_level: str, **given: Any) -> None:
+    """Serve the base and all adapters at http://127.0.0.1:8000/v1.
+
+    Adapters that are registered while it runs are served without a restart.
+    Ctrl-C stops it: running replies may finish first, a second Ctrl-C ends them.
+    """
+    from server.__main__ import run
+    from server.settings import ServerSettings
+
+    settings = ServerSettings(home=admin.home, **given)
+    admin.output.say(f"Loading {settings.base} ...")
+    run(
+        settings,
+        on_ready=lambda serving: admin.output.say(banner(serving)),
+        log_level=log_level,
+    )
+    admin.output.say("Stopped.")
+
+
+def banner(serving: Serving) -> str:
+    """What a person wants to know once the server is up."""
+    base, *adapters = [model.name for model in serving.models]
+    model = adapters[0] if adapters else base
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "{GREETING}"}}]}}'
+    return "\n".join(
+        [
+            "",
+            f"  Serving {base} and {_count(adapters)} at {serving.api_url}",
+            "",
+            f"  curl {serving.api_url}/chat/completions \\",
+            f"    -H 'content-type: application/json' -d '{body}'",
+            "",
+            f'  OpenAI(base_url="{serving.api_url}", api_key="none")   # Python',
+            f"  lccc-admin chat --url {serving.api_url}",
+            "",
+            "  Ctrl-C stops.",
+            "",
+        ]
+    )
+
+
+def _count(adapters: list[str]) -> str:
+    if not adapters:
+        return "no adapter yet"
+    noun = "adapter" if len(adapters) == 1 else "adapters"
+    return f"{len(adapters)} {noun} ({_some(adapters)})"
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown}, ..." if len(names) > most else shown

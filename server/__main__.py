@@ -1,0 +1,74 @@
+"""``python -m server``: serve with settings from the environment until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from adapters.errors import LcccError
+from server.app import local_engine
+from server.engine.types import Engine
+from server.process import (
+    DrainingServer,
+    OnReady,
+    Serving,
+    base_url,
+    listen,
+    prepare_environment,
+    serve,
+)
+from server.settings import ServerSettings
+
+
+def run(
+    settings: ServerSettings,
+    *,
+    engine: Engine | None = None,
+    on_ready: OnReady | None = None,
+    log_level: str = "warning",
+) -> None:
+    """Serve until SIGTERM or SIGINT. ``on_ready`` is told where, once requests are accepted.
+
+    Without an ``engine`` the one of ``settings`` runs in this process.
+
+    Raises:
+        LcccError: the base is not usable, the port is taken, or the engine cannot start.
+    """
+    prepare_environment(os.environ)  # before torch is imported, which local_engine does
+    logging.basicConfig(
+        level=log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
+    listener = listen(settings)
+    url = base_url(settings.host, listener)
+    running = engine or local_engine(settings)
+    server = DrainingServer(settings, running, _announce(on_ready, url, running))
+    asyncio.run(serve(server, listener))
+
+
+def _announce(on_ready: OnReady | None, url: str, engine: Engine) -> Callable[[], None]:
+    def announce() -> None:
+        if on_ready is not None:
+            on_ready(Serving(base_url=url, models=tuple(engine.models())))
+
+    return announce
+
+
+def main() -> int:
+    """Serve; expected failures are one line on stderr and exit code 1."""
+    try:
+        run(ServerSettings.from_environment(os.environ), on_ready=_say)
+    except LcccError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 1
+    return 0
+
+
+def _say(serving: Serving) -> None:
+    sys.stderr.write(f"Serving {len(serving.models)} models at {serving.api_url}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

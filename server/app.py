@@ -1,0 +1,117 @@
+"""The composition root: routes, engine, errors and the gate, put together for one server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+
+from adapters.base import find_base
+from server.engine.types import Engine
+from server.errors import handle_error
+from server.gate import Gate
+from server.openapi import document
+from server.routes.chat import create_chat_completion
+from server.routes.health import health, ready
+from server.routes.models import list_models, retrieve_model
+from server.routes.schema import openapi_document
+from server.security import HostPolicy
+from server.settings import ServerSettings
+from server.sse import leave_shutdown_to_us
+
+
+def create_app(settings: ServerSettings, *, engine: Engine | None = None) -> Litestar:
+    """The ASGI application. Without an ``engine``, one is made when the application starts.
+
+    The engine is started with the application, unless it already runs, and closed with it.
+    """
+    leave_shutdown_to_us()
+    app = Litestar(
+        _routes(),
+        lifespan=[_running(lambda: engine or local_engine(settings))],
+        exception_handlers={Exception: handle_error},
+        request_max_body_size=settings.max_body_bytes,
+        dependencies=_dependencies(),
+        state=State({"settings": settings, "document": cache(describe)}),
+        openapi_config=None,
+        logging_config=None,
+    )
+    # Middleware of Litestar's own kind would not see what the router refuses by itself.
+    app.asgi_handler = Gate(app.asgi_handler, HostPolicy(settings))
+    return app
+
+
+def describe() -> bytes:
+    """The OpenAPI document of what :func:`create_app` makes. Needs no engine and no settings."""
+    return document(_routes(), dependencies=_dependencies())
+
+
+def local_engine(settings: ServerSettings) -> Engine:
+    """The engine that runs in this process, not yet started.
+
+    Raises:
+        BaseNotFound, BaseInvalid: the base of ``settings`` is not usable.
+    """
+    base = find_base(settings.base, settings.home)
+    from server.engine.config import EngineConfig
+    from server.engine.engine import LocalEngine
+
+    limits = {
+        name: getattr(settings, name)
+        for name in ("max_running", "max_waiting", "max_context")
+        if getattr(settings, name) is not None
+    }
+    return LocalEngine(
+        EngineConfig(
+            base=base,
+            registry_root=settings.home.registry,
+            weights=settings.weights,
+            device=settings.device,
+            **limits,
+        )
+    )
+
+
+def _routes() -> list[Any]:
+    v1 = Router("/v1", route_handlers=[create_chat_completion, list_models, retrieve_model])
+    return [v1, health, ready, openapi_document]
+
+
+def _dependencies() -> dict[str, Provide]:
+    return {
+        "engine": Provide(_engine, sync_to_thread=False),
+        "settings": Provide(_settings, sync_to_thread=False),
+        "document": Provide(_document, sync_to_thread=True),  # the first call takes a while
+    }
+
+
+def _running(make: Callable[[], Engine]) -> Callable[[Litestar], Any]:
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        engine = make()
+        app.state.engine = engine
+        try:
+            if not engine.is_ready:
+                await engine.start()
+            yield
+        finally:
+            await engine.close()
+
+    return lifespan
+
+
+def _engine(state: State) -> Engine:
+    return state.engine
+
+
+def _settings(state: State) -> ServerSettings:
+    return state.settings
+
+
+def _document(state: State) -> bytes:
+    return state.document()

@@ -1,0 +1,174 @@
+"""What is served right now: the base, and the adapters that the registry holds for it.
+
+Lives on the event loop; the registry's files are read in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from adapters.base import Base
+from adapters.errors import AdapterError
+from adapters.manifest import BaseRef
+from adapters.registry import Entry, Registry, Snapshot
+from server.engine.errors import AdapterUnavailable, UnknownModel
+from server.engine.types import ModelCard
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One reading of the registry. ``entries`` are the adapters that can be served."""
+
+    signature: tuple[int, ...] = ()
+    cards: Mapping[str, ModelCard] = field(default_factory=dict)
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+
+
+class Catalog:
+    """Follows the registry at ``root`` for one ``base``.
+
+    The base's name always means the base. Names that cannot be served are listed as broken.
+    """
+
+    def __init__(self, base: Base, root: Path, *, context_length: int, poll_interval_s: float):
+        self._base = base
+        self._registry = Registry(root)
+        self._poll_interval_s = poll_interval_s
+        self._listing = Listing()
+        self._failed: dict[str, str] = {}  # digest -> why it could not be loaded
+        self._reading = asyncio.Lock()
+        self._is_reported = False
+        self._base_card = ModelCard(
+            name=base.name,
+            parent=None,
+            digest=base.ref.weights_sha256,
+            created=int((base.path / "config.json").stat().st_mtime),
+            context_length=context_length,
+        )
+
+    def cards(self) -> list[ModelCard]:
+        """The base first, then the adapters by name."""
+        names = sorted(self._listing.cards)
+        return [self._base_card, *(self._marked(self._listing.cards[name]) for name in names)]
+
+    def card(self, name: str) -> ModelCard:
+        """One card.
+
+        Raises:
+            UnknownModel: not served when the registry was last read.
+        """
+        if name == self._base_card.name:
+            return self._base_card
+        if name in self._listing.cards:
+            return self._marked(self._listing.cards[name])
+        raise UnknownModel(name)
+
+    async def find(self, name: str) -> Entry | None:
+        """The entry to serve ``name`` with, ``None`` for the base; looks again before it says no.
+
+        Raises:
+            UnknownModel: neither the base nor registered.
+            AdapterUnavailable: registered, but broken.
+        """
+        if name == self._base_card.name:
+            return None
+        if name not in self._listing.entries:
+            await self.refresh()
+        card = self.card(name)
+        if card.state == "broken":
+            raise AdapterUnavailable(name, card.reason or "")
+        return self._listing.entries[name]
+
+    def mark_failed(self, digest: str, reason: str) -> None:
+        """Show the adapters of this content as broken: they could not be loaded."""
+        self._failed[digest] = reason
+
+    async def follow(self) -> None:
+        """Keep the listing fresh until cancelled."""
+        while True:
+            await asyncio.sleep(self._poll_interval_s)
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read the registry again if it has changed. What cannot be read stays as it was."""
+        async with self._reading:
+            try:
+                self._listing = await asyncio.to_thread(self._read, self._listing)
+            except (AdapterError, OSError) as error:
+                if not self._is_reported:
+                    logger.warning("The registry cannot be read, serving what was known: %s", error)
+                self._is_reported = True
+                return
+        self._is_reported = False
+        served = {entry.digest for entry in self._listing.entries.values()}
+        self._failed = {key: why for key, why in self._failed.items() if key in served}
+
+    def _read(self, known: Listing) -> Listing:
+        signature = self._registry.signature()
+        if signature == known.signature:
+            return known
+        return self._listed(signature, self._registry.snapshot())
+
+    def _listed(self, signature: tuple[int, ...], snapshot: Snapshot) -> Listing:
+        cards: dict[str, ModelCard] = {}
+        entries: dict[str, Entry] = {}
+        for name, reason in snapshot.broken.items():
+            cards[name] = self._broken_card(name, reason)
+        for name, entry in snapshot.entries.items():
+            misfit = _misfit(entry.manifest.base, self._base.ref)
+            cards[name] = self._card(entry, misfit)
+            if misfit is None:
+                entries[name] = entry
+        if self._base_card.name in cards:
+            logger.warning("The adapter '%s' is hidden by the base.", self._base_card.name)
+            cards.pop(self._base_card.name)
+            entries.pop(self._base_card.name, None)
+        return Listing(signature, cards, entries)
+
+    def _card(self, entry: Entry, reason: str | None) -> ModelCard:
+        manifest = entry.manifest
+        return ModelCard(
+            name=entry.name,
+            parent=self._base_card.name,
+            digest=entry.digest,
+            created=entry.created,
+            context_length=self._base_card.context_length,
+            state="ready" if reason is None else "broken",
+            reason=reason,
+            rank=manifest.rank,
+            system_prompt=manifest.system_prompt,
+            sampling=manifest.sampling,
+        )
+
+    def _broken_card(self, name: str, reason: str) -> ModelCard:
+        return ModelCard(
+            name=name,
+            parent=self._base_card.name,
+            digest="",
+            created=0,
+            context_length=self._base_card.context_length,
+            state="broken",
+            reason=reason,
+        )
+
+    def _marked(self, card: ModelCard) -> ModelCard:
+        reason = self._failed.get(card.digest)
+        return card if reason is None else replace(card, state="broken", reason=reason)
+
+
+def _misfit(trained_on: BaseRef, served: BaseRef) -> str | None:
+    """Why an adapter of ``trained_on`` cannot be served on ``served``, if so."""
+    if trained_on.weights_sha256 != served.weights_sha256:
+        return (
+            f"it was trained on '{trained_on.name}' ({trained_on.weights_sha256[:12]}), "
+            f"but '{served.name}' ({served.weights_sha256[:12]}) is served"
+        )
+    if trained_on.template_sha256 != served.template_sha256:
+        return "it was trained with another chat template than the served base has"
+    return None

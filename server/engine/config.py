@@ -1,0 +1,87 @@
+"""The settings of one engine, and what follows from them on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from adapters.base import Architecture, Base
+from adapters.manifest import PROJECTIONS
+
+WeightFormat = Literal["fp32", "bf16"]
+DeviceName = Literal["cpu", "cuda"]
+
+# Up to here a base is computed in fp32 on a CPU: small GEMMs are faster there than in bf16.
+SMALL_BASE_BYTES = 400_000_000
+DEFAULT_CONTEXT = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How one engine runs. Counts are sequences, tokens or adapters as their names say.
+
+    ``weights`` and ``device`` may be left to the machine with ``"auto"``; :attr:`weight_format`
+    and :attr:`device_name` hold the decision. ``prefill_chunk_tokens`` bounds how many prompt
+    tokens one step computes, and so how long running replies wait for a new prompt.
+
+    Raises:
+        ValueError: a number is out of range, naming the field.
+    """
+
+    base: Base
+    registry_root: Path
+    weights: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    max_running: int = 16
+    max_waiting: int = 64
+    max_context: int | None = None
+    prefill_chunk_tokens: int = 256
+    max_resident_adapters: int = 32
+    poll_interval_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("max_running", 1),
+            ("max_waiting", 0),
+            ("prefill_chunk_tokens", 1),
+            ("max_resident_adapters", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}")
+        if self.max_context is not None and self.max_context < 2:  # noqa: PLR2004 - prompt and reply
+            raise ValueError("max_context must be at least 2: one token of prompt, one of reply")
+        if self.poll_interval_s <= 0:
+            raise ValueError("poll_interval_s must be positive")
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and reply may have together."""
+        return min(self.max_context or DEFAULT_CONTEXT, self.base.architecture.context_length)
+
+    @property
+    def max_open(self) -> int:
+        """Sequences that may run and wait together."""
+        return self.max_running + self.max_waiting
+
+    @property
+    def device_name(self) -> DeviceName:
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def weight_format(self) -> WeightFormat:
+        if self.weights != "auto":
+            return self.weights
+        is_small = 4 * parameter_count(self.base.architecture) <= SMALL_BASE_BYTES
+        return "fp32" if self.device_name == "cpu" and is_small else "bf16"
+
+
+def parameter_count(architecture: Architecture) -> int:
+    """Parameters of a decoder of this shape, but for norms and biases; the head counts as tied."""
+    shapes = (architecture.projection_shape(projection) for projection in PROJECTIONS)
+    a_layer = sum(inputs * outputs for inputs, outputs in shapes)
+    return architecture.vocab_size * architecture.hidden_size + architecture.layers * a_layer

@@ -1,0 +1,276 @@
+"""The engine of one process: loads a base, and serves it with its adapters to an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import math
+import secrets
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Rows
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+from adapters.entry import Entry
+from adapters.errors import AdapterError
+from server.engine.bank import AdapterBank, BankFull
+from server.engine.catalog import Catalog
+from server.engine.config import EngineConfig
+from server.engine.errors import (
+    AdapterUnavailable,
+    EngineClosed,
+    GenerationFailed,
+    PromptInvalid,
+    PromptTooLong,
+)
+from server.engine.gate import Gate
+from server.engine.generation import LocalGeneration, Mailbox
+from server.engine.loop import BROKE_OFF, EngineLoop, Notice
+from server.engine.lora import LoadedAdapter
+from server.engine.runner import Runner
+from server.engine.scheduler import Scheduler
+from server.engine.sequence import Sequence
+from server.engine.tokenizer import Tokenizer
+from server.engine.types import Finished, GenerationRequest, ModelCard, SamplingParams
+
+_SEED_BITS = 63
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A generation that has not ended: where its events go, and which adapter it pins."""
+
+    mailbox: Mailbox
+    pinned: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Parts:
+    """What exists while the engine is started."""
+
+    tokenizer: Tokenizer
+    catalog: Catalog
+    bank: AdapterBank[Entry]
+    gate: Gate
+    loop: EngineLoop
+    following: asyncio.Task[None]
+
+
+class LocalEngine:
+    """An :class:`server.engine.types.Engine` on a thread of this process.
+
+    Every method runs on one event loop. Out-of-range sampling values raise ``ValueError``: the
+    caller checks what users send.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._parts: _Parts | None = None
+        self._is_closing = False
+        self._keys = itertools.count()
+        self._open: dict[int, _Open] = {}
+        # The tokenizer is not safe in two threads at once, so it has one of its own.
+        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+
+    # Life
+
+    async def start(self) -> None:
+        """Load the base and begin stepping.
+
+        Raises:
+            BaseInvalid: the base cannot be served, with the reason.
+        """
+        tokenizer, runner = await asyncio.to_thread(self._load)
+        catalog = Catalog(
+            self._config.base,
+            self._config.registry_root,
+            context_length=self._config.context_length,
+            poll_interval_s=self._config.poll_interval_s,
+        )
+        await catalog.refresh()
+        if self._is_closing:
+            raise EngineClosed
+        self._parts = self._assemble(tokenizer, runner, catalog)
+        self._parts.loop.start()
+
+    async def close(self) -> None:
+        self._is_closing = True
+        self._encoding.shutdown(wait=False)
+        if self._parts is None:
+            return
+        self._parts.following.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._parts.following
+        self._parts.loop.stop()
+        await asyncio.to_thread(self._parts.loop.join)
+        left = [(key, GenerationFailed(BROKE_OFF)) for key in self._open]  # of a crashed thread
+        self._receive(left)
+
+    @property
+    def is_ready(self) -> bool:
+        return self._parts is not None and not self._is_closing and self._parts.loop.is_alive
+
+    def check_integrity(self) -> None:
+        """Assert that nothing is held that no generation needs. Only while nothing runs."""
+        assert self._parts is not None
+        self._parts.loop.check_integrity()
+        assert self._parts.gate.open == len(self._open), "the gate counts others than are open"
+        pinned = {opened.pinned for opened in self._open.values()} - {None}
+        assert self._parts.bank.pinned == pinned, "the bank pins others than are in use"
+
+    # What is served
+
+    def models(self) -> Rows[ModelCard]:
+        return self._ready().catalog.cards()
+
+    def model(self, name: str) -> ModelCard:
+        return self._ready().catalog.card(name)
+
+    # Generations
+
+    async def prompt(self, messages: Rows[Mapping[str, str]]) -> tuple[int, ...]:
+        """The token ids of a conversation, ready for the assistant's reply.
+
+        Raises:
+            PromptInvalid: the base's chat template refuses these messages.
+        """
+        encode = self._ready().tokenizer.prompt
+        return await asyncio.get_running_loop().run_in_executor(self._encoding, encode, messages)
+
+    async def submit(self, request: GenerationRequest) -> LocalGeneration:
+        """Admit a request; what its adapter needs is loaded before this returns.
+
+        Raises:
+            UnknownModel, AdapterUnavailable, PromptInvalid, PromptTooLong, QueueFull, EngineClosed
+            ValueError: a sampling parameter is out of range.
+        """
+        parts = self._ready()
+        refuse_out_of_range(request.sampling)
+        entry = await parts.catalog.find(request.model)
+        max_tokens = self._room(request)
+        parts.gate.enter()
+        try:
+            adapter = None if entry is None else await self._acquire(parts, entry)
+            self._ready()  # it may have been closed while the adapter was loaded
+        except BaseException:
+            parts.gate.leave()
+            raise
+        return self._open_generation(parts, request, max_tokens, adapter)
+
+    async def _acquire(self, parts: _Parts, entry: Entry) -> LoadedAdapter:
+        try:
+            return await parts.bank.acquire(entry)
+        except BankFull:
+            raise parts.gate.full() from None
+        except AdapterError as error:
+            parts.catalog.mark_failed(entry.digest, str(error))
+            raise AdapterUnavailable(entry.name, str(error)) from error
+
+    def _open_generation(
+        self,
+        parts: _Parts,
+        request: GenerationRequest,
+        max_tokens: int,
+        adapter: LoadedAdapter | None,
+    ) -> LocalGeneration:
+        key = next(self._keys)
+        seed = request.sampling.seed
+        sequence = Sequence(
+            key=key,
+            tokens=list(request.prompt),
+            sampling=request.sampling,
+            seed=secrets.randbits(_SEED_BITS) if seed is None else seed,
+            max_tokens=max_tokens,
+            end_tokens=parts.tokenizer.end_tokens,
+            reply=parts.tokenizer.reply(request.sampling.stop),
+            adapter=adapter,
+        )
+        opened = _Open(asyncio.Queue(), None if adapter is None else adapter.digest)
+        self._open[key] = opened
+        parts.loop.submit(sequence)
+        digest = opened.pinned or self._config.base.ref.weights_sha256
+        return LocalGeneration(
+            request.id, digest, opened.mailbox, functools.partial(parts.loop.abort, key)
+        )
+
+    def _room(self, request: GenerationRequest) -> int:
+        """How many tokens the reply may have.
+
+        Raises:
+            PromptInvalid, PromptTooLong
+        """
+        asked, prompt = request.sampling.max_tokens, request.prompt
+        limit, vocabulary = self._config.context_length, self._config.base.architecture.vocab_size
+        if not prompt:
+            raise PromptInvalid("The prompt is empty; send at least one token.")
+        if min(prompt) < 0 or max(prompt) >= vocabulary:
+            raise PromptInvalid(f"A token of the prompt is not in the vocabulary of {vocabulary}.")
+        if len(prompt) + (asked or 1) > limit:
+            raise PromptTooLong(len(prompt), asked, limit)
+        return asked or limit - len(prompt)
+
+    def _ready(self) -> _Parts:
+        if self._parts is None or not self.is_ready:
+            raise EngineClosed
+        return self._parts
+
+    # Between the threads
+
+    def _load(self) -> tuple[Tokenizer, Runner]:
+        return Tokenizer(self._config.base), Runner(self._config)
+
+    def _assemble(self, tokenizer: Tokenizer, runner: Runner, catalog: Catalog) -> _Parts:
+        config = self._config
+        scheduler = Scheduler(max_running=runner.slots, prefill_tokens=config.prefill_chunk_tokens)
+        deliver = functools.partial(_hand_over, asyncio.get_running_loop(), self._receive)
+        return _Parts(
+            tokenizer=tokenizer,
+            catalog=catalog,
+            bank=AdapterBank(runner.load, config.max_resident_adapters),
+            gate=Gate(max_running=runner.slots, max_waiting=config.max_waiting),
+            loop=EngineLoop(scheduler, runner, deliver),
+            following=asyncio.create_task(catalog.follow()),
+        )
+
+    def _receive(self, notices: Rows[Notice]) -> None:
+        """Pass events on to their generations, and let go of what ended."""
+        for key, event in notices:
+            opened = self._open[key]
+            opened.mailbox.put_nowait(event)
+            if isinstance(event, Finished | GenerationFailed):
+                self._settle(key)
+
+    def _settle(self, key: int) -> None:
+        assert self._parts is not None
+        opened = self._open.pop(key)
+        self._parts.gate.leave()
+        if opened.pinned is not None:
+            self._parts.bank.release(opened.pinned)
+
+
+def refuse_out_of_range(sampling: SamplingParams) -> None:
+    """Raise ``ValueError``, naming the field: one bad row would break a step for all."""
+    checks = {
+        "temperature": 0 <= sampling.temperature < math.inf,
+        "top_p": 0 <= sampling.top_p <= 1,
+        "top_k": sampling.top_k >= 0,
+        "repetition_penalty": 0 < sampling.repetition_penalty < math.inf,
+        "max_tokens": sampling.max_tokens is None or sampling.max_tokens > 0,
+    }
+    wrong = [
+        f"{name}={getattr(sampling, name)}" for name, is_right in checks.items() if not is_right
+    ]
+    if wrong:
+        raise ValueError(f"out of range: {', '.join(wrong)}")
+
+
+def _hand_over(
+    loop: asyncio.AbstractEventLoop,
+    receive: Callable[[Rows[Notice]], None],
+    notices: Rows[Notice],
+) -> None:
+    """Call ``receive`` on the event loop. Where that is closed, nobody is left to be told."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(receive, notices)

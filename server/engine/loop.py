@@ -1,0 +1,162 @@
+"""The engine's thread: takes commands, makes steps, and hands out what happened.
+
+It alone touches the scheduler and the runner's tensors. Others talk to it through an inbox, and it
+answers with one call of ``deliver`` for all that a step produced.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from server.engine.errors import GenerationFailed
+from server.engine.scheduler import Scheduler
+from server.engine.sequence import Chunk, Sequence
+from server.engine.types import Event, FinishReason
+
+logger = logging.getLogger(__name__)
+
+# What happened to the sequence of a key.
+Notice = tuple[int, Event | GenerationFailed]
+
+BROKE_OFF = "The reply broke off because of an error in the server; its log says which."
+NO_NUMBERS = "The reply broke off: the model computed values that are not finite."
+
+
+class StepRunner(Protocol):
+    """What computes a step; see :class:`server.engine.runner.Runner`."""
+
+    def run(self, chunks: Rows[Chunk]) -> list[tuple[Sequence, int | None]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Command: end the sequence of ``key``, if it still runs."""
+
+    key: int
+
+
+class Stop:
+    """Command: end everything and the thread."""
+
+
+class EngineLoop:
+    """``deliver`` is called on this thread, once for a step in which something happened."""
+
+    def __init__(
+        self, scheduler: Scheduler, runner: StepRunner, deliver: Callable[[list[Notice]], None]
+    ) -> None:
+        self._scheduler = scheduler
+        self._runner = runner
+        self._deliver = deliver
+        # SimpleQueue.put may be called from a finalizer, in the middle of anything.
+        self._inbox: SimpleQueue[Sequence | Abort | Stop] = SimpleQueue()
+        self._notices: list[Notice] = []
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, sequence: Sequence) -> None:
+        self._inbox.put(sequence)
+
+    def abort(self, key: int) -> None:
+        self._inbox.put(Abort(key))
+
+    def stop(self) -> None:
+        self._inbox.put(Stop())
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def check_integrity(self) -> None:
+        """Assert that the scheduler's books are right. Only while the engine is idle."""
+        self._scheduler.check_integrity()
+
+    # On the thread
+
+    def _main(self) -> None:
+        try:
+            while not self._is_stopping:
+                self._receive()
+                self._step()
+                self._flush()
+        except BaseException:
+            logger.exception("The engine thread ended.")
+            left = (*self._scheduler.running, *self._scheduler.waiting)
+            failed = ((sequence.key, GenerationFailed(BROKE_OFF)) for sequence in left)
+            self._deliver([*self._notices, *failed])
+
+    def _receive(self) -> None:
+        """Apply the commands that are there; with nothing to do, sleep until one comes."""
+        if not self._scheduler.has_work:
+            self._apply(self._inbox.get())
+        while True:
+            try:
+                self._apply(self._inbox.get_nowait())
+            except Empty:
+                return
+
+    def _apply(self, command: Sequence | Abort | Stop) -> None:
+        if isinstance(command, Sequence):
+            self._scheduler.add(command)
+        elif isinstance(command, Abort):
+            if sequence := self._scheduler.find(command.key):
+                self._finish(sequence, "abort")
+        else:
+            self._is_stopping = True
+        if self._is_stopping:
+            for sequence in (*self._scheduler.running, *self._scheduler.waiting):
+                self._finish(sequence, "abort")
+
+    def _step(self) -> None:
+        try:
+            chunks = self._scheduler.plan()
+            if not chunks:
+                return
+            results = self._runner.run(chunks)
+            self._scheduler.advance(chunks)
+        except Exception:
+            logger.exception("A step failed, and with it the replies that were running.")
+            self._fail_all(self._scheduler.running, BROKE_OFF)
+            return
+        for sequence, token in results:
+            self._accept(sequence, token)
+
+    def _accept(self, sequence: Sequence, token: int | None) -> None:
+        if token is None:
+            self._fail_all([sequence], NO_NUMBERS)
+            return
+        try:
+            delta, reason = sequence.accept(token)
+        except Exception:
+            logger.exception("A reply failed.")
+            self._fail_all([sequence], BROKE_OFF)
+            return
+        self._notices.append((sequence.key, delta))
+        if reason is not None:
+            self._finish(sequence, reason)
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        self._scheduler.remove(sequence)
+        self._notices.append((sequence.key, sequence.finished(reason)))
+
+    def _fail_all(self, sequences: Rows[Sequence], why: str) -> None:
+        for sequence in sequences:
+            self._scheduler.remove(sequence)
+            self._notices.append((sequence.key, GenerationFailed(why)))
+
+    def _flush(self) -> None:
+        if self._notices:
+            notices, self._notices = self._notices, []
+            self._deliver(notices)

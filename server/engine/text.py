@@ -1,0 +1,89 @@
+"""From tokens to text while they arrive: complete characters only, and never part of a stop string.
+
+Every token is a piece of bytes (:mod:`server.engine.tokenizer` makes the table), so the work is in
+proportion to the text, and the pieces of a reply add up to its decoded whole by construction.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Sequence
+
+
+class Detokenizer:
+    """Decodes bytes as UTF-8, holding an incomplete character back.
+
+    Bytes that can never become a character turn into U+FFFD, as in any lossy decoding.
+    """
+
+    def __init__(self, pieces: Sequence[bytes], *, strips_first_space: bool = False) -> None:
+        self._pieces = pieces
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._strips_space = strips_first_space
+
+    def feed(self, token: int) -> str:
+        """Return the characters that ``token`` completes; unknown tokens have no text."""
+        piece = self._pieces[token] if token < len(self._pieces) else b""
+        if piece and self._strips_space:
+            piece, self._strips_space = piece.removeprefix(b" "), False
+        return self._decoder.decode(piece)
+
+    def finish(self) -> str:
+        """Return what was held back; a cut character comes out as U+FFFD."""
+        return self._decoder.decode(b"", final=True)
+
+
+class StopFinder:
+    """Passes text on until one of ``stops`` appears, which it swallows with all that follows."""
+
+    def __init__(self, stops: Iterable[str]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+        self.is_found = False
+
+    def feed(self, text: str) -> str:
+        """Return what is surely before any stop string."""
+        if self.is_found or not self._stops:
+            return "" if self.is_found else text
+        text = self._held + text
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.is_found, self._held = True, ""
+            return text[: min(found)]
+        held = max(_overlap(text, stop) for stop in self._stops)
+        cut = len(text) - held
+        self._held = text[cut:]
+        return text[:cut]
+
+    def finish(self) -> str:
+        """Return what was held back: it did not become a stop string after all."""
+        held, self._held = self._held, ""
+        return held
+
+
+class Reply:
+    """The text of one generation: detokenised, and ended by a stop string."""
+
+    def __init__(self, detokenizer: Detokenizer, stops: Iterable[str] = ()) -> None:
+        self._detokenizer = detokenizer
+        self._finder = StopFinder(stops)
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._finder.is_found
+
+    def feed(self, token: int) -> str:
+        """Return the text that may be shown now."""
+        return self._finder.feed(self._detokenizer.feed(token))
+
+    def finish(self) -> str:
+        """Return the rest, once no token follows."""
+        return self._finder.feed(self._detokenizer.finish()) + self._finder.finish()
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that is a beginning of ``stop``."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0

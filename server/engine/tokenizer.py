@@ -1,0 +1,119 @@
+"""The base's tokenizer: prompts in, and the bytes behind every token for the way out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adapters.base import Base
+from adapters.errors import BaseInvalid
+from adapters.prompt import render_prompt
+from server.engine.errors import PromptInvalid
+from server.engine.text import Detokenizer, Reply
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# SentencePiece's sign for a space.
+_SPACE = "▁"
+
+
+class Tokenizer:
+    """Text and tokens of one base. ``end_tokens`` end a reply.
+
+    Raises:
+        BaseInvalid: its tokens are not pieces of bytes in a way known here, naming the decoder.
+    """
+
+    def __init__(self, base: Base) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=True)
+        self._pieces, self._strips_space = byte_pieces(self._tokenizer)
+        self.end_tokens = frozenset(_end_tokens(base, self._tokenizer))
+
+    def prompt(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        """The tokens of a conversation, ready for the reply. Not safe in two threads at once.
+
+        Raises:
+            PromptInvalid: the base's chat template refuses these messages.
+        """
+        from jinja2 import TemplateError
+
+        try:
+            return tuple(render_prompt(self._tokenizer, messages))
+        except TemplateError as error:
+            raise PromptInvalid(f"The chat template refuses these messages: {error}") from error
+
+    def reply(self, stops: Iterable[str] = ()) -> Reply:
+        """Return an empty reply, to be fed with tokens."""
+        return Reply(Detokenizer(self._pieces, strips_first_space=self._strips_space), stops)
+
+    def text(self, tokens: Iterable[int]) -> str:
+        """The text of a whole reply."""
+        reply = self.reply()
+        return "".join([*map(reply.feed, tokens), reply.finish()])
+
+
+def byte_pieces(tokenizer: PreTrainedTokenizerBase) -> tuple[list[bytes], bool]:
+    """The bytes of every token, none for control tokens; and whether a first space is dropped.
+
+    Raises:
+        BaseInvalid: the decoder is neither byte-level BPE nor SentencePiece with byte fallback.
+    """
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    backend = tokenizer.backend_tokenizer
+    decoder = json.loads(backend.to_str())["decoder"] or {"type": "none"}
+    steps = decoder.get("decoders", [decoder])
+    kinds = [step["type"] for step in steps]
+    if kinds == ["ByteLevel"]:
+        convert = _byte_level(bytes_to_unicode())
+    elif kinds[:3] == ["Replace", "ByteFallback", "Fuse"] and steps[0]["pattern"] == {
+        "String": _SPACE
+    }:
+        convert = _sentencepiece_piece
+    else:
+        raise BaseInvalid(
+            f"the tokenizer's decoder {'+'.join(kinds)} is not supported; "
+            "supported are ByteLevel and Replace+ByteFallback+Fuse."
+        )
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    pieces = [b""] * (max(vocabulary.values()) + 1)
+    for token, index in vocabulary.items():
+        pieces[index] = convert(token)
+    for index, added in backend.get_added_tokens_decoder().items():
+        if added.special:
+            pieces[index] = b""
+    return pieces, "Strip" in kinds
+
+
+def _byte_level(stand_ins: Mapping[int, str]) -> Callable[[str], bytes]:
+    """How to read tokens in GPT-2's alphabet, where each byte has a printable stand-in."""
+    bytes_of = {character: byte for byte, character in stand_ins.items()}
+
+    def piece(token: str) -> bytes:
+        try:
+            return bytes(bytes_of[character] for character in token)
+        except KeyError:  # an added token in other letters is as it reads
+            return token.encode()
+
+    return piece
+
+
+def _sentencepiece_piece(token: str) -> bytes:
+    if len(token) == len("<0x00>") and token.startswith("<0x") and token.endswith(">"):
+        return bytes.fromhex(token[3:5])
+    return token.replace(_SPACE, " ").encode()
+
+
+def _end_tokens(base: Base, tokenizer: PreTrainedTokenizerBase) -> Iterable[int]:
+    """What ends a reply: eos_token_id in generation_config.json, and the tokenizer's own."""
+    path = base.path / "generation_config.json"
+    settings: dict[str, Any] = {}
+    if path.is_file():
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    configured = settings.get("eos_token_id")
+    ends = configured if isinstance(configured, list) else [configured]
+    yield from (token for token in [*ends, tokenizer.eos_token_id] if isinstance(token, int))

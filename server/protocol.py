@@ -1,0 +1,73 @@
+"""uvicorn's HTTP/1.1 protocol, with deadlines for receiving a request.
+
+uvicorn waits for ever for a request that has begun; clients that send nothing, or a byte a minute,
+would hold their connections (and file descriptors) for as long as they like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+class DeadlineProtocol(H11Protocol):
+    """Closes connections whose request does not arrive in time.
+
+    ``header_timeout_s`` runs from the connection, or from the first byte of a further request;
+    ``body_timeout_s`` from the end of the header. Idle kept-alive connections are uvicorn's
+    business.
+    """
+
+    header_timeout_s = 10.0
+    body_timeout_s = 60.0
+
+    _deadline: asyncio.TimerHandle | None = None
+    _awaited: object = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a header."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Expect the rest, if this was not all."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Expect the rest of what a pipelining client has already begun."""
+        super().on_response_complete()
+        if self.conn.trailing_data[0]:
+            self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing more."""
+        self._expect(None, 0)
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.conn.their_state is h11.IDLE:
+            self._expect(h11.IDLE, self.header_timeout_s)
+        elif self.conn.their_state is h11.SEND_BODY:
+            self._expect(h11.SEND_BODY, self.body_timeout_s)
+        else:
+            self._expect(None, 0)
+
+    def _expect(self, awaited: object, timeout_s: float) -> None:
+        """One deadline for each thing awaited; more bytes of the same do not extend it."""
+        if awaited is self._awaited:
+            return
+        self._awaited = awaited
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if awaited is not None:
+            self._deadline = self.loop.call_later(timeout_s, self.transport.abort)
+
+
+def with_deadlines(header_timeout_s: float, body_timeout_s: float) -> type[DeadlineProtocol]:
+    """The protocol class with these deadlines; uvicorn makes the instances itself."""
+    limits = {"header_timeout_s": header_timeout_s, "body_timeout_s": body_timeout_s}
+    return type("DeadlineProtocol", (DeadlineProtocol,), limits)

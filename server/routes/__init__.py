@@ -1,0 +1,1 @@
+"""The endpoints. Each module translates between the wire and the engine, and holds no state."""

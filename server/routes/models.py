@@ -1,0 +1,49 @@
+"""``GET /v1/models``: what is served."""
+
+from __future__ import annotations
+
+import msgspec
+from litestar import get
+from litestar.params import FromPath
+
+from server.engine.types import ModelCard
+from server.openapi import LOOKUP_ERRORS
+from server.routes.provided import ProvidedEngine
+from server.wire.models import Model, ModelList, Sampling
+
+
+@get("/models", operation_id="listModels", summary="List what is served", tags=["models"])
+async def list_models(engine: ProvidedEngine) -> ModelList:
+    """The base and every registered adapter, also those that cannot be served just now."""
+    return ModelList(data=[_model(card) for card in engine.models()])
+
+
+@get(
+    "/models/{model_id:path}",
+    operation_id="retrieveModel",
+    summary="One served model",
+    tags=["models"],
+    responses=LOOKUP_ERRORS,
+)
+async def retrieve_model(
+    model_id: FromPath[str],
+    engine: ProvidedEngine,
+) -> Model:
+    """The base or an adapter by name; names may contain slashes."""
+    return _model(engine.model(model_id.removeprefix("/")))
+
+
+def _model(card: ModelCard) -> Model:
+    return Model(
+        id=card.name,
+        created=card.created,
+        root=card.name if card.parent is None else f"sha256:{card.digest}",
+        parent=card.parent,
+        max_model_len=card.context_length,
+        digest=card.digest,
+        rank=card.rank,
+        state=card.state,
+        reason=card.reason,
+        sampling=msgspec.convert(card.sampling, Sampling, from_attributes=True),
+        system_prompt=card.system_prompt,
+    )

@@ -1,0 +1,13 @@
+"""``GET /openapi.json``: the same bytes as the committed document."""
+
+from __future__ import annotations
+
+from litestar import Response, get
+
+from server.routes.provided import ProvidedDocument
+
+
+@get("/openapi.json", include_in_schema=False)
+async def openapi_document(document: ProvidedDocument) -> Response[bytes]:
+    """The OpenAPI description of this server."""
+    return Response(document, media_type="application/json")

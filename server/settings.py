@@ -1,0 +1,104 @@
+"""What the server is started with: one frozen value, read once at the edge and passed down."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from adapters.errors import LcccError
+from adapters.home import Home
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+Weights = Literal["auto", "fp32", "bf16"]
+Device = Literal["auto", "cpu", "cuda"]
+
+PREFIX = "LCCC_"
+
+
+class SettingsInvalid(LcccError):
+    """A setting has an impossible value; the message names it."""
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a server needs to know before it starts.
+
+    ``None`` for an engine limit leaves the engine its own default. ``port`` 0 takes any free port;
+    ``port_search`` is how many following ports are tried when ``port`` is taken.
+    ``allowed_hosts`` are further names that clients may call this server by;
+    ``allow_unauthenticated`` lets it listen beyond loopback although nothing asks for a key.
+    """
+
+    home: Home
+    base: str = "pocket"
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    port_search: Annotated[int, Meta(ge=0, le=1000)] = 0
+    allowed_hosts: tuple[str, ...] = ()
+    allow_unauthenticated: bool = False
+
+    weights: Weights = "auto"
+    device: Device = "auto"
+    max_running: Count | None = None
+    max_waiting: Annotated[int, Meta(ge=0)] | None = None
+    max_context: Annotated[int, Meta(ge=2)] | None = None
+
+    max_body_bytes: Count = 2_000_000
+    ping_interval_s: Seconds = 15.0
+    send_timeout_s: Seconds = 60.0
+    header_timeout_s: Seconds = 10.0
+    body_timeout_s: Seconds = 60.0
+    drain_timeout_s: Annotated[float, Meta(ge=0)] = 30.0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> ServerSettings:
+        """``LCCC_BASE``, ``LCCC_PORT`` and so on; ``LCCC_ALLOWED_HOSTS`` is comma-separated.
+
+        Raises:
+            SettingsInvalid: a value is no number where one is needed, or out of range.
+        """
+        given: dict[str, object] = {
+            name: environment[PREFIX + name.upper()]
+            for name in cls.__struct_fields__
+            if name != "home" and environment.get(PREFIX + name.upper())
+        }
+        if "allowed_hosts" in given:
+            given["allowed_hosts"] = [
+                host for host in str(given["allowed_hosts"]).split(",") if host
+            ]
+        given["home"] = {"root": str(Home.from_environment(environment).root)}
+        return checked(given)
+
+    @property
+    def is_loopback(self) -> bool:
+        """True where only this machine can connect."""
+        return is_loopback(self.host)
+
+
+def checked(values: Mapping[str, object]) -> ServerSettings:
+    """Settings from loosely typed values (text from the environment or the command line).
+
+    Raises:
+        SettingsInvalid: naming the setting.
+    """
+    try:
+        return msgspec.convert(values, ServerSettings, strict=False)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$.")
+        name = path.rstrip("`") or "settings"
+        raise SettingsInvalid(f"{name} ({PREFIX}{name.upper()}): {reason}.") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host`` names this machine's loopback interface."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

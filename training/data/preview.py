@@ -1,0 +1,76 @@
+"""What a model would learn from a dialogue, as spans of text with and without loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from adapters.base import Base
+from adapters.manifest import SEED_SYSTEM_PROMPT
+from training.data.encode import encode_dialogue
+from training.data.roles import assign_roles
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# What the default recipe trains with.
+PREVIEW_TOKENS = 512
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A piece of text that bears a loss throughout, or not at all."""
+
+    text: str
+    is_target: bool
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """One training sequence. ``tokens`` and ``target_tokens`` are unknown without a tokenizer."""
+
+    spans: tuple[Span, ...]
+    tokens: int | None = None
+    target_tokens: int | None = None
+
+
+def preview_roles(utterances: Sequence[str]) -> Preview:
+    """The dialogue line by line with its roles; the replies bear the loss."""
+    spans: list[Span] = []
+    for turn in assign_roles(utterances):
+        spans.append(Span(f"{turn.role:<9}  ", is_target=False))
+        spans.append(Span(turn.text, is_target=turn.is_reply))
+        spans.append(Span("\n", is_target=False))
+    return Preview(tuple(spans))
+
+
+def preview_tokens(tokenizer: PreTrainedTokenizerBase, utterances: Sequence[str]) -> list[Preview]:
+    """The sequences the dialogue becomes, decoded token by token's loss, with the default prompt.
+
+    Raises:
+        DataError: the tokenizer's template refuses the dialogue.
+    """
+    examples = encode_dialogue(
+        tokenizer, utterances, system_prompt=SEED_SYSTEM_PROMPT, max_length=PREVIEW_TOKENS
+    )
+    return [
+        Preview(
+            tuple(
+                Span(str(tokenizer.decode([token for token, _ in pairs])), is_target)
+                for is_target, pairs in groupby(
+                    zip(example.ids, example.is_target, strict=True), key=lambda pair: pair[1]
+                )
+            ),
+            tokens=len(example.ids),
+            target_tokens=example.targets,
+        )
+        for example in examples
+    ]
+
+
+def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
+    """The tokenizer of ``base``, from its directory and nowhere else."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(base.path, local_files_only=True)

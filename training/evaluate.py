@@ -1,0 +1,60 @@
+"""Exact validation loss: the sum over all target tokens, whatever the batching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from training.data.encode import Example
+from training.model import summed_nll
+from training.packing import packs
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+TOKENS_PER_FORWARD = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """The summed negative log likelihood (nats) of the replies in a set of dialogues."""
+
+    nll: float
+    tokens: int
+    characters: int
+
+    @property
+    def nll_per_token(self) -> float:
+        return self.nll / self.tokens
+
+    @property
+    def nll_per_character(self) -> float:
+        """Comparable between tokenizers: ``exp`` of it is the per-character perplexity."""
+        return self.nll / self.characters
+
+
+def validate(
+    model: PeftModel,
+    examples: Sequence[Example],
+    characters: int,
+    tokens_per_forward: int = TOKENS_PER_FORWARD,
+) -> Validation:
+    """The loss of ``model`` on ``examples``; ``characters`` is the length of their replies.
+
+    Leaves the model in the mode that it was in.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            parts = [summed_nll(model, pack).item() for pack in packs(examples, tokens_per_forward)]
+    finally:
+        model.train(was_training)
+    return Validation(sum(parts), _targets(examples), characters)
+
+
+def _targets(examples: Iterable[Example]) -> int:
+    return sum(example.targets for example in examples)

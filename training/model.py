@@ -1,0 +1,166 @@
+"""The model that is trained: a frozen, quantised base with LoRA, and its loss at target tokens.
+
+It knows bitsandbytes and PEFT, and nothing of datasets, runs or schedules.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from adapters.base import Base
+from training.errors import RecipeError
+from training.packing import Pack
+from training.recipe import Quantization, Recipe
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+BF16_CAPABILITY = (8, 0)  # Ampere; `is_bf16_supported()` is also true where bf16 is emulated
+
+
+def training_device() -> torch.device:
+    """The first CUDA device, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def compute_dtype(asked: str, device: torch.device) -> torch.dtype:
+    """The dtype of activations. ``auto`` takes bf16 only where the device computes it natively.
+
+    On a CPU without AVX512-BF16 or AMX a bf16 product is emulated and measured ten times slower
+    than fp32, so ``auto`` is fp32 there. GPUs before Ampere get fp16.
+    """
+    if asked != "auto":
+        return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[asked]
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= BF16_CAPABILITY
+        return torch.bfloat16 if native else torch.float16
+    return torch.bfloat16 if cpu_computes_bf16() else torch.float32
+
+
+def cpu_computes_bf16() -> bool:
+    """Whether this CPU has bf16 dot products (AVX512-BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001 # torch has no public query
+
+
+def load_model(base: Base, recipe: Recipe, device: torch.device) -> PeftModel:
+    """The base as the recipe quantises it, with fresh LoRA weights (drawn from torch's seed).
+
+    Raises:
+        RecipeError: the compute dtype is not possible on this device.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    model = _load_base(base, recipe.quantization, device)
+    lora = LoraConfig(
+        r=recipe.lora.r,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules=list(recipe.lora.target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base.name,
+    )
+    tuned = get_peft_model(model, lora)
+    tuned.peft_config["default"].base_model_name_or_path = base.name
+    if recipe.training.gradient_checkpointing:
+        model.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
+    return tuned
+
+
+def _load_base(base: Base, quantization: Quantization, device: torch.device) -> Any:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    dtype = compute_dtype(quantization.compute_dtype, device)
+    if dtype is torch.float16 and device.type == "cpu":
+        raise RecipeError("quantization.compute_dtype: fp16 needs a GPU; use auto, bf16 or fp32.")
+    config = None
+    if quantization.kind == "nf4":
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=quantization.double,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    model = AutoModelForCausalLM.from_pretrained(
+        base.path,
+        dtype=dtype,
+        quantization_config=config,
+        device_map={"": device},
+        attn_implementation="sdpa",
+        local_files_only=True,
+    )
+    keep_gradients(model)
+    model.requires_grad_(False)
+    return model
+
+
+def keep_gradients(model: torch.nn.Module) -> None:
+    """Switch off bitsandbytes' repacking of weights for CPU inference.
+
+    On CPUs with AVX512-BF16 the first forward in ``eval()`` rewrites a ``Linear4bit`` for a kernel
+    that has no backward; every later training step then gives LoRA's B zero gradients in all but
+    two projections, without an error (bitsandbytes 0.50.2, ``nn/modules.py``).
+    """
+    import bitsandbytes
+
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def trainable(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The parameters that are trained: LoRA's A and B."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def summed_nll(model: PeftModel, pack: Pack) -> torch.Tensor:
+    """The negative log likelihood of the pack's targets, summed, in nats (a scalar).
+
+    The dialogues of a pack lie in one row and are kept apart by ``position_ids`` that restart and
+    by the absence of an attention mask (transformers then builds the block mask; with a mask of
+    ones it would not). The LM head runs at target positions only.
+    """
+    core = model.get_base_model()
+    device = core.lm_head.weight.device
+    hidden = core.model(
+        input_ids=pack.input_ids.to(device)[None],
+        position_ids=pack.position_ids.to(device)[None],
+        use_cache=False,
+    ).last_hidden_state[0]
+    logits = core.lm_head(hidden[pack.predicting.to(device)])
+    return F.cross_entropy(logits.float(), pack.targets.to(device), reduction="sum")
+
+
+def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:
+    """LoRA's tensors by PEFT's names, on the CPU."""
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(model)
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def load_adapter_state(model: PeftModel, state: dict[str, torch.Tensor]) -> None:
+    """Put back what :func:`adapter_state` gave; every tensor must find its place."""
+    from peft import set_peft_model_state_dict
+
+    outcome = set_peft_model_state_dict(model, state)
+    if outcome.unexpected_keys:
+        raise ValueError(f"unexpected tensors: {outcome.unexpected_keys[:3]}")
+
+
+def save_adapter(model: PeftModel, state: dict[str, torch.Tensor], directory: Path) -> None:
+    """Write PEFT's two files, with ``state`` as the weights."""
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    config = model.peft_config["default"]
+    config.inference_mode = True
+    config.save_pretrained(directory)
+    config.inference_mode = False
+    save_file(state, directory / "adapter_model.safetensors", metadata={"format": "pt"})
