@@ -95,10 +95,15 @@ _AUTO_MAPPING = {
 
 
 def read_settings(data: bytes) -> tuple[LoraSettings | None, list[str]]:
-    """The settings in the bytes of an ``adapter_config.json``, and every problem, field by field.
+    """The settings in the bytes of an ``adapter_config.json``, or every problem, field by field."""
+    settings, problems = survey_settings(data)
+    return (None if problems else settings), problems
 
-    Where there are problems, the settings are those that could be read, to look for more with;
-    ``None`` where even the required ones could not.
+
+def survey_settings(data: bytes) -> tuple[LoraSettings | None, list[str]]:
+    """Like :func:`read_settings`, but beside problems there may be settings to look for more with.
+
+    They are those that could be read, and ``None`` where even the required ones could not.
     """
     try:
         config = read_object(data)
@@ -135,7 +140,7 @@ def _field_problem(name: str, config: dict[str, Any], *, required: bool) -> str 
         problem = f"{name} is {_shown(value)}, but must be {expected.__metadata__[0].description}"
         if name == "init_lora_weights" and isinstance(value, str) and _CHANGES_BASE.match(value):
             problem += (
-                "; it belongs to a changed base: save the adapter as plain LoRA "
+                "; it may fit a changed base only: save the adapter as plain LoRA "
                 "(PEFT's path_initial_model_for_weight_conversion)"
             )
         return problem

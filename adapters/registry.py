@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from uuid import uuid4
 
 from adapters import garbage
@@ -47,7 +47,27 @@ from adapters.storage import (
     replace_file,
 )
 
-__all__ = ["Entry", "Registry", "Snapshot"]
+__all__ = ["Entry", "Registry", "Snapshot", "check_name"]
+
+
+def name_problems(name: str, base: str) -> list[str]:
+    """Why an adapter of the base called ``base`` can never have this name; empty where it can."""
+    if not NAME.fullmatch(name):
+        rule = "1 to 128 of A-Z a-z 0-9 . _ - with a letter or digit first"
+        return [f"name {name[:200]!a} cannot be used; a name is {rule}"]
+    if name.casefold() in (base.casefold(), PurePath(base).name.casefold()):
+        return [f"name '{name}' is the base's own; choose another"]
+    return []
+
+
+def check_name(name: str, base: str) -> None:
+    """Refuse a name before hours of training go into it.
+
+    Raises:
+        AdapterError: no adapter of this base can be called so.
+    """
+    for problem in name_problems(name, base):
+        raise AdapterError(f"The {problem}.")
 
 
 class Registry:
@@ -245,12 +265,9 @@ class Registry:
             raise AdapterError(f"The registry {self.root} cannot be read: {error}") from error
 
     def _name_problems(self, name: str, base: Base) -> list[str]:
-        if not NAME.fullmatch(name):
-            rule = "1 to 128 of A-Z a-z 0-9 . _ - with a letter or digit first"
-            return [f"name {name[:200]!a} cannot be used; a name is {rule}"]
+        if problems := name_problems(name, base.name):
+            return problems
         folded = name.casefold()
-        if folded == base.name.casefold():
-            return [f"name '{name}' is the base's own; choose another"]
         twins = [known for known in self._known() if known != name and known.casefold() == folded]
         return [
             f"name '{name}' differs only in case from the registered '{twin}'" for twin in twins
@@ -262,7 +279,8 @@ class Registry:
             yield
         except OSError as error:
             raise AdapterError(
-                f"The registry {self.root} could not be written: {error}. "
+                f"The registry {self.root} could not be written: {error.strerror} "
+                f"({error.filename or 'no file named'}). "
                 "What was registered before is still there; make room or fix the permissions, "
                 "then run the same command again."
             ) from error

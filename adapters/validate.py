@@ -21,7 +21,7 @@ from adapters.manifest import (
     Manifest,
     SamplingDefaults,
 )
-from adapters.peft_config import LoraSettings, read_settings
+from adapters.peft_config import LoraSettings, survey_settings
 from adapters.safetensors_header import ITEM_SIZES, Header, TensorInfo, read_header
 from adapters.storage import BLOCK, read_bytes
 
@@ -41,7 +41,7 @@ _SAMPLING_RANGES = {
 
 def check_config(path: Path) -> tuple[LoraSettings | None, list[str]]:
     """The settings of an ``adapter_config.json`` as far as they can be read, and its problems."""
-    settings, problems = read_settings(read_bytes(path, CONFIG_LIMIT))
+    settings, problems = survey_settings(read_bytes(path, CONFIG_LIMIT))
     return settings, [f"{CONFIG_FILE}: {problem}" for problem in problems]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import msgspec
@@ -45,7 +45,7 @@ class ChatClient:
             trust_env=not _is_loopback(httpx.URL(self._url).host),
         )
 
-    def __enter__(self) -> ChatClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -69,7 +69,7 @@ class ChatClient:
         except (ValueError, KeyError, TypeError) as error:
             raise ChatFailed(f"{self._url} does not speak OpenAI's API.") from error
 
-    def reply(self, model: str, messages: Sequence[Message]) -> Iterator[str]:
+    def reply(self, model: str, messages: Sequence[Message]) -> Generator[str]:
         """The pieces of the reply as they come. Closing the iterator stops the server's work."""
         body = {"model": model, "messages": list(messages), "stream": True}
         try:
@@ -107,9 +107,9 @@ def _events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
-            data = line.strip().removeprefix(b"data:").strip()
             if not line.startswith(b"data:"):
                 continue
+            data = line.removeprefix(b"data:").strip()
             if data == b"[DONE]":
                 return
             yield msgspec.json.decode(data)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
 
 from adapters.errors import LcccError
 from server.app import local_engine
@@ -15,7 +14,6 @@ from server.process import (
     DrainingServer,
     OnReady,
     Serving,
-    base_url,
     listen,
     prepare_environment,
     serve,
@@ -41,19 +39,9 @@ def run(
     logging.basicConfig(
         level=log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
-    listener = listen(settings)
-    url = base_url(settings.host, listener)
-    running = engine or local_engine(settings)
-    server = DrainingServer(settings, running, _announce(on_ready, url, running))
-    asyncio.run(serve(server, listener))
-
-
-def _announce(on_ready: OnReady | None, url: str, engine: Engine) -> Callable[[], None]:
-    def announce() -> None:
-        if on_ready is not None:
-            on_ready(Serving(base_url=url, models=tuple(engine.models())))
-
-    return announce
+    with listen(settings) as listener:
+        server = DrainingServer(settings, engine or local_engine(settings), on_ready)
+        asyncio.run(serve(server, listener))
 
 
 def main() -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 from server.app import local_engine
 from server.engine.types import Engine
-from server.process import DrainingServer, Serving, base_url, listen, prepare_environment, serve
+from server.process import DrainingServer, Serving, listen, prepare_environment, serve
 from server.settings import ServerSettings
 
 
@@ -25,27 +27,28 @@ def serve_in_thread(settings: ServerSettings, engine: Engine | None = None) -> I
         Exception: whatever kept the engine from starting.
     """
     prepare_environment(os.environ)
-    listener = listen(settings)
-    url = base_url(settings.host, listener)
-    is_ready = threading.Event()
-    server = DrainingServer(settings, engine or local_engine(settings), is_ready.set)
-    failures: list[BaseException] = []
-
-    def work() -> None:
+    ready: Future[Serving] = Future()
+    with listen(settings) as listener:
+        server = DrainingServer(settings, engine or local_engine(settings), ready.set_result)
+        thread = threading.Thread(
+            target=_work, args=(server, listener, ready), name="lccc-server", daemon=True
+        )
+        thread.start()
         try:
-            asyncio.run(serve(server, listener))
-        except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
-            failures.append(error)
+            yield ready.result()
         finally:
-            is_ready.set()
+            server.should_exit = True
+            thread.join()
 
-    thread = threading.Thread(target=work, name="lccc-server", daemon=True)
-    thread.start()
+
+def _work(server: DrainingServer, listener: socket.socket, ready: Future[Serving]) -> None:
+    """Run in the thread; what keeps the server from getting ready goes to whoever waits."""
     try:
-        is_ready.wait()
-        if failures:
-            raise failures[0]
-        yield Serving(base_url=url, models=tuple(server.engine.models()))
-    finally:
-        server.should_exit = True
-        thread.join()
+        asyncio.run(serve(server, listener))
+    except BaseException as error:
+        if ready.done():
+            raise
+        ready.set_exception(error)
+    else:
+        if not ready.done():
+            ready.set_exception(RuntimeError("the server ended before it was ready"))

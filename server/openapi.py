@@ -53,7 +53,7 @@ ERRORS: dict[int, ResponseSpec] = {
     500: _error("The server failed."),
     503: _error("The server is stopping, or the adapter cannot be served."),
 }
-LOOKUP_ERRORS = {404: ERRORS[404]}
+LOOKUP_ERRORS = {400: _error("The request is malformed."), 404: ERRORS[404]}
 READY_ERRORS = {503: _error("Not ready: starting, stopping or failed.")}
 
 

@@ -68,10 +68,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             if name != "home" and environment.get(PREFIX + name.upper())
         }
         if "allowed_hosts" in given:
-            given["allowed_hosts"] = [
-                host for host in str(given["allowed_hosts"]).split(",") if host
-            ]
-        given["home"] = {"root": str(Home.from_environment(environment).root)}
+            hosts = str(given["allowed_hosts"]).split(",")
+            given["allowed_hosts"] = [host.strip() for host in hosts if host.strip()]
+        given["home"] = Home.from_environment(environment)
         return checked(given)
 
     @property

@@ -23,7 +23,9 @@ class TrainingError(LcccError):
 class DataError(TrainingError):
     """Input that cannot be used. ``record`` counts from 1 within ``file``."""
 
-    def __init__(self, message: str, *, file: Path | None = None, record: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, file: Path | None = None, record: int | None = None
+    ) -> None:
         self.file = file
         self.record = record
         where = f"{file}, record {record}: " if file and record else f"{file}: " if file else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import cross_entropy
 
 from adapters.base import Base
 from training.errors import RecipeError
@@ -67,9 +67,7 @@ def load_model(base: Base, recipe: Recipe, device: torch.device) -> PeftModel:
     tuned = get_peft_model(model, lora)
     tuned.peft_config["default"].base_model_name_or_path = base.name
     if recipe.training.gradient_checkpointing:
-        model.gradient_checkpointing_enable(
-            gradient_checkpointing_kwargs={"use_reentrant": False}
-        )
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return tuned
 
 
@@ -134,7 +132,7 @@ def summed_nll(model: PeftModel, pack: Pack) -> torch.Tensor:
         use_cache=False,
     ).last_hidden_state[0]
     logits = core.lm_head(hidden[pack.predicting.to(device)])
-    return F.cross_entropy(logits.float(), pack.targets.to(device), reduction="sum")
+    return cross_entropy(logits.float(), pack.targets.to(device), reduction="sum")
 
 
 def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
-"""Recipes: every hyperparameter of a training as one frozen value, read from TOML and overridden
-field by field. Units stand beside the fields in the default recipe's comments.
+"""Recipes: every hyperparameter of a training as one frozen value, read from TOML.
+
+Units stand beside the fields in the default recipe's comments.
 """
 
 from __future__ import annotations

@@ -132,11 +132,13 @@ class Conversation:
     def _print_reply(self) -> str:
         pieces: list[str] = []
         system = [] if self._system is None else [{"role": "system", "content": self._system}]
-        stream = self._client.reply(self.model, [*system, *self._said])
         try:
-            for piece in stream:
-                pieces.append(piece)
-                click.echo(piece, nl=False)
+            with contextlib.closing(
+                self._client.reply(self.model, [*system, *self._said])
+            ) as reply:
+                for piece in reply:
+                    pieces.append(piece)
+                    click.echo(piece, nl=False)
         except KeyboardInterrupt:
             click.echo(" (stopped)", nl=False, err=True)
         finally:

@@ -174,7 +174,7 @@ def _summary(admin: AdminContext, manifest: DatasetManifest, path: Path) -> None
         spaced = ", pre-spaced" if source.pre_spaced else ""
         given = f", as {source.given_as}" if source.given_as else ""
         admin.output.data(f"from {source.name} ({source.size:,} bytes{spaced}{given})")
-    _heading(admin, "Splits")
+    _heading(admin, f"Splits (seed {manifest.seed})" if manifest.drawn else "Splits")
     _splits(admin, manifest)
     _heading(admin, f"Cleaning (rules version {manifest.cleaning.version})")
     _cleaning(admin, manifest.cleaning)
@@ -191,12 +191,11 @@ def _splits(admin: AdminContext, manifest: DatasetManifest) -> None:
                 f"{counts.utterances:,}",
                 f"{counts.characters:,}",
                 f"{counts.utterances / counts.dialogues:.2f}" if counts.dialogues else "-",
-                f"{counts.characters / counts.utterances:.1f}" if counts.utterances else "-",
-                f"drawn, {share:.1%}, seed {manifest.seed}" if name in manifest.drawn else "given",
+                f"drawn, {share:.1%}" if name in manifest.drawn else "given",
             )
         )
-    titles = ("split", "dialogues", "utterances", "characters", "utt/dialogue", "chars/utt", "")
-    admin.output.table(*_aligned(titles, rows, numbers=range(1, 6)))
+    titles = ("split", "dialogues", "utterances", "characters", "utt/dialogue", "")
+    admin.output.table(*_aligned(titles, rows, numbers=range(1, 5)))
 
 
 def _cleaning(admin: AdminContext, report: CleaningReport) -> None:
@@ -214,8 +213,8 @@ def _cleaning(admin: AdminContext, report: CleaningReport) -> None:
         done = [
             f"{verb} {count:,} {noun}{'s'[: count > 1]}" for verb, count, noun in effects if count
         ]
-        rows.append((rule.name, ", ".join(done) or "-", rule.description))
-    admin.output.table(("rule", "what it did", "what it is for"), rows)
+        rows.append((rule.name, rule.description, ", ".join(done) or "-"))
+    admin.output.table(("rule", "what it removes", "what it did"), rows)
 
 
 def _heading(admin: AdminContext, text: str) -> None:

@@ -103,7 +103,7 @@ GREETING = "你好"
     help="How much is logged on stderr; info has a line for each request.",
 )
 @pass_admin
-def serve(admin: AdminContext, log_level: str, **given: Any) -> None:
+def serve(admin: AdminContext, /, log_level: str, **given: Any) -> None:
     """Serve the base and all adapters at http://127.0.0.1:8000/v1.
 
     Adapters that are registered while it runs are served without a restart.

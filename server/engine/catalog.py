@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from adapters.base import Base
-from adapters.errors import AdapterError
 from adapters.manifest import BaseRef
 from adapters.registry import Entry, Registry, Snapshot
 from server.engine.errors import AdapterUnavailable, UnknownModel
@@ -41,7 +40,7 @@ class Catalog:
         self._registry = Registry(root)
         self._poll_interval_s = poll_interval_s
         self._listing = Listing()
-        self._failed: dict[str, str] = {}  # digest -> why it could not be loaded
+        self._failed: dict[str, tuple[int, str]] = {}  # name -> which registration, and why
         self._reading = asyncio.Lock()
         self._is_reported = False
         self._base_card = ModelCard(
@@ -85,9 +84,9 @@ class Catalog:
             raise AdapterUnavailable(name, card.reason or "")
         return self._listing.entries[name]
 
-    def mark_failed(self, digest: str, reason: str) -> None:
-        """Show the adapters of this content as broken: they could not be loaded."""
-        self._failed[digest] = reason
+    def mark_failed(self, entry: Entry, reason: str) -> None:
+        """Show ``entry`` as broken, for it could not be loaded, until it is registered again."""
+        self._failed[entry.name] = (entry.generation, reason)
 
     async def follow(self) -> None:
         """Keep the listing fresh until cancelled."""
@@ -100,14 +99,18 @@ class Catalog:
         async with self._reading:
             try:
                 self._listing = await asyncio.to_thread(self._read, self._listing)
-            except (AdapterError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, serving goes on
                 if not self._is_reported:
                     logger.warning("The registry cannot be read, serving what was known: %s", error)
                 self._is_reported = True
                 return
         self._is_reported = False
-        served = {entry.digest for entry in self._listing.entries.values()}
-        self._failed = {key: why for key, why in self._failed.items() if key in served}
+        entries = self._listing.entries
+        self._failed = {
+            name: failure
+            for name, failure in self._failed.items()
+            if name in entries and entries[name].generation == failure[0]
+        }
 
     def _read(self, known: Listing) -> Listing:
         signature = self._registry.signature()
@@ -158,8 +161,9 @@ class Catalog:
         )
 
     def _marked(self, card: ModelCard) -> ModelCard:
-        reason = self._failed.get(card.digest)
-        return card if reason is None else replace(card, state="broken", reason=reason)
+        if card.name not in self._failed:
+            return card
+        return replace(card, state="broken", reason=self._failed[card.name][1])
 
 
 def _misfit(trained_on: BaseRef, served: BaseRef) -> str | None:

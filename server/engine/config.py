@@ -76,8 +76,17 @@ class EngineConfig:
     def weight_format(self) -> WeightFormat:
         if self.weights != "auto":
             return self.weights
+        if self.device_name == "cuda":
+            return "bf16"
         is_small = 4 * parameter_count(self.base.architecture) <= SMALL_BASE_BYTES
-        return "fp32" if self.device_name == "cpu" and is_small else "bf16"
+        return "fp32" if is_small or not has_fast_bf16() else "bf16"
+
+
+def has_fast_bf16() -> bool:
+    """Whether this CPU multiplies bf16 faster than fp32; without AVX-512 it is emulated."""
+    import torch
+
+    return "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 def parameter_count(architecture: Architecture) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from adapters.entry import Entry
 from adapters.errors import AdapterError
+from server.engine.admission import Admission
 from server.engine.bank import AdapterBank, BankFull
 from server.engine.catalog import Catalog
 from server.engine.config import EngineConfig
@@ -25,7 +26,6 @@ from server.engine.errors import (
     PromptInvalid,
     PromptTooLong,
 )
-from server.engine.gate import Gate
 from server.engine.generation import LocalGeneration, Mailbox
 from server.engine.loop import BROKE_OFF, EngineLoop, Notice
 from server.engine.lora import LoadedAdapter
@@ -53,7 +53,7 @@ class _Parts:
     tokenizer: Tokenizer
     catalog: Catalog
     bank: AdapterBank[Entry]
-    gate: Gate
+    admission: Admission
     loop: EngineLoop
     following: asyncio.Task[None]
 
@@ -101,8 +101,7 @@ class LocalEngine:
         if self._parts is None:
             return
         self._parts.following.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._parts.following
+        await asyncio.gather(self._parts.following, return_exceptions=True)
         self._parts.loop.stop()
         await asyncio.to_thread(self._parts.loop.join)
         left = [(key, GenerationFailed(BROKE_OFF)) for key in self._open]  # of a crashed thread
@@ -116,7 +115,7 @@ class LocalEngine:
         """Assert that nothing is held that no generation needs. Only while nothing runs."""
         assert self._parts is not None
         self._parts.loop.check_integrity()
-        assert self._parts.gate.open == len(self._open), "the gate counts others than are open"
+        assert self._parts.admission.open == len(self._open), "counted are others than open"
         pinned = {opened.pinned for opened in self._open.values()} - {None}
         assert self._parts.bank.pinned == pinned, "the bank pins others than are in use"
 
@@ -150,12 +149,12 @@ class LocalEngine:
         refuse_out_of_range(request.sampling)
         entry = await parts.catalog.find(request.model)
         max_tokens = self._room(request)
-        parts.gate.enter()
+        parts.admission.enter()
         try:
             adapter = None if entry is None else await self._acquire(parts, entry)
             self._ready()  # it may have been closed while the adapter was loaded
         except BaseException:
-            parts.gate.leave()
+            parts.admission.leave()
             raise
         return self._open_generation(parts, request, max_tokens, adapter)
 
@@ -163,9 +162,9 @@ class LocalEngine:
         try:
             return await parts.bank.acquire(entry)
         except BankFull:
-            raise parts.gate.full() from None
+            raise parts.admission.full() from None
         except AdapterError as error:
-            parts.catalog.mark_failed(entry.digest, str(error))
+            parts.catalog.mark_failed(entry, str(error))
             raise AdapterUnavailable(entry.name, str(error)) from error
 
     def _open_generation(
@@ -229,7 +228,7 @@ class LocalEngine:
             tokenizer=tokenizer,
             catalog=catalog,
             bank=AdapterBank(runner.load, config.max_resident_adapters),
-            gate=Gate(max_running=runner.slots, max_waiting=config.max_waiting),
+            admission=Admission(max_running=runner.slots, max_waiting=config.max_waiting),
             loop=EngineLoop(scheduler, runner, deliver),
             following=asyncio.create_task(catalog.follow()),
         )
@@ -245,7 +244,7 @@ class LocalEngine:
     def _settle(self, key: int) -> None:
         assert self._parts is not None
         opened = self._open.pop(key)
-        self._parts.gate.leave()
+        self._parts.admission.leave()
         if opened.pinned is not None:
             self._parts.bank.release(opened.pinned)
 

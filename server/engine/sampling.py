@@ -99,11 +99,12 @@ def _drawn(logits: torch.Tensor, draws: Rows[Draw], size: int) -> torch.Tensor:
     total = logits.logsumexp(dim=-1, keepdim=True)
     chosen = pick(kept(values, total, settings), uniforms)
     drawn = tokens.gather(1, chosen.unsqueeze(1)).squeeze(1)
-    for index in _uncovered(values, total, settings, logits.shape[-1]):
-        row = slice(index, index + 1)
-        values_of_all, tokens_of_all = logits[row].sort(dim=-1, descending=True, stable=True)
-        weights = kept(values_of_all, total[row], settings[row])
-        drawn[index] = tokens_of_all[0, pick(weights, uniforms[row])[0]]
+    beyond = _uncovered(values, total, settings, logits.shape[-1])
+    if beyond:
+        values, tokens = logits[beyond].sort(dim=-1, descending=True)
+        weights = kept(values, total[beyond], [settings[index] for index in beyond])
+        chosen = pick(weights, uniforms[beyond])
+        drawn[beyond] = tokens.gather(1, chosen.unsqueeze(1)).squeeze(1)
     return drawn
 
 
@@ -128,10 +129,11 @@ def kept(values: torch.Tensor, total: torch.Tensor, settings: Rows[SamplingParam
 def pick(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """Index [rows] into ``weights`` [rows, n] fp64, by the inverse of their distribution."""
     sums = weights.cumsum(dim=-1)
-    targets = uniforms.unsqueeze(1) * sums[:, -1:]
+    ends = sums[:, -1:].contiguous()
+    targets = uniforms.unsqueeze(1) * ends
     index = torch.searchsorted(sums, targets, right=True).squeeze(1)
     # Rounding may leave the target at the very end: then the last token with weight is meant.
-    last = torch.searchsorted(sums, sums[:, -1:]).squeeze(1)
+    last = torch.searchsorted(sums, ends).squeeze(1)
     return torch.minimum(index, last).clamp_(max=weights.shape[-1] - 1)  # no numbers: any index
 
 

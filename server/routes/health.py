@@ -12,7 +12,13 @@ from server.routes.provided import ProvidedEngine
 from server.wire.models import Health
 
 
-@get("/health", operation_id="health", summary="Is the process alive?", tags=["health"])
+@get(
+    "/health",
+    operation_id="health",
+    summary="Is the process alive?",
+    tags=["health"],
+    response_description="It is.",
+)
 async def health() -> Health:
     """Always 200 while the process answers."""
     return Health(status="ok")
@@ -23,6 +29,7 @@ async def health() -> Health:
     operation_id="ready",
     summary="Can requests be served?",
     tags=["health"],
+    response_description="They can.",
     responses=READY_ERRORS,
 )
 async def ready(engine: ProvidedEngine) -> Response[Health]:

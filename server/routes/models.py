@@ -12,7 +12,13 @@ from server.routes.provided import ProvidedEngine
 from server.wire.models import Model, ModelList, Sampling
 
 
-@get("/models", operation_id="listModels", summary="List what is served", tags=["models"])
+@get(
+    "/models",
+    operation_id="listModels",
+    summary="List what is served",
+    tags=["models"],
+    response_description="The base, then the adapters.",
+)
 async def list_models(engine: ProvidedEngine) -> ModelList:
     """The base and every registered adapter, also those that cannot be served just now."""
     return ModelList(data=[_model(card) for card in engine.models()])
@@ -23,6 +29,7 @@ async def list_models(engine: ProvidedEngine) -> ModelList:
     operation_id="retrieveModel",
     summary="One served model",
     tags=["models"],
+    response_description="The model.",
     responses=LOOKUP_ERRORS,
 )
 async def retrieve_model(

@@ -25,7 +25,7 @@ from adapters.manifest import (
     SamplingDefaults,
     read_manifest,
 )
-from adapters.registry import Entry, Registry, Snapshot
+from adapters.registry import Entry, Registry, Snapshot, check_name
 from adapters.storage import exclusive_lock
 from tests.tiny import random_adapter
 
@@ -158,7 +158,21 @@ class TestNames:
 
     @pytest.mark.parametrize(
         "name",
-        ["", ".", "..", ".hidden", "-x", "a/b", "../x", "/etc", "a b", "a\n", "a\0", "ä", "x" * 129],
+        [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "-x",
+            "a/b",
+            "../x",
+            "/etc",
+            "a b",
+            "a\n",
+            "a\0",
+            "ä",
+            "x" * 129,
+        ],
     )
     def test_a_name_that_could_be_another_path_is_refused(
         self, registry: Registry, source: Path, base: Base, name: str
@@ -166,10 +180,8 @@ class TestNames:
         """Names match the pattern before they touch the disk."""
         with pytest.raises(AdapterInvalid) as caught:
             registry.register(source, name, base)
-        assert caught.value.problems == (
-            f"name {name!a} cannot be used; "
-            "a name is 1 to 128 of A-Z a-z 0-9 . _ - with a letter or digit first",
-        )
+        rule = "a name is 1 to 128 of A-Z a-z 0-9 . _ - with a letter or digit first"
+        assert caught.value.problems == (f"name {name!a} cannot be used; {rule}",)
         assert registry.snapshot().entries == {}
 
     def test_the_longest_name_is_accepted(self, registry: Registry, source: Path, base: Base):
@@ -182,6 +194,13 @@ class TestNames:
         for name in ("tiny", "Tiny"):
             with pytest.raises(AdapterInvalid, match=f"name '{name}' is the base's own"):
                 registry.register(source, name, base)
+
+    def test_a_name_can_be_checked_ahead(self):
+        """By the rules that registration has, with the base as a name or a path."""
+        check_name("poet", "Qwen/Qwen3-0.6B")
+        for name, base in (("a/b", "tiny"), ("tiny", "tiny"), ("Tiny", "/bases/tiny")):
+            with pytest.raises(AdapterError, match=f"^The name '{name}' "):
+                check_name(name, base)
 
     def test_names_that_differ_in_case_alone_are_refused(
         self, registry: Registry, source: Path, base: Base
@@ -349,7 +368,7 @@ class TestBrokenNames:
     def test_get_says_what_to_do(self, registry: Registry, entry: Entry):
         """Broken is not the same as unknown."""
         (registry.root / "names" / "poet.json").write_bytes(b"{}")
-        with pytest.raises(RegistryCorrupt, match="'poet' is registered but broken: .*again"):
+        with pytest.raises(RegistryCorrupt, match=r"'poet' is registered but broken: .*again"):
             registry.get("poet")
         assert registry.verify("poet") == [registry.snapshot().broken["poet"]]
 
@@ -359,15 +378,17 @@ class TestBrokenNames:
         registry.remove("poet")
         assert registry.snapshot().broken == {}
 
-    def test_they_can_be_registered_again(self, registry: Registry, entry: Entry, base: Base):
+    def test_they_can_be_registered_again(
+        self, registry: Registry, entry: Entry, source: Path, base: Base
+    ):
         """A damaged blob is replaced by whole bytes, although its digest is there already."""
         good = entry.read(WEIGHTS_FILE)
         overwrite(entry.path / WEIGHTS_FILE, good[:-1] + b"\0")
         assert registry.verify("poet") == ["adapter_model.safetensors is not what was registered"]
-        with pytest.raises(RegistryCorrupt, match="adapter_model.safetensors is not what"):
+        with pytest.raises(RegistryCorrupt, match=r"adapter_model\.safetensors is not what"):
             entry.read(WEIGHTS_FILE)
 
-        again = registry.register(entry.path.parents[4] / "second", "poet", base)
+        again = registry.register(source.with_name("second"), "poet", base)
 
         assert again.digest == entry.digest
         assert registry.verify("poet") == []
@@ -407,9 +428,7 @@ class TestGarbage:
             age(entry.path, seconds=3601)
         assert set(registry.collect_garbage(3600)) == {replaced.digest, removed.digest}
 
-    def test_a_blob_of_a_broken_record_is_kept(
-        self, registry: Registry, source: Path, base: Base
-    ):
+    def test_a_blob_of_a_broken_record_is_kept(self, registry: Registry, source: Path, base: Base):
         """As long as the digest can be read in the record, somebody may repair it."""
         entry = registry.register(source, "poet", base)
         (registry.root / "names" / "poet.json").write_text(f'{{"digest": "{entry.digest}"')

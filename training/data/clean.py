@@ -42,7 +42,10 @@ _CONTROL = re.compile(
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """A cleaning rule and what it did: utterances changed or dropped, dialogues dropped."""
+    """A cleaning rule, what it removes, and what came of it.
+
+    It changes or drops utterances, or drops dialogues.
+    """
 
     name: str
     description: str
@@ -63,11 +66,11 @@ class CleaningReport(msgspec.Struct, frozen=True):
 
 
 RULES = (
-    Rule("control", "remove control characters, invisible marks and broken surrogates"),
-    Rule("spacing", "join pre-spaced text; one space stays between Latin words"),
-    Rule("trim", "remove white space at both ends"),
-    Rule("empty", "drop utterances with nothing left"),
-    Rule("short", f"drop dialogues with fewer than {MIN_UTTERANCES} utterances"),
+    Rule("control", "control characters, invisible marks"),
+    Rule("spacing", "needless spaces of pre-spaced text"),
+    Rule("trim", "white space at both ends"),
+    Rule("empty", "utterances with nothing left"),
+    Rule("short", f"dialogues of under {MIN_UTTERANCES} utterances"),
 )
 
 

@@ -62,7 +62,7 @@ class PreparedDataset:
 
     @property
     def name(self) -> str:
-        return self.manifest.name
+        return self.path.name
 
     def split(self, name: str) -> Dialogues:
         """The dialogues of ``train``, ``validation`` or ``test``, read lazily; may be empty.
@@ -116,7 +116,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
     shares = Shares(validation=validation_share, test=test_share)
     sources: list[tuple[Path, str | None]] = [(file, None) for file in files]
     sources += [(file, split) for file, split in ((valid, "validation"), (test, "test")) if file]
-    with _staged(target) as stage:
+    with _staged(target, overwrite) as stage:
         preparation = _Preparation(stage, sources, shares, seed, on_progress)
         preparation.run(name).write(stage)
     return PreparedDataset.open(datasets_root, name)
@@ -130,15 +130,22 @@ def _check_name(name: str) -> None:
         )
 
 
+def _check_free(target: Path, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise DataError("this dataset is there already; --overwrite replaces it", file=target)
+
+
 @contextmanager
-def _staged(target: Path) -> Iterator[Path]:
+def _staged(target: Path, overwrite: bool) -> Iterator[Path]:
     """A directory beside ``target`` that becomes it at the end, or vanishes on any failure."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     stage = target.parent / f".{target.name}.{secrets.token_hex(4)}.new"
-    stage.mkdir()
     try:
+        stage.mkdir(parents=True)
         yield stage
+        _check_free(target, overwrite)
         _swap_in(stage, target)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror or error}", file=target) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -233,9 +240,8 @@ class _Preparation:
             pre_spaced = clean.looks_pre_spaced(record.utterances for record in sample)
             for count, record in enumerate(chain(sample, records)):
                 if given_as and record.split:
-                    raise DataError(
-                        f"brings its own splits; as {given_as} a plain one is needed", file=path
-                    )
+                    message = f"brings its own splits, so it cannot be given as {given_as}"
+                    raise DataError(message, file=path)
                 if count % _REPORT_EVERY == 0:
                     self._report((before + reader.bytes_read) / max(1, sum(self._sizes)), 0)
                 dialogue = self._cleaner.clean(record.utterances, pre_spaced=pre_spaced)

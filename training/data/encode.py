@@ -138,19 +138,9 @@ def encode_dialogue(
         whole = encoder.exchanges(turns)
     if not whole:
         return []
-    if _is_stable(whole):
-        fitted = encoder.fit(turns, whole[-1])
-        if fitted.cut is not Cut.NOTHING:
-            whole = [*encoder.exchanges(fitted.turns[:-1]), fitted.last]
-        if _is_stable(whole):
-            return [_example(whole, fitted, missing=len(utterances) - len(fitted.turns))]
-    examples = []
-    for rest, turn in enumerate(reversed(turns)):
-        if turn.is_reply:
-            fitted = encoder.fit(turns[: len(turns) - rest])
-            missing = len(utterances) - rest - len(fitted.turns)
-            examples.append(_example([fitted.last], fitted, missing))
-    return examples[::-1]
+    in_one = encoder.fit_in_one(turns, whole)
+    fitted = [in_one] if in_one else encoder.fit_one_by_one(turns)
+    return [_example(part, refused=len(utterances) - len(turns)) for part in fitted]
 
 
 class _Exchange(NamedTuple):
@@ -165,11 +155,12 @@ class _Exchange(NamedTuple):
 
 
 class _Fitted(NamedTuple):
-    """The end of a conversation that fits, with the ids of its last exchange."""
+    """The end of a conversation that fits, and the exchanges in it that bear a loss."""
 
     turns: Sequence[Turn]
-    last: _Exchange
+    exchanges: Sequence[_Exchange]
     cut: Cut = Cut.NOTHING
+    dropped: int = 0
 
 
 class _Encoder:
@@ -197,22 +188,40 @@ class _Encoder:
             raise DataError(f"the base's chat template refuses the dialogue: {error}") from error
         return _Exchange(prompt, render_reply(self._tokenizer, turns[-1].text))
 
-    def fit(self, turns: Sequence[Turn], last: _Exchange | None = None) -> _Fitted:
-        """``turns`` if they fit, else as many of the newest as do; ``last`` saves rendering it."""
-        last = last or self.exchange(turns)
+    def fit_in_one(self, turns: Sequence[Turn], whole: Sequence[_Exchange]) -> _Fitted | None:
+        """All exchanges in one sequence, ``None`` where the template does not allow it."""
+        if not _is_stable(whole):
+            return None
+        fitted = self._fit(turns, whole[-1])
+        if fitted.cut is Cut.TURNS:
+            whole = [*self.exchanges(fitted.turns[:-1]), *fitted.exchanges]
+        elif fitted.cut is not Cut.NOTHING:
+            whole = fitted.exchanges
+        return fitted._replace(exchanges=whole) if _is_stable(whole) else None
+
+    def fit_one_by_one(self, turns: Sequence[Turn]) -> list[_Fitted]:
+        """A sequence for every reply, with what goes before it."""
+        parts = (turns[: index + 1] for index, turn in enumerate(turns) if turn.is_reply)
+        return [self._fit(part, self.exchange(part)) for part in parts]
+
+    def _fit(self, turns: Sequence[Turn], last: _Exchange) -> _Fitted:
+        """As many of the newest of ``turns`` as fit; ``last`` is the exchange they end on."""
         if self._fits(last):
-            return _Fitted(turns, last)
+            return _Fitted(turns, [last])
         for start in range(1, len(turns) - 1):
             if turns[start].role == "user":
                 last = self.exchange(turns[start:])
                 if self._fits(last):
-                    return _Fitted(turns[start:], last, Cut.TURNS)
-        return self._cut_text(turns[-2], turns[-1])
+                    return _Fitted(turns[start:], [last], Cut.TURNS, start)
+        return self._cut_text(turns)
 
-    def _cut_text(self, user: Turn, reply: Turn) -> _Fitted:
-        """One exchange that is too long: the longest end of the user's text that fits."""
+    def _cut_text(self, turns: Sequence[Turn]) -> _Fitted:
+        """The last exchange, too long alone, with the longest end of the user's text that fits."""
+        user, reply = turns[-2:]
+        dropped = len(turns) - 2
         kept, too_many = 1, len(user.text)
-        fitting = self.exchange(shortened := [user._replace(text=user.text[-1:]), reply])
+        shortened = [user._replace(text=user.text[-1:]), reply]
+        fitting = self.exchange(shortened)
         room = self._max_length - len(fitting.prompt)
         if room < 1:
             raise DataError(
@@ -220,7 +229,8 @@ class _Encoder:
                 f"chat template and the system prompt alone take {len(fitting.prompt)}"
             )
         if room < len(fitting.reply):
-            return _Fitted(shortened, _Exchange(fitting.prompt, fitting.reply[:room]), Cut.REPLY)
+            fitting = fitting._replace(reply=fitting.reply[:room])
+            return _Fitted(shortened, [fitting], Cut.REPLY, dropped)
         while too_many - kept > 1:
             middle = (kept + too_many) // 2
             candidate = [user._replace(text=user.text[-middle:]), reply]
@@ -229,7 +239,7 @@ class _Encoder:
                 kept, shortened, fitting = middle, candidate, exchange
             else:
                 too_many = middle
-        return _Fitted(shortened, fitting, Cut.PROMPT)
+        return _Fitted(shortened, [fitting], Cut.PROMPT, dropped)
 
     def _fits(self, exchange: _Exchange) -> bool:
         return len(exchange.ids) <= self._max_length
@@ -241,10 +251,10 @@ def _is_stable(exchanges: Sequence[_Exchange]) -> bool:
     return all(final[: len(earlier.ids)] == earlier.ids for earlier in exchanges[:-1])
 
 
-def _example(exchanges: Sequence[_Exchange], fitted: _Fitted, missing: int) -> Example:
+def _example(fitted: _Fitted, refused: int) -> Example:
     """One sequence: the last exchange, with the loss on every reply in it."""
-    ids = exchanges[-1].ids
+    ids = fitted.exchanges[-1].ids
     is_target = [False] * len(ids)
-    for prompt, reply in exchanges:
+    for prompt, reply in fitted.exchanges:
         is_target[len(prompt) : len(prompt) + len(reply)] = [True] * len(reply)
-    return Example(ids, is_target, fitted.cut, missing)
+    return Example(ids, is_target, fitted.cut, refused + fitted.dropped)

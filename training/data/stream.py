@@ -84,7 +84,7 @@ class JsonText:
 
     def expect_either(self, first: str, second: str) -> str:
         found = self.next_character()
-        if found not in (first, second) or not found:
+        if found not in (first, second):
             raise self._unexpected(f"'{first}' or '{second}'")
         self._at += 1
         return found
@@ -101,14 +101,14 @@ class JsonText:
             try:
                 value, end = _decoder.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
-                if not self._is_cut(error):
+                if not (self._is_cut(error, CUT_MARGIN) and self._read_on()):
                     raise self._invalid(error) from None
-                if not self._read_on():
-                    raise Malformed("invalid JSON: the file ends inside this record") from None
             except RecursionError:
                 raise Malformed("invalid JSON: nested too deeply") from None
             else:
-                if end < len(self._buffer) or not self._read_on():
+                # the beginning of a number is a number too
+                may_go_on = isinstance(value, float) and end > len(self._buffer) - CUT_MARGIN
+                if not (may_go_on and self._read_on()):
                     self._at = end
                     return value
 
@@ -118,13 +118,15 @@ class JsonText:
         return Malformed(f"invalid JSON: expected {wanted}, but {what}")
 
     def _invalid(self, error: json.JSONDecodeError) -> Malformed:
+        if self._is_cut(error, margin=0):
+            return Malformed("invalid JSON: the file ends inside this record")
         column = error.pos - self._at + 1
         return Malformed(f"invalid JSON at column {column} of the record: {error.msg}")
 
-    def _is_cut(self, error: json.JSONDecodeError) -> bool:
-        """Whether more text could heal the error."""
+    def _is_cut(self, error: json.JSONDecodeError, margin: int) -> bool:
+        """Whether more text could heal the error, which then lies at the end of the buffer."""
         return error.msg.startswith("Unterminated string") or (
-            error.pos >= len(self._buffer) - CUT_MARGIN
+            error.pos >= len(self._buffer.rstrip(_SPACE)) - margin
         )
 
     def _read_on(self) -> bool:
@@ -136,10 +138,10 @@ class JsonText:
         if len(self._buffer) - self._at > MAX_VALUE_CHARACTERS:
             millions = MAX_VALUE_CHARACTERS // 1_000_000
             raise Malformed(f"the record is longer than {millions} million characters")
-        text = self._next_text()
-        self._buffer = self._buffer[self._at :] + text
-        self._at = 0
-        return bool(text) or not self._ended
+        if text := self._next_text():
+            self._buffer = self._buffer[self._at :] + text
+            self._at = 0
+        return bool(text) or not self._ended or self._fault is not None
 
     def _next_text(self) -> str:
         # read1 hands out what a truncated gzip stream still holds; read would lose it

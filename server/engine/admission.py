@@ -12,7 +12,7 @@ _NEWEST = 0.2
 _LEAST_S, _MOST_S = 1.0, 60.0
 
 
-class Gate:
+class Admission:
     """Counts open generations: ``max_running`` run, ``max_waiting`` more may wait."""
 
     def __init__(

@@ -1,0 +1,53 @@
+# make demo   the whole way on this machine, from bundled dialogues to a chat with two characters
+# make test   the default test suite
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help demo test test-all check format openapi clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+demo: $(VENV)/.installed ## Install, then train two small adapters, serve them and let them speak
+	$(BIN)/lccc-admin demo
+
+test: $(VENV)/.installed-test ## Run the default test suite
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.installed-test ## Run every test that this machine can run
+	$(BIN)/python -m pytest -m ""
+
+check: $(VENV)/.installed-dev ## Lint, format, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev ## Put the code into the house format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+openapi: $(VENV)/.installed ## Write openapi/openapi.json anew
+	$(BIN)/lccc-admin openapi --output openapi/openapi.json
+
+clean: ## Remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,175 @@
+"""``lccc-admin demo``: the whole way on this machine, from bundled dialogues to two chat characters."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from admin.commands.base import obtain_base
+from admin.commands.train import run_training
+from admin.context import AdminContext, pass_admin
+
+if TYPE_CHECKING:
+    from adapters.base import Base
+    from server.process import Serving
+
+QUESTION = "今天加班到10点，好累啊"
+ADAPTERS = {"cat": "a playful cat (小猫)", "scholar": "a courteous scholar of old (书生)"}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model said, and how fast: seconds to the first text, tokens generated per second."""
+
+    model: str
+    text: str
+    first_text_s: float
+    tokens_per_s: float
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="End after the replies instead of serving on.")
+@click.option("--retrain", is_flag=True, help="Train the adapters again although they are there.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    help="Port to serve on; a following one is taken if it is in use.",
+)
+@pass_admin
+def demo(admin: AdminContext, once: bool, retrain: bool, port: int) -> None:
+    """Go the whole way once: base, data, two adapters, server, chat.
+
+    Builds the small base `pocket` from bundled dialogues (first time only), prepares two sets of
+    sample dialogues, fine-tunes an adapter on each with QLoRA, serves all three models and lets
+    each answer the same line. Needs no network and no GPU.
+    """
+    from server.background import serve_in_thread
+    from server.process import prepare_environment
+    from server.settings import ServerSettings
+
+    prepare_environment(os.environ)  # before anything imports torch
+    base = obtain_base(admin, "pocket")
+    for adapter, character in ADAPTERS.items():
+        _train(admin, base, adapter, character, retrain=retrain)
+    settings = ServerSettings(
+        home=admin.home, base="pocket", port=port, port_search=50, drain_timeout_s=1.0
+    )
+    admin.output.say("Starting the server …")
+    with serve_in_thread(settings) as serving:
+        if port and not serving.base_url.endswith(f":{port}"):
+            admin.output.say(f"Port {port} is taken; serving at {serving.base_url} instead.")
+        with ThreadPoolExecutor() as pool:
+            models = ["pocket", *ADAPTERS]
+            replies = list(pool.map(lambda model: ask(serving.api_url, model), models))
+        _show(admin, replies)
+        admin.output.say(_next_steps(serving))
+        if not once:
+            _wait(admin)
+
+
+def _train(admin: AdminContext, base: Base, adapter: str, character: str, *, retrain: bool) -> None:
+    """Prepare the sample dialogues of ``adapter`` and train it, unless that has been done."""
+    from adapters.registry import Registry
+    from training.data.dataset import prepare
+    from training.grammar import SAMPLES
+    from training.recipe import read_recipe
+    from training.train import plan_training
+
+    dataset = prepare(
+        [SAMPLES / f"{adapter}.json"], f"demo-{adapter}", admin.home.datasets, overwrite=True
+    )
+    recipe = read_recipe("pocket")
+    entry = Registry(admin.home.registry).snapshot().entries.get(adapter)
+    made_by = entry.manifest.run if entry and entry.manifest.base == base.ref else None
+    wanted = (dataset.manifest.sha256, recipe.sha256)
+    if made_by and (made_by.dataset_sha256, made_by.recipe_sha256) == wanted and not retrain:
+        admin.output.say(f"The adapter '{adapter}' is there already (--retrain makes it anew).")
+        return
+    admin.output.say(f"Training '{adapter}', {character}, with QLoRA …")
+    run_training(admin, plan_training(base, recipe, dataset), adapter)
+
+
+def ask(api_url: str, model: str, question: str = QUESTION) -> Reply:
+    """Stream one reply, as any OpenAI client would."""
+    import time
+
+    import httpx
+
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": question}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": 60,
+        "seed": 1,
+    }
+    text, first, tokens = "", 0.0, 0
+    started = time.perf_counter()
+    url = f"{api_url}/chat/completions"
+    with httpx.stream("POST", url, json=body, timeout=60) as response:
+        response.raise_for_status()
+        for line in response.iter_lines():
+            if not line.startswith("data: ") or line == "data: [DONE]":
+                continue
+            chunk = json.loads(line.removeprefix("data: "))
+            for choice in chunk["choices"]:
+                piece = choice["delta"].get("content") or ""
+                first = first or (time.perf_counter() - started if piece else 0.0)
+                text += piece
+            tokens = chunk["usage"]["completion_tokens"] if chunk.get("usage") else tokens
+    generating = max(1e-6, time.perf_counter() - started - first)
+    return Reply(model, text, first, max(0, tokens - 1) / generating)
+
+
+def _show(admin: AdminContext, replies: list[Reply]) -> None:
+    admin.output.data(f"\n  {QUESTION}\n")
+    columns = [reply.model for reply in replies]
+    speeds = [
+        f"{reply.first_text_s * 1000:.0f} ms to first text, {reply.tokens_per_s:.0f} tokens/s"
+        for reply in replies
+    ]
+    admin.output.table(columns, [[reply.text for reply in replies], speeds])
+
+
+def _next_steps(serving: Serving) -> str:
+    url = serving.api_url
+    body = json.dumps(
+        {
+            "model": "cat",
+            "stream": True,
+            "messages": [{"role": "user", "content": "我想去看电影"}],
+        },
+        ensure_ascii=False,
+    )
+    return "\n".join(
+        [
+            "",
+            f"Serving pocket, cat and scholar at {url}. In another terminal:",
+            "",
+            f"  curl -N {url}/chat/completions -H 'content-type: application/json' -d '{body}'",
+            "",
+            "  from openai import OpenAI",
+            f'  client = OpenAI(base_url="{url}", api_key="none")',
+            '  messages = [{"role": "user", "content": "我想去看电影"}]',
+            '  reply = client.chat.completions.create(model="scholar", messages=messages)',
+            "  print(reply.choices[0].message.content)",
+            "",
+            f"  lccc-admin chat --model cat --url {url}",
+            "",
+        ]
+    )
+
+
+def _wait(admin: AdminContext) -> None:
+    admin.output.say("Ctrl-C stops.")
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        admin.output.say("Stopped.")

@@ -1,0 +1,119 @@
+"""Progress on a terminal: bars while it is one, plain lines where it is not. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from admin.output import Output
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from training.plan import Plan
+    from training.runs import Metric, Run
+
+OnProgress = Callable[[int, int, str], None]
+
+
+@contextmanager
+def progress_bar(output: Output, label: str) -> Iterator[OnProgress]:
+    """A callback ``(done, total, note)`` that draws one bar; off a terminal, a line each quarter."""
+    if not sys.stderr.isatty():
+        yield _lines(output, label)
+        return
+    with _bar() as bar:
+        task = bar.add_task(label, total=None, note="")
+        yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
+
+
+def _lines(output: Output, label: str) -> OnProgress:
+    said = -1
+
+    def advance(done: int, total: int, note: str) -> None:
+        nonlocal said
+        quarter = 4 * done // total if total else 0
+        if quarter > said:
+            said = quarter
+            output.say(f"{label}: {done}/{total} {note}".rstrip())
+
+    return advance
+
+
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(file=sys.stderr),
+    )
+
+
+class TrainingProgress:
+    """Follows one training: implements ``training.train.Progress``."""
+
+    def __init__(self, output: Output, label: str) -> None:
+        self._output = output
+        self._label = label
+        self._total = 0
+        self._bar: Any = None
+        self._task: Any = None
+        self._note = ""
+
+    def __enter__(self) -> TrainingProgress:
+        if sys.stderr.isatty():
+            self._bar = _bar()
+            self._bar.start()
+            self._task = self._bar.add_task(f"{self._label}: loading", total=None, note="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def began(self, run: Run, plan: Plan, step: int) -> None:
+        self._total = plan.total_steps
+        resumed = f", resumed at step {step}" if step else ""
+        self.note(f"Run {run.id}: {self._total} steps over {len(plan.train)} dialogues{resumed}.")
+        if self._bar is not None:
+            self._bar.update(self._task, description=self._label, total=self._total, completed=step)
+
+    def metric(self, metric: Metric) -> None:
+        line = _sentence(metric)
+        if line is None:
+            return
+        if self._bar is not None:
+            self._note = line if metric.kind == "train" else self._note
+            self._bar.update(self._task, completed=metric.step, note=self._note)
+        if metric.kind != "train" or self._bar is None:
+            self.note(f"step {metric.step}/{self._total}  {line}")
+
+    def note(self, message: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(message, highlight=False)
+        else:
+            self._output.say(message)
+
+
+def _sentence(metric: Metric) -> str | None:
+    if metric.kind == "train":
+        return f"loss {metric.loss:.3f}  {metric.tokens_per_s:.0f} tokens/s"
+    if metric.kind == "evaluation":
+        return (
+            f"validation loss {metric.validation_nll:.4f} per token, "
+            f"{metric.validation_nll_per_character:.4f} per character"
+        )
+    return None

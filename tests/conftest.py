@@ -1,0 +1,94 @@
+"""What tests of several packages share. Heavy imports stay inside the fixtures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+# OpenMP's threads must not spin at barriers while other tests or processes want the core, and
+# torch reads this when it is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+if TYPE_CHECKING:
+    from litestar.testing import TestClient
+
+    from server.process import Serving
+    from server.settings import ServerSettings
+    from tests.fakes import Script, ScriptedEngine
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on how the developer's shell is set up."""
+    for name in list(os.environ):
+        if name.startswith("LCCC_") or name.upper() in PROXIES:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ServerSettings:
+    """A server on any free port, at home in ``tmp_path``, that does not wait long at its end."""
+    from adapters.home import Home
+    from server.settings import ServerSettings
+
+    return ServerSettings(home=Home(tmp_path / "home"), port=0, drain_timeout_s=1.0)
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    """The engine behind ``client``; give it other scripts before the first request."""
+    from tests.fakes import ScriptedEngine
+
+    return ScriptedEngine()
+
+
+@pytest.fixture
+def client(settings: ServerSettings, engine: ScriptedEngine) -> Iterator[TestClient[Any]]:
+    """The application without a network, its engine started."""
+    from litestar.testing import TestClient
+
+    from server.app import create_app
+
+    app = create_app(settings, engine=engine)
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as started:
+        yield started
+
+
+@dataclass(frozen=True)
+class Live:
+    """A server over real connections, and the engine behind it."""
+
+    serving: Serving
+    engine: ScriptedEngine
+
+    @property
+    def url(self) -> str:
+        return self.serving.api_url
+
+
+LiveServer = Callable[..., AbstractContextManager[Live]]
+
+
+@pytest.fixture
+def live(settings: ServerSettings) -> LiveServer:
+    """Start servers, with scripts for the engine and changes of the settings."""
+    import msgspec
+
+    from server.background import serve_in_thread
+    from tests.fakes import Script, ScriptedEngine
+
+    @contextmanager
+    def start(*scripts: Script, **changes: Any) -> Iterator[Live]:
+        engine = ScriptedEngine(scripts=scripts or (Script(),))
+        with serve_in_thread(msgspec.structs.replace(settings, **changes), engine) as serving:
+            yield Live(serving, engine)
+
+    return start

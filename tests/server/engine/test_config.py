@@ -1,0 +1,76 @@
+"""What follows from the settings on a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from adapters.base import Base
+from server.engine.config import EngineConfig, parameter_count
+
+QWEN3_06B = {
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "layers": 28,
+    "heads": 16,
+    "kv_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151_936,
+    "context_length": 40_960,
+}
+
+
+def shaped(base: Base, **shape: int) -> Base:
+    architecture = msgspec.structs.replace(base.architecture, **shape)
+    return msgspec.structs.replace(base, architecture=architecture)
+
+
+def config(base: Base, **values: object) -> EngineConfig:
+    return EngineConfig(base=base, registry_root=Path("nowhere"), **values)
+
+
+def test_the_format_follows_size_and_machine(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, fp32 for small bases and wherever bf16 is slow; what is asked for is kept."""
+    large = shaped(base, **QWEN3_06B)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    assert config(large, device="cpu").weight_format == "fp32"
+    assert config(large, device="cpu", weights="bf16").weight_format == "bf16"
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    assert config(base, device="cpu").weight_format == "fp32"
+    assert config(large, device="cpu").weight_format == "bf16"
+    assert config(base, device="cuda").weight_format == "bf16"
+    assert config(large, device="cpu", weights="fp32").weight_format == "fp32"
+
+
+def test_parameters_are_those_of_the_published_model(base: Base) -> None:
+    """Qwen3-0.6B has 596 million, with its head tied."""
+    count = parameter_count(shaped(base, **QWEN3_06B).architecture)
+    assert count == pytest.approx(596e6, rel=0.001)
+
+
+def test_the_context_is_the_models_up_to_a_default_or_what_is_asked(base: Base) -> None:
+    """Never more than the model has."""
+    large = shaped(base, **QWEN3_06B)
+    assert config(base).context_length == 512
+    assert config(large).context_length == 4096
+    assert config(large, max_context=9000).context_length == 9000
+    assert config(base, max_context=9000).context_length == 512
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_running": 0},
+        {"max_waiting": -1},
+        {"prefill_chunk_tokens": 0},
+        {"max_resident_adapters": 0},
+        {"max_context": 1},
+        {"poll_interval_s": 0.0},
+    ],
+)
+def test_settings_that_cannot_work_are_refused_by_name(values: dict[str, int], base: Base) -> None:
+    """Before anything is loaded."""
+    with pytest.raises(ValueError, match=next(iter(values))):
+        config(base, **values)

@@ -1,0 +1,329 @@
+"""Prepared datasets: what lies on disk, what it says of itself, and that it is whole or absent."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from datasets import Dataset
+
+from training.data.dataset import PreparedDataset, known_datasets, prepare
+from training.data.manifest import MANIFEST_FILE
+from training.errors import DataError, DatasetNotFound
+
+
+def numbered(count: int, word: str = "句") -> list[list[str]]:
+    return [[f"{word}{number}", "嗯", "好的"][: 2 + number % 2] for number in range(count)]
+
+
+def written(path: Path, content: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def everything(dataset: PreparedDataset) -> dict[str, list[list[str]]]:
+    return {split: list(dataset.split(split)) for split in ("train", "validation", "test")}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "datasets"
+
+
+def test_a_dataset_holds_the_cleaned_dialogues(tmp_path: Path, root: Path) -> None:
+    """In their order, read back lazily by index, slice and iteration."""
+    raw = written(tmp_path / "raw.json", [["吃 了 吗", "吃 了"], ["在 吗"], ["早", "早 安", "嗯"]])
+    prepare([raw], "toy", root, validation_share=0, test_share=0)
+    train = PreparedDataset.open(root, "toy").split("train")
+    assert list(train) == [["吃了吗", "吃了"], ["早", "早安", "嗯"]]
+    assert len(train) == 2
+    assert train[1] == ["早", "早安", "嗯"]
+    assert train[-1:] == [["早", "早安", "嗯"]]
+    assert isinstance(train.dataset, Dataset)
+    assert train.dataset.column_names == ["dialog"]
+    assert list(PreparedDataset.open(root, "toy").split("test")) == []
+
+
+def test_the_manifest_tells_where_everything_came_from(tmp_path: Path, root: Path) -> None:
+    """Inputs by content, counts a split, the cleaning, the roles and the draw."""
+    raw = written(tmp_path / "a" / "raw.json", [["吃 了 吗", "吃 了"], ["在"]])
+    valid = written(tmp_path / "b" / "valid.json", [["你好", "你好啊", "在吗"]])
+    manifest = prepare([raw], "toy", root, valid=valid, seed=7, test_share=0.02).manifest
+    assert manifest == PreparedDataset.open(root, "toy").manifest
+    assert [(i.name, i.pre_spaced, i.given_as) for i in manifest.inputs] == [
+        ("raw.json", True, None),
+        ("valid.json", False, "validation"),
+    ]
+    assert manifest.inputs[0].sha256 == hashlib.sha256(raw.read_bytes()).hexdigest()
+    assert manifest.inputs[0].size == raw.stat().st_size
+    train, validation = manifest.splits["train"], manifest.splits["validation"]
+    assert (train.dialogues, train.utterances, train.characters) == (1, 2, 5)
+    assert (validation.dialogues, validation.utterances, validation.characters) == (1, 3, 7)
+    assert (train.lengths, validation.lengths) == ({5: 1}, {5: 1})
+    assert (manifest.cleaning.read, manifest.cleaning.dropped) == (3, 1)
+    assert manifest.role_policy == "last-assistant"
+    assert (manifest.seed, manifest.test_share, manifest.drawn) == (7, 0.02, ("test",))
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", manifest.created)
+    stored = json.loads((root / "toy" / MANIFEST_FILE).read_text(encoding="utf-8"))
+    assert stored["format"] == "lccc-dataset/1"
+    assert str(tmp_path) not in json.dumps(stored)
+
+
+def test_equal_content_has_an_equal_hash(tmp_path: Path, root: Path) -> None:
+    """Whatever the path, the format, the spacing, the name and the time."""
+    plain = numbered(60)
+    spaced = [[" ".join(text) for text in dialogue] for dialogue in plain]
+    first = prepare([written(tmp_path / "one.json", plain)], "one", root)
+    lines = tmp_path / "elsewhere" / "two.jsonl.gz"
+    lines.parent.mkdir()
+    lines.write_bytes(gzip.compress("\n".join(map(json.dumps, spaced)).encode()))
+    second = prepare([lines], "two", root)
+    assert first.manifest.sha256 == second.manifest.sha256
+    assert everything(first) == everything(second)
+
+
+@pytest.mark.parametrize("change", ["text", "split", "border"])
+def test_different_content_has_a_different_hash(tmp_path: Path, root: Path, change: str) -> None:
+    """A character, the split of a dialogue, or where an utterance ends."""
+    before = {"train": [["ab", "c"], ["d", "e"]], "test": [["f", "g"]], "valid": [["h", "i"]]}
+    after = {
+        "text": before | {"test": [["f", "x"]]},
+        "split": before | {"test": before["valid"], "valid": before["test"]},
+        "border": before | {"train": [["a", "bc"], ["d", "e"]]},
+    }[change]
+    one = prepare([written(tmp_path / "one.json", before)], "one", root).manifest
+    two = prepare([written(tmp_path / "two.json", after)], "two", root).manifest
+    assert one.sha256 != two.sha256
+
+
+def test_given_splits_are_kept(tmp_path: Path, root: Path) -> None:
+    """Those of a file that brings its own, and those of files given for a split; none is drawn."""
+    own = written(
+        tmp_path / "own.json",
+        {"train": numbered(30), "valid": numbered(2, "验"), "test": numbered(2, "试")},
+    )
+    more = written(tmp_path / "more.json", numbered(30, "多"))
+    valid = written(tmp_path / "valid.json", numbered(3, "另"))
+    prepared = prepare([own, more], "toy", root, valid=valid)
+    assert everything(prepared) == {
+        "train": numbered(30) + numbered(30, "多"),
+        "validation": numbered(2, "验") + numbered(3, "另"),
+        "test": numbered(2, "试"),
+    }
+    assert prepared.manifest.drawn == ()
+
+
+def test_missing_splits_are_drawn_from_the_training_dialogues(tmp_path: Path, root: Path) -> None:
+    """Every dialogue is in exactly one split, in its order; a given split gets no more."""
+    raw = written(tmp_path / "raw.json", numbered(400))
+    valid = written(tmp_path / "valid.json", numbered(3, "验"))
+    drawn = prepare([raw], "drawn", root, validation_share=0.1, test_share=0.1)
+    splits = everything(drawn)
+    assert drawn.manifest.drawn == ("validation", "test")
+    assert sorted(chain.from_iterable(splits.values())) == sorted(numbered(400))
+    assert all(split == [d for d in numbered(400) if d in split] for split in splits.values())
+    assert all(10 < len(splits[name]) < 80 for name in ("validation", "test"))
+    half = everything(prepare([raw], "half", root, valid=valid, test_share=0.1))
+    assert half["validation"] == numbered(3, "验")
+    assert half["test"] == splits["test"]
+
+
+def test_the_draw_depends_on_content_and_seed_alone(tmp_path: Path, root: Path) -> None:
+    """Not on the order of dialogues; duplicates stay together."""
+    dialogues = numbered(200) * 2
+    forth = written(tmp_path / "forth.json", dialogues)
+    back = written(tmp_path / "back.json", dialogues[::-1])
+    one = everything(prepare([forth], "one", root, validation_share=0.2))
+    two = everything(prepare([back], "two", root, validation_share=0.2))
+    other = everything(prepare([forth], "other", root, validation_share=0.2, seed=1))
+    assert {name: sorted(split) for name, split in one.items()} == {
+        name: sorted(split) for name, split in two.items()
+    }
+    assert not [d for d in one["train"] if d in one["validation"] or d in one["test"]]
+    assert one["validation"] != other["validation"]
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(20, 1), (19, 0)])
+def test_small_data_still_gets_a_validation_dialogue(
+    tmp_path: Path, root: Path, count: int, held_out: int
+) -> None:
+    """From twenty dialogues on, even where the share would give none."""
+    raw = written(tmp_path / "raw.json", numbered(count))
+    prepared = prepare([raw], "toy", root, validation_share=1e-9, test_share=0)
+    assert len(prepared.split("validation")) == held_out
+    assert len(prepared.split("train")) == count - held_out
+
+
+def fails(tmp_path: Path, kind: str) -> dict[str, Any]:
+    """Arguments for a preparation that fails, early or late."""
+    good = written(tmp_path / "good.json", numbered(3000))
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('["a","b"]\n' * 2500 + "[1]\n")
+    split = written(tmp_path / "split.json", {"train": numbered(2)})
+    alone = written(tmp_path / "alone.json", [["a"], []])
+    kinds: dict[str, dict[str, Any]] = {
+        "a record late in a second file": {"files": [good, bad]},
+        "a missing second file": {"files": [good, tmp_path / "none.json"]},
+        "splits given for a split": {"files": [good], "valid": split},
+        "no dialogue long enough": {"files": [alone]},
+        "no dialogue at all": {"files": [written(tmp_path / "empty.json", [])]},
+        "shares of everything": {"files": [good], "validation_share": 0.5, "test_share": 0.5},
+    }
+    return kinds[kind]
+
+
+FAILURES = {
+    "a record late in a second file": r"bad\.jsonl, record 2501: utterance 1 is a number",
+    "a missing second file": r"none\.json: cannot be opened: No such file",
+    "splits given for a split": r"split\.json: brings its own splits, .* given as validation",
+    "no dialogue long enough": "2 dialogues were read, 2 had fewer than 2 utterances",
+    "no dialogue at all": "nothing is left to train on: 0 dialogues were read",
+    "shares of everything": "must leave something to train on",
+}
+
+
+@pytest.mark.parametrize(("kind", "message"), FAILURES.items(), ids=FAILURES)
+def test_a_failure_leaves_no_trace_and_keeps_the_old_dataset(
+    tmp_path: Path, root: Path, kind: str, message: str
+) -> None:
+    """Not a file more or less than before, not a byte changed."""
+    prepare([written(tmp_path / "old.json", numbered(5, "旧"))], "toy", root)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match=message):
+        prepare(name="toy", datasets_root=root, overwrite=True, **fails(tmp_path, kind))
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    assert [path.name for path in root.iterdir()] == ["toy"]
+
+
+def test_an_interruption_leaves_no_trace(tmp_path: Path, root: Path) -> None:
+    """Ctrl-C in the middle of reading is as harmless as an error."""
+
+    def interrupt(done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    raw = written(tmp_path / "raw.json", numbered(20_000))
+    with pytest.raises(KeyboardInterrupt):
+        prepare([raw], "toy", root, on_progress=interrupt)
+    assert list(root.iterdir()) == []
+
+
+def test_a_failed_swap_puts_the_old_dataset_back(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the new directory cannot take the name, the old one has it again."""
+    old = prepare([written(tmp_path / "old.json", numbered(5, "旧"))], "toy", root).manifest
+    rename = Path.rename
+
+    def fail_for_new(self: Path, target: Path) -> Path:
+        if self.suffix == ".new":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_new)
+    with pytest.raises(DataError, match="toy: cannot be written: No space left on device"):
+        prepare([written(tmp_path / "new.json", numbered(9))], "toy", root, overwrite=True)
+    assert PreparedDataset.open(root, "toy").manifest == old
+    assert [path.name for path in root.iterdir()] == ["toy"]
+
+
+def test_an_older_dataset_is_replaced_only_when_asked(tmp_path: Path, root: Path) -> None:
+    """Readers of the old one keep what they opened."""
+    prepare([written(tmp_path / "old.json", numbered(5, "旧"))], "toy", root)
+    old = PreparedDataset.open(root, "toy").split("train")
+    new = written(tmp_path / "new.json", numbered(9))
+    with pytest.raises(DataError, match="there already; --overwrite replaces it"):
+        prepare([new], "toy", root)
+    prepare([new], "toy", root, overwrite=True)
+    assert len(PreparedDataset.open(root, "toy").split("train")) == 9
+    assert list(old) == numbered(5, "旧")
+
+
+def test_a_dataset_made_meanwhile_is_not_replaced(tmp_path: Path, root: Path) -> None:
+    """Without --overwrite the name must still be free when the work is done."""
+    raw = written(tmp_path / "raw.json", numbered(5))
+
+    def somebody_else(done: int, total: int) -> None:
+        (root / "toy").mkdir(exist_ok=True)
+
+    with pytest.raises(DataError, match="there already"):
+        prepare([raw], "toy", root, on_progress=somebody_else)
+    assert list((root / "toy").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", ".x", "-x", "a/b", "..", "a b", "猫", "x" * 129, "a\n"])
+def test_bad_names_are_refused(tmp_path: Path, root: Path, name: str) -> None:
+    """Before anything is read or written; and no such name can be opened either."""
+    with pytest.raises(DataError, match="cannot name a dataset"):
+        prepare([tmp_path / "none.json"], name, root)
+    with pytest.raises(DatasetNotFound):
+        PreparedDataset.open(root, name)
+    assert not root.exists()
+
+
+def test_an_unknown_dataset_is_named_with_the_known_ones(tmp_path: Path, root: Path) -> None:
+    """Directories without a manifest, such as the rest of a killed preparation, are none."""
+    raw = written(tmp_path / "raw.json", numbered(5))
+    prepare([raw], "b", root)
+    prepare([raw], "a", root)
+    (root / ".c.1234.new").mkdir()
+    (root / ".c.1234.new" / MANIFEST_FILE).write_text("{}")
+    (root / "d").mkdir()
+    assert known_datasets(root) == ["a", "b"]
+    with pytest.raises(DatasetNotFound, match=r"No dataset is called 'd'\. Prepared: a, b\."):
+        PreparedDataset.open(root, "d")
+
+
+def test_a_damaged_manifest_and_an_unknown_split_are_data_errors(
+    tmp_path: Path, root: Path
+) -> None:
+    """They name the file and the split."""
+    prepared = prepare([written(tmp_path / "raw.json", numbered(5))], "toy", root)
+    with pytest.raises(DataError, match="no split 'dev'"):
+        prepared.split("dev")
+    (root / "toy" / MANIFEST_FILE).write_bytes(
+        msgspec.json.encode({"format": "lccc-dataset/9", "name": "toy"})
+    )
+    with pytest.raises(DataError, match=r"manifest\.json: no dataset manifest of this version"):
+        PreparedDataset.open(root, "toy")
+
+
+def test_progress_rises_to_its_total(tmp_path: Path, root: Path) -> None:
+    """Over all files and the draw."""
+    seen: list[tuple[int, int]] = []
+    files = [written(tmp_path / f"{n}.json", numbered(3000, str(n))) for n in range(2)]
+    prepare(files, "toy", root, on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1]
+    assert len({total for _, total in seen}) == 1
+    assert len({done for done, _ in seen}) > 3
+
+
+def test_preparing_is_quiet_and_needs_no_torch(tmp_path: Path, root: Path) -> None:
+    """Nothing is printed, nothing is set in the environment, torch is not imported."""
+    raw = written(tmp_path / "raw.json", numbered(50))
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "before = dict(os.environ)\n"
+        "import training.data.lccc, training.data.clean, training.data.roles, training.data.split\n"
+        "import training.data.dataset as dataset\n"
+        "assert not {'torch', 'datasets', 'transformers'} & set(sys.modules)\n"
+        f"prepared = dataset.prepare([Path({str(raw)!r})], 'toy', Path({str(root)!r}))\n"
+        "assert len(prepared.split('train')) > 0\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+        "assert dict(os.environ) == before\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

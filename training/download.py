@@ -1,0 +1,26 @@
+"""Fetching a base from the hub into its ordinary cache."""
+
+from __future__ import annotations
+
+from adapters.errors import BaseNotFound
+
+PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja")
+
+
+def download_base(name: str) -> None:
+    """Download what loading needs: weights, tokenizer, configuration, template; no code.
+
+    Raises:
+        BaseNotFound: there is no such repository, or the hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        snapshot_download(name, allow_patterns=list(PATTERNS), ignore_patterns=["*/*"])
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        problem = BaseNotFound(name)
+        problem.add_note(f"The hub said: {error}")
+        raise BaseNotFound(
+            f"{name}' could not be downloaded ({type(error).__name__}); '{name}"
+        ) from error

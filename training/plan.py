@@ -1,0 +1,174 @@
+"""The plan of a training: what will be trained on, in which order, how many steps, how much memory.
+
+Everything is decided here before a model is loaded; ``--dry-run`` prints it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adapters.base import Base
+from adapters.manifest import PROJECTIONS
+from training.data.dataset import PreparedDataset
+from training.data.encode import EncodeReport, Example, encode_dialogue
+from training.data.roles import assign_roles
+from training.errors import DataError
+from training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved training. ``train`` holds the examples of each dialogue."""
+
+    base: Base
+    recipe: Recipe
+    dataset: PreparedDataset
+    train: list[list[Example]]
+    report: EncodeReport
+    validation: list[Example]
+    validation_characters: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train) / self.recipe.training.dialogues_per_step)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps; the last epoch may be a part of one."""
+        asked = self.recipe.training.max_steps
+        return asked or max(1, round(self.recipe.training.epochs * self.steps_per_epoch))
+
+    def epoch_at(self, step: int) -> float:
+        """How many epochs are done after ``step`` steps."""
+        return step / self.steps_per_epoch
+
+    def step_examples(self, step: int) -> list[Example]:
+        """The examples of optimiser step ``step`` (from 0): a function of seed and step alone."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = self._order(epoch)
+        size = self.recipe.training.dialogues_per_step
+        chosen = order[position * size : (position + 1) * size]
+        return [example for dialogue in chosen for example in self.train[dialogue]]
+
+    def _order(self, epoch: int) -> Sequence[int]:
+        order = list(range(len(self.train)))
+        random.Random(f"{self.recipe.training.seed}-{epoch}").shuffle(order)  # noqa: S311 # an order, no secret
+        return order
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a resumed run must have in common with the run that it continues."""
+        training = self.recipe.training
+        return {
+            "dataset": self.dataset.manifest.sha256,
+            "base weights": self.base.ref.weights_sha256,
+            "tokenizer": self.base.ref.tokenizer_sha256,
+            "chat template": self.base.ref.template_sha256,
+            "prompt": f"{self.recipe.prompt.max_length} {self.recipe.prompt.system}",
+            "lora": str(self.recipe.lora),
+            "quantization": str(self.recipe.quantization),
+            "batch": f"{training.batch_size} x {training.gradient_accumulation}",
+            "optimizer": training.optimizer,
+            "seed": str(training.seed),
+        }
+
+    @property
+    def trainable_parameters(self) -> int:
+        """LoRA's parameters: ``r * (inputs + outputs)`` per projection and layer."""
+        lora, shape = self.recipe.lora, self.base.architecture
+        widths = sum(sum(shape.projection_shape(target)) for target in lora.target_modules)
+        return lora.r * widths * shape.layers
+
+    def memory_estimate(self) -> dict[str, int]:
+        """Bytes by purpose, estimated; activations for the largest step of the plan."""
+        shape, quantization = self.base.architecture, self.recipe.quantization
+        linears = shape.layers * sum(
+            inputs * outputs for inputs, outputs in map(shape.projection_shape, PROJECTIONS)
+        )
+        embedding = shape.vocab_size * shape.hidden_size
+        wide = 4 if quantization.compute_dtype == "fp32" else 2
+        nf4 = 0.5 + (0.127 / 8 if quantization.double else 0.5 / 8)  # QLoRA paper, section 3
+        tokens = self._tokens_per_forward()
+        per_token = shape.hidden_size * (1 if self._checkpoints_layers else 34) * shape.layers
+        return {
+            "base": int(linears * (nf4 if quantization.kind == "nf4" else wide) + embedding * wide),
+            "lora, gradients and optimizer": 16 * self.trainable_parameters,
+            "activations": tokens * per_token * wide,
+            "logits": 2 * 4 * shape.vocab_size * tokens // 2,
+        }
+
+    @property
+    def _checkpoints_layers(self) -> bool:
+        return self.recipe.training.gradient_checkpointing
+
+    def _tokens_per_forward(self) -> int:
+        mean = self.report.tokens / max(1, self.report.dialogues)
+        return min(
+            self.tokens_per_forward, math.ceil(mean * self.recipe.training.dialogues_per_step)
+        )
+
+    @property
+    def tokens_per_forward(self) -> int:
+        """The most tokens in one forward: those of the recipe's own full step."""
+        return self.recipe.training.dialogues_per_step * self.recipe.prompt.max_length
+
+
+def make_plan(
+    base: Base, recipe: Recipe, dataset: PreparedDataset, tokenizer: PreTrainedTokenizerBase
+) -> Plan:
+    """Encode the dataset for ``base`` and count.
+
+    Raises:
+        DataError: nothing to train on, or a dialogue that the base's template refuses.
+    """
+    train = [
+        examples
+        for utterances in dataset.split("train")
+        if (examples := _encode(tokenizer, utterances, recipe))
+    ]
+    if not train:
+        raise DataError("the training split has no dialogue with a reply", file=dataset.path)
+    kept = _validation_dialogues(dataset, recipe.record.evaluation_dialogues)
+    return Plan(
+        base=base,
+        recipe=recipe,
+        dataset=dataset,
+        train=train,
+        report=EncodeReport.over(len(train), [one for each in train for one in each]),
+        validation=[one for each in kept for one in _encode(tokenizer, each, recipe)],
+        validation_characters=sum(_reply_characters(each) for each in kept),
+    )
+
+
+def _validation_dialogues(dataset: PreparedDataset, most: int) -> list[list[str]]:
+    """The first ``most`` of the validation split; it is in the order of content hashes."""
+    return list(_first(dataset.split("validation"), most))
+
+
+def _first(dialogues: Sequence[list[str]], most: int) -> Iterator[list[str]]:
+    for index, dialogue in enumerate(dialogues):
+        if most and index >= most:
+            return
+        yield dialogue
+
+
+def _reply_characters(utterances: Sequence[str]) -> int:
+    return sum(len(turn.text) for turn in assign_roles(utterances) if turn.is_reply)
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, utterances: Sequence[str], recipe: Recipe
+) -> list[Example]:
+    return encode_dialogue(
+        tokenizer,
+        utterances,
+        system_prompt=recipe.prompt.system or None,
+        max_length=recipe.prompt.max_length,
+    )

@@ -1,0 +1,325 @@
+"""The base `pocket`: a small real chat model, built on this machine from the bundled dialogues.
+
+It has Qwen3's architecture, a byte-level BPE tokenizer with ChatML's control tokens, and passes
+through every code path of Qwen3-0.6B: loader, NF4, LoRA targets, chat template. For machines
+without a network, for demonstrations and for tests. The same seed on the same machine gives the
+same weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from adapters.manifest import SEED_SYSTEM_PROMPT
+from training.data.clean import Cleaner
+from training.data.roles import assign_roles
+from training.grammar import SAMPLES, Grammar, read_grammar, vary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+OnProgress = Callable[[int, int, str], None]
+
+CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+TEMPLATE = Path(__file__).with_name("chatml.jinja")
+TEXTS = ("cat", "scholar")  # samples that lend their characters to the vocabulary
+
+
+@dataclass(frozen=True)
+class PocketShape:
+    """Size and schedule. ``tokens_per_step`` and ``steps`` set the time that building takes."""
+
+    vocab_size: int = 2000
+    hidden_size: int = 128
+    intermediate_size: int = 384
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 32
+    context_length: int = 2048
+    steps: int = 1500
+    tokens_per_step: int = 512
+    learning_rate: float = 4e-3
+    seed: int = 0
+
+
+Dialogues = list[list[str]]
+
+
+def read_sample(name: str) -> dict[str, Dialogues]:
+    """The splits of a bundled sample, cleaned as ``data prepare`` cleans LCCC."""
+    raw = msgspec.json.decode((SAMPLES / f"{name}.json").read_bytes(), type=dict[str, Dialogues])
+    cleaner = Cleaner()
+    return {
+        split: [
+            cleaned
+            for dialogue in dialogues
+            if (cleaned := cleaner.clean(dialogue, pre_spaced=True)) is not None
+        ]
+        for split, dialogues in raw.items()
+    }
+
+
+def build_pocket(
+    directory: Path, shape: PocketShape | None = None, on_progress: OnProgress | None = None
+) -> Path:
+    """Build the base into ``directory``, which is replaced in one step at the end.
+
+    ``on_progress`` gets (steps done, steps in all, a note).
+    """
+    shape = shape or PocketShape()
+    everyday, grammar = read_sample("everyday")["train"], read_grammar()
+    tokenizer = build_tokenizer(shape, everyday, grammar)
+    model = build_model(shape, tokenizer)
+    fit(model, tokenizer, shape, everyday, grammar, on_progress or (lambda *_: None))
+    staged = directory.with_name(f".{directory.name}.staged")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.parent.mkdir(parents=True, exist_ok=True)
+    _save(model, tokenizer, staged)
+    shutil.rmtree(directory, ignore_errors=True)
+    return staged.rename(directory)
+
+
+def build_tokenizer(
+    shape: PocketShape, dialogues: Dialogues, grammar: Grammar
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over the varied dialogues; every byte is a token, so any text encodes."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=shape.vocab_size,
+        special_tokens=list(CONTROL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        max_token_length=9,  # bytes: words of up to three characters, no whole sentences
+        show_progress=False,
+    )
+    texts = _tokenizer_texts(dialogues, grammar, random.Random(shape.seed))  # noqa: S311 # no secret
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",  # noqa: S106 # a token of text
+        pad_token="<|endoftext|>",  # noqa: S106 # same
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=TEMPLATE.read_text(encoding="utf-8"),
+        model_max_length=shape.context_length,
+    )
+
+
+def _tokenizer_texts(dialogues: Dialogues, grammar: Grammar, rng: random.Random) -> Iterator[str]:
+    """Varied lines, the samples' lines, and the role names often enough to be one token each."""
+    for dialogue in dialogues:
+        for _ in range(4):
+            yield from vary(dialogue, grammar, rng)
+    yield SEED_SYSTEM_PROMPT
+    for name in TEXTS:
+        for dialogue in read_sample(name)["train"]:
+            yield from dialogue
+    for role in ("user", "assistant", "system"):
+        yield from [role] * 3000
+
+
+def build_model(shape: PocketShape, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    """A Qwen3 with random weights of deviation ``hidden_size ** -0.5``.
+
+    With the usual 0.02 a model this narrow takes twice as many steps before it attends to the
+    user's line at all (measured, BENCHMARKS.md).
+    """
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(shape.seed)
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.intermediate_size,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            max_position_embeddings=shape.context_length,
+            rope_theta=10000.0,
+            tie_word_embeddings=True,
+            initializer_range=shape.hidden_size**-0.5,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            dtype="float32",
+        )
+    )
+
+
+def fit(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    shape: PocketShape,
+    dialogues: Dialogues,
+    grammar: Grammar,
+    on_progress: OnProgress,
+) -> None:
+    """Train on varied dialogues: AdamW, warm-up, a constant half, then linear decay."""
+    import torch
+
+    optimizer = torch.optim.AdamW(_decayed(model), lr=shape.learning_rate, betas=(0.9, 0.95))
+    corpus = Corpus(tokenizer, dialogues, grammar, random.Random(shape.seed + 1))  # noqa: S311 # no secret
+    model.train()
+    for step in range(shape.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = shape.learning_rate * _schedule(step, shape.steps)
+        loss = _loss(model, corpus.rows(shape.tokens_per_step))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step % 10 == 0 or step + 1 == shape.steps:
+            on_progress(step + 1, shape.steps, f"loss {loss.item():.2f}")
+    model.eval()
+
+
+def _schedule(step: int, steps: int) -> float:
+    warm = min(1.0, (step + 1) / 30)
+    return warm * min(1.0, 2 * (1 - step / steps) + 0.02)
+
+
+def _decayed(model: Any) -> list[dict[str, Any]]:
+    """Weight decay for the matrices, none for norms and the embedding."""
+    matrices, rest = [], []
+    for name, parameter in model.named_parameters():
+        (matrices if parameter.dim() > 1 and "embed" not in name else rest).append(parameter)
+    return [
+        {"params": matrices, "weight_decay": 0.1},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Token ids and, for each, the weight of its loss."""
+
+    ids: list[int]
+    weights: list[float]
+
+
+class Corpus:
+    """Endless training rows: varied dialogues, and now and then a plain line of the samples.
+
+    The plain lines teach the vocabulary of the characters that adapters are trained on later,
+    without teaching when to use it.
+    """
+
+    SYSTEM_SHARE = 0.15
+    PLAIN_SHARE = 0.06
+    USER_WEIGHT = 0.1  # of the loss on what the user says: reading helps answering, a little
+    SLIP = 0.08  # the chance that a character of the user's is missing; keeps from learning by rote
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        dialogues: Dialogues,
+        grammar: Grammar,
+        rng: random.Random,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._dialogues = dialogues
+        self._grammar = grammar
+        self._rng = rng
+        self._cache: dict[str, list[int]] = {}
+        self._plain = [line for name in TEXTS for _, line in read_sample(name)["train"]]
+
+    def rows(self, tokens: int) -> list[Row]:
+        """Rows with ``tokens`` tokens together, or a few more."""
+        rows: list[Row] = []
+        while sum(len(row.ids) for row in rows) < tokens:
+            is_plain = self._rng.random() < self.PLAIN_SHARE
+            rows.append(self._plain_row() if is_plain else self._dialogue_row())
+        return rows
+
+    def _plain_row(self) -> Row:
+        line = self._rng.choice(self._plain)
+        ids = self._tokenizer(line)["input_ids"] + [self._tokenizer.pad_token_id]
+        return Row(ids, [1.0] * len(ids))
+
+    def _dialogue_row(self) -> Row:
+        dialogue = vary(self._rng.choice(self._dialogues), self._grammar, self._rng)
+        dialogue = [
+            self._slip(turn.text) if turn.role == "user" else turn.text
+            for turn in assign_roles(dialogue)
+        ]
+        system = SEED_SYSTEM_PROMPT if self._rng.random() < self.SYSTEM_SHARE else None
+        return self.chatml(dialogue, system)
+
+    def chatml(self, dialogue: list[str], system: str | None) -> Row:
+        """A dialogue as the chat template renders it, put together from cached pieces.
+
+        Rendering the template for each of some 20,000 dialogues would take half of the time that
+        building takes.
+        """
+        ids: list[int] = []
+        weights: list[float] = []
+        turns = [(turn.role, turn.text) for turn in assign_roles(dialogue)]
+        for role, text in [("system", system), *turns] if system else turns:
+            opening, content = self._tokens(f"<|im_start|>{role}\n"), self._tokens(text or "")
+            weight = {"system": 0.0, "user": self.USER_WEIGHT, "assistant": 1.0}[role]
+            ids += [*opening, *content, self._tokenizer.eos_token_id, *self._tokens("\n")]
+            weights += [0.0] * len(opening) + [weight] * (len(content) + 1) + [0.0]
+        return Row(ids, weights)
+
+    def _slip(self, line: str) -> str:
+        kept = (character for character in line if self._rng.random() > self.SLIP)
+        return "".join(kept) or line
+
+    def _tokens(self, text: str) -> list[int]:
+        ids = self._cache.get(text)
+        if ids is None:
+            ids = self._cache[text] = self._tokenizer(text)["input_ids"]
+        return ids
+
+
+def _loss(model: Qwen3ForCausalLM, rows: Iterable[Row]) -> Any:
+    """The weighted mean loss over right-padded rows; causality hides the padding."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    rows = list(rows)
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    weights = torch.zeros(len(rows), longest)
+    for index, row in enumerate(rows):
+        ids[index, : len(row.ids)] = torch.tensor(row.ids)
+        weights[index, : len(row.ids) - 1] = torch.tensor(row.weights[1:])
+    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+    predicting = weights > 0
+    losses = cross_entropy(
+        model.lm_head(hidden[predicting]), ids.roll(-1, 1)[predicting], reduction="none"
+    )
+    weighted = losses * weights[predicting]
+    return weighted.sum() / weights.sum()
+
+
+def _save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
+    from transformers.utils import logging as transformers_logging
+
+    model.generation_config.update(
+        do_sample=True, temperature=0.3, top_p=0.8, eos_token_id=tokenizer.eos_token_id
+    )
+    had_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        model.save_pretrained(directory)
+    finally:
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+    tokenizer.save_pretrained(directory)
+    logging.getLogger(__name__).info("pocket saved to %s", directory)
