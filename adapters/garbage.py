@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -56,9 +57,10 @@ def _referenced(layout: Layout) -> set[str]:
 
 
 def _sweep_staging(layout: Layout, disk: Disk, grace_s: float) -> None:
-    for path in layout.staging.iterdir():
-        if _age_s(path) >= grace_s and not (path.is_dir() and is_in_use(path)):
-            disk.remove_tree(path)
+    for path in list(layout.staging.iterdir()):
+        with suppress(FileNotFoundError):  # its writer may be tidying up, which needs no lock
+            if _age_s(path) >= grace_s and not (path.is_dir() and is_in_use(path)):
+                disk.remove_tree(path)
 
 
 def _age_s(path: Path) -> float:

@@ -38,7 +38,7 @@ def render_reply(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that ends an assistant's turn: the tokenizer's ``eos`` (``<|im_end|>`` in ChatML)."""
+    """The token that ends an assistant's turn: the tokenizer's ``eos``, ChatML's ``<|im_end|>``."""
     token = tokenizer.eos_token_id
     if not isinstance(token, int):
         raise TypeError("the tokenizer of a chat base must have one eos token")

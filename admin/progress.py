@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from admin.output import Output
 
@@ -20,7 +20,7 @@ OnProgress = Callable[[int, int, str], None]
 
 @contextmanager
 def progress_bar(output: Output, label: str) -> Iterator[OnProgress]:
-    """A callback ``(done, total, note)`` that draws one bar; off a terminal, a line each quarter."""
+    """A callback ``(done, total, note)`` that draws a bar; off a terminal, a line a quarter."""
     if not sys.stderr.isatty():
         yield _lines(output, label)
         return
@@ -73,7 +73,7 @@ class TrainingProgress:
         self._task: Any = None
         self._note = ""
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> Self:
         if sys.stderr.isatty():
             self._bar = _bar()
             self._bar.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.errors import BaseNotFound
+from training.errors import DownloadFailed
 
 PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja")
 
@@ -11,7 +11,7 @@ def download_base(name: str) -> None:
     """Download what loading needs: weights, tokenizer, configuration, template; no code.
 
     Raises:
-        BaseNotFound: there is no such repository, or the hub cannot be reached.
+        DownloadFailed: there is no such repository, or the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -19,8 +19,4 @@ def download_base(name: str) -> None:
     try:
         snapshot_download(name, allow_patterns=list(PATTERNS), ignore_patterns=["*/*"])
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        problem = BaseNotFound(name)
-        problem.add_note(f"The hub said: {error}")
-        raise BaseNotFound(
-            f"{name}' could not be downloaded ({type(error).__name__}); '{name}"
-        ) from error
+        raise DownloadFailed(name, str(error).splitlines()[0]) from error

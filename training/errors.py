@@ -4,6 +4,7 @@ TrainingError
 ├── DataError         a file or record cannot be used (says which, and why)
 ├── DatasetNotFound   no prepared dataset of this name
 ├── RecipeError       a hyperparameter is unknown or out of range (names it)
+├── DownloadFailed    a base could not be fetched from the hub
 ├── RunNotFound       no run of this id
 ├── ResumeRefused     a run cannot be continued as asked
 └── TrainingFailed    a run broke off; its record says where
@@ -45,6 +46,16 @@ class DatasetNotFound(TrainingError):
 
 class RecipeError(TrainingError):
     """A recipe or an override is wrong; the message names the field."""
+
+
+class DownloadFailed(TrainingError):
+    """The hub has no such base, or cannot be reached."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"'{name}' could not be downloaded: {reason}. Check the name and the connection; "
+            "or download it elsewhere and give its directory as --base. `--base pocket` needs none."
+        )
 
 
 class RunNotFound(TrainingError):

@@ -62,12 +62,13 @@ def load_model(base: Base, recipe: Recipe, device: torch.device) -> PeftModel:
         target_modules=list(recipe.lora.target_modules),
         bias="none",
         task_type="CAUSAL_LM",
-        base_model_name_or_path=base.name,
     )
     tuned = get_peft_model(model, lora)
     tuned.peft_config["default"].base_model_name_or_path = base.name
     if recipe.training.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False}
+        )
     return tuned
 
 
@@ -139,7 +140,8 @@ def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:
     """LoRA's tensors by PEFT's names, on the CPU."""
     from peft import get_peft_model_state_dict
 
-    state = get_peft_model_state_dict(model)
+    # "auto" would ask the hub whether the embedding had grown
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 

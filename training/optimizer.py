@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ def make_optimizer(
 
     Without a GPU there is nothing to page out to, and the paged kind is its unpaged self.
     """
-    options = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
+    options: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
     if training.optimizer == "adamw":
         return torch.optim.AdamW(parameters, **options)
     import bitsandbytes

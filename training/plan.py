@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from adapters.base import Base
+from adapters.base import Architecture, Base
 from adapters.manifest import PROJECTIONS
 from training.data.dataset import PreparedDataset
 from training.data.encode import EncodeReport, Example, encode_dialogue
 from training.data.roles import assign_roles
 from training.errors import DataError
-from training.recipe import Recipe
+from training.recipe import Lora, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -81,10 +81,8 @@ class Plan:
 
     @property
     def trainable_parameters(self) -> int:
-        """LoRA's parameters: ``r * (inputs + outputs)`` per projection and layer."""
-        lora, shape = self.recipe.lora, self.base.architecture
-        widths = sum(sum(shape.projection_shape(target)) for target in lora.target_modules)
-        return lora.r * widths * shape.layers
+        """How many parameters are trained."""
+        return lora_parameters(self.base.architecture, self.recipe.lora)
 
     def memory_estimate(self) -> dict[str, int]:
         """Bytes by purpose, estimated; activations for the largest step of the plan."""
@@ -118,6 +116,12 @@ class Plan:
     def tokens_per_forward(self) -> int:
         """The most tokens in one forward: those of the recipe's own full step."""
         return self.recipe.training.dialogues_per_step * self.recipe.prompt.max_length
+
+
+def lora_parameters(architecture: Architecture, lora: Lora) -> int:
+    """LoRA's parameters: ``r * (inputs + outputs)`` for each projection of each layer."""
+    widths = sum(sum(architecture.projection_shape(target)) for target in lora.target_modules)
+    return lora.r * widths * architecture.layers
 
 
 def make_plan(

@@ -195,7 +195,8 @@ def _schedule(step: int, steps: int) -> float:
 
 def _decayed(model: Any) -> list[dict[str, Any]]:
     """Weight decay for the matrices, none for norms and the embedding."""
-    matrices, rest = [], []
+    matrices: list[Any] = []
+    rest: list[Any] = []
     for name, parameter in model.named_parameters():
         (matrices if parameter.dim() > 1 and "embed" not in name else rest).append(parameter)
     return [

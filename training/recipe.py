@@ -30,14 +30,14 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     pass
 
 
-class Prompt(_Section):
+class Prompt(_Section, frozen=True, kw_only=True):
     """How dialogues are rendered. An empty ``system`` means no system prompt."""
 
     system: str = SEED_SYSTEM_PROMPT
     max_length: Annotated[int, msgspec.Meta(ge=16)] = 512
 
 
-class Quantization(_Section):
+class Quantization(_Section, frozen=True, kw_only=True):
     """How the frozen base is held while training (NF4: Dettmers et al. 2023, QLoRA)."""
 
     kind: Literal["nf4", "none"] = "nf4"
@@ -45,7 +45,7 @@ class Quantization(_Section):
     compute_dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
 
 
-class Lora(_Section):
+class Lora(_Section, frozen=True, kw_only=True):
     """The low-rank update (Hu et al. 2021); its scale is ``alpha / r``."""
 
     r: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
@@ -54,7 +54,7 @@ class Lora(_Section):
     target_modules: Annotated[tuple[Projection, ...], msgspec.Meta(min_length=1)] = PROJECTIONS  # type: ignore[assignment]
 
 
-class Training(_Section):
+class Training(_Section, frozen=True, kw_only=True):
     """The optimisation. ``batch_size`` counts dialogues, ``max_steps`` optimiser steps."""
 
     epochs: Positive = 3.0
@@ -75,7 +75,7 @@ class Training(_Section):
         return self.batch_size * self.gradient_accumulation
 
 
-class Record(_Section):
+class Record(_Section, frozen=True, kw_only=True):
     """What is written down and when, in optimiser steps."""
 
     log_every: Count = 10
@@ -85,7 +85,7 @@ class Record(_Section):
     evaluation_dialogues: CountOrNone = 1000
 
 
-class Generation(_Section):
+class Generation(_Section, frozen=True, kw_only=True):
     """Sampling defaults that the adapter carries into the server."""
 
     max_tokens: Count = 100
@@ -98,7 +98,7 @@ class Generation(_Section):
         return SamplingDefaults(**msgspec.structs.asdict(self))
 
 
-class Recipe(_Section):
+class Recipe(_Section, frozen=True, kw_only=True):
     """A whole training as one value."""
 
     prompt: Prompt = Prompt()

@@ -19,7 +19,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 HOW_TO_GET_ONE = """\
 No adapters yet.
-  lccc-admin train                                          trains one
+  lccc-admin train --data DATASET --name NAME               trains one
   lccc-admin adapters register DIR --name NAME --base BASE  takes one from elsewhere\
 """
 

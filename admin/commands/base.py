@@ -59,8 +59,6 @@ def _build_pocket(admin: AdminContext) -> None:
     from admin.progress import progress_bar
     from training.pocket import build_pocket
 
-    admin.output.say(
-        "Building the base 'pocket' from the bundled dialogues (once, about a minute)."
-    )
+    admin.output.say("Building 'pocket' from the bundled dialogues (once, about a minute).")
     with progress_bar(admin.output, "pocket") as advance:
         build_pocket(admin.home.bases / "pocket", on_progress=advance)

@@ -1,4 +1,4 @@
-"""``lccc-admin demo``: the whole way on this machine, from bundled dialogues to two chat characters."""
+"""``lccc-admin demo``: the whole way, from bundled dialogues to two chat characters."""
 
 from __future__ import annotations
 

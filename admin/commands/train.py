@@ -38,7 +38,7 @@ DEFAULT_BASE = "Qwen/Qwen3-0.6B"
 @click.option("--no-register", is_flag=True, help="Leave the adapter in the run's directory.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the plan, then stop.")
 @pass_admin
-def train(
+def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     admin: AdminContext,
     dataset: str | None,
     adapter: str | None,
@@ -83,6 +83,7 @@ def _new_plan(
     overrides: tuple[str, ...],
 ) -> Plan:
     from adapters.registry import check_name
+    from admin.commands.base import obtain_base
     from training.data.dataset import PreparedDataset
     from training.recipe import DEFAULT_RECIPE, read_recipe
     from training.train import plan_training
@@ -90,8 +91,6 @@ def _new_plan(
     resolved = read_recipe(recipe or DEFAULT_RECIPE, overrides)
     prepared = PreparedDataset.open(admin.home.datasets, dataset)
     check_name(adapter, base)
-    from admin.commands.base import obtain_base
-
     return plan_training(obtain_base(admin, base), resolved, prepared)
 
 

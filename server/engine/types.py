@@ -8,7 +8,7 @@ one :class:`Finished` or with :class:`server.engine.errors.GenerationFailed` rai
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from adapters.manifest import SamplingDefaults
@@ -84,7 +84,7 @@ class ModelCard:
     reason: str | None = None
     rank: int | None = None
     system_prompt: str | None = None
-    sampling: SamplingDefaults = SamplingDefaults()
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
 
 
 class Generation(Protocol):

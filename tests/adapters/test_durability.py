@@ -209,6 +209,7 @@ def test_many_writers_and_a_reader(tmp_path: Path, base: Base, source: Path, oth
             [*command, str(seed), str(changes), str(source), str(other)],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for seed in range(3)
@@ -221,8 +222,10 @@ def test_many_writers_and_a_reader(tmp_path: Path, base: Base, source: Path, oth
             assert entry.generation >= latest[name]
             latest[name] = entry.generation
         looks += 1
-    made = [int(writer.communicate()[0]) for writer in writers]
+    said = [writer.communicate() for writer in writers]
 
+    assert [errors for _, errors in said] == ["", "", ""]
+    made = [int(count) for count, _ in said]
     assert looks > 10
     assert registry.signature()[0] == sum(made) == 3 * changes
     assert all(weights is not None for weights in state(registry).values())

@@ -13,6 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from adapters import entry as entry_module
+from adapters import garbage
 from adapters.base import Base
 from adapters.errors import AdapterError, AdapterInvalid, AdapterNotFound, RegistryCorrupt
 from adapters.manifest import (
@@ -26,7 +28,7 @@ from adapters.manifest import (
     read_manifest,
 )
 from adapters.registry import Entry, Registry, Snapshot, check_name
-from adapters.storage import exclusive_lock
+from adapters.storage import exclusive_lock, is_in_use
 from tests.tiny import random_adapter
 
 
@@ -241,6 +243,30 @@ class TestPollers:
         with exclusive_lock(registry.root / ".lock"):
             assert registry.snapshot().entries == {"poet": entry}
             assert registry.get("poet") == entry
+
+    def test_read_again_when_overtaken(
+        self,
+        registry: Registry,
+        source: Path,
+        base: Base,
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        """A name replaced, and its old blob collected, between two reads is not broken."""
+        registry.register(source, "poet", base)
+        other = random_adapter(source.with_name("other"), base.path, seed=1)
+        read_manifest = entry_module._read_manifest
+
+        def overtaken(blob: Path, digest: str) -> Manifest:
+            monkeypatch.setattr(entry_module, "_read_manifest", read_manifest)
+            registry.register(other, "poet", base)
+            registry.collect_garbage(0)
+            return read_manifest(blob, digest)
+
+        monkeypatch.setattr(entry_module, "_read_manifest", overtaken)
+        snapshot = registry.snapshot()
+
+        assert snapshot.broken == {}
+        assert snapshot.entries["poet"].read(WEIGHTS_FILE) == (other / WEIGHTS_FILE).read_bytes()
 
     def test_survive_a_lost_counter(self, registry: Registry, source: Path, base: Base):
         """Without GENERATION, counting goes on from the records."""
@@ -457,6 +483,22 @@ class TestGarbage:
         assert [path.name for path in (registry.root / "names").iterdir()] == ["poet.json"]
         assert (tmp_path / "mine").is_dir()
         assert (registry.root / "blobs" / "sha256" / "notes").is_dir()
+
+    def test_a_writer_may_tidy_up_meanwhile(
+        self, registry: Registry, source: Path, base: Base, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Staging that disappears while it is looked at is nobody's failure."""
+        registry.register(source, "poet", base)
+        staging = registry.root / "staging" / "done"
+        staging.mkdir()
+
+        def gone_before(path: Path) -> bool:
+            path.rmdir()
+            return is_in_use(path)
+
+        monkeypatch.setattr(garbage, "is_in_use", gone_before)
+        assert registry.collect_garbage(0) == []
+        assert not staging.exists()
 
 
 def test_a_registry_that_cannot_be_written_is_an_expected_error(

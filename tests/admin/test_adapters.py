@@ -30,7 +30,7 @@ from tests.tiny import random_adapter, tiny_base
 
 NOTHING_YET = """\
 No adapters yet.
-  lccc-admin train                                          trains one
+  lccc-admin train --data DATASET --name NAME               trains one
   lccc-admin adapters register DIR --name NAME --base BASE  takes one from elsewhere
 """
 

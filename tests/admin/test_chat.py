@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 import pytest
 from click.testing import CliRunner, Result
@@ -131,47 +134,64 @@ def test_proxies_of_the_environment_are_not_asked(
 def test_ctrl_c_stops_a_reply_and_not_the_session(live: LiveServer) -> None:
     """In a terminal: the reply stops, the server's work too, and the next question is answered."""
     with live(Script(pieces=("一", "二"), hold_at=1), Script(pieces=("三",))) as server:
-        terminal, inside = os.openpty()
-        with subprocess.Popen(
-            [sys.executable, "-m", "admin", "chat", "--url", server.url],
+        with Terminal("chat", "--url", server.url) as terminal:
+            terminal.shows("> ")
+            terminal.types("一个\n".encode())
+            terminal.shows("\n一")
+            terminal.types(b"\x03")
+            terminal.shows("(stopped)")
+            terminal.shows("> ")
+            terminal.types("两个\n".encode())
+            terminal.shows("\n三")
+            terminal.shows("> ")
+            terminal.types(b"/quit\n")
+            assert terminal.process.wait(timeout=PATIENCE_S) == 0
+        engine = server.engine
+
+    assert engine.aborted == [engine.requests[0].id]
+    assert [message["content"] for message in engine.prompts[1]] == ["一个", "一", "两个"]
+
+
+class Terminal:
+    """``lccc-admin`` in a pseudo-terminal of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._side, inside = os.openpty()
+        self._unread = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "admin", *arguments],
             cwd=ROOT,
             stdin=inside,
             stdout=inside,
             stderr=inside,
             start_new_session=True,
-            preexec_fn=lambda: _control(inside),  # noqa: PLW1509  # Ctrl-C needs a terminal's owner
-        ) as process:
-            os.close(inside)
-            shown = _until(terminal, "> ")
-            os.write(terminal, "一个\n".encode())
-            shown += _until(terminal, "\n一")
-            os.write(terminal, b"\x03")
-            shown += _until(terminal, "> ")
-            os.write(terminal, "两个\n".encode())
-            shown += _until(terminal, "三")
-            _until(terminal, "> ")
-            os.write(terminal, b"/quit\n")
-            process.wait(timeout=PATIENCE_S)
-        os.close(terminal)
-        aborted, requests = server.engine.aborted, server.engine.requests
+            preexec_fn=lambda: _own(inside),  # noqa: PLW1509  # whoever owns it gets its Ctrl-C
+        )
+        os.close(inside)
 
-    assert "(stopped)" in shown
-    assert process.returncode == 0
-    assert aborted == [requests[0].id]
-    assert [message["content"] for message in server.engine.prompts[1]] == ["一个", "一", "两个"]
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._side)
+
+    def types(self, keys: bytes) -> None:
+        os.write(self._side, keys)
+
+    def shows(self, text: str) -> None:
+        """Wait until ``text`` is on the screen, after what was waited for before."""
+        while text not in self._unread:
+            assert select.select([self._side], [], [], PATIENCE_S)[0], self._unread
+            self._unread += self._decode(os.read(self._side, 1000)).replace("\r", "")
+        self._unread = self._unread.partition(text)[2]
 
 
-def _control(terminal: int) -> None:
-    """Make ``terminal`` the one whose Ctrl-C reaches this new session."""
+def _own(terminal: int) -> None:
+    """Make ``terminal`` the controlling one of this new session."""
     import fcntl
     import termios
 
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-
-
-def _until(terminal: int, text: str) -> str:
-    """What the terminal shows up to and including ``text``."""
-    shown = b""
-    while text.encode() not in shown:
-        shown += os.read(terminal, 1000)
-    return shown.decode().replace("\r\n", "\n")

@@ -238,8 +238,9 @@ def test_no_bytes_break_the_decoder(raw: bytes) -> None:
 
 
 TEXT = st.text("a$`.[]你\u2028\x00", max_size=8)
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    st.none() | st.booleans() | NUMBERS | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )

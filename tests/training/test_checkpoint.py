@@ -1,0 +1,106 @@
+"""Checkpoints: complete or absent, verified before use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.checkpoint import (
+    checkpoint_at,
+    newest_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+)
+
+WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3)}
+
+
+def save(root: Path, step: int, **changes: object) -> Path:
+    """A small checkpoint."""
+    content: dict[str, object] = {
+        "weights": WEIGHTS,
+        "state": {"optimizer": {"step": step}, "random": {"cpu": torch.get_rng_state()}},
+        "identity": {"dataset": "abc"},
+        "best": (step, 1.5),
+    }
+    return save_checkpoint(root, step=step, **(content | changes))  # type: ignore[arg-type]
+
+
+def test_what_was_saved_comes_back(tmp_path: Path) -> None:
+    """Weights, state, identity and best return as they were."""
+    save(tmp_path, 4)
+
+    found, problems = newest_checkpoint(tmp_path)
+
+    assert found is not None
+    assert problems == []
+    assert torch.equal(found.weights()["a"], WEIGHTS["a"])
+    assert found.state()["optimizer"] == {"step": 4}
+    assert found.manifest.identity == {"dataset": "abc"}
+    assert (found.manifest.best_step, found.manifest.best_nll) == (4, 1.5)
+
+
+def test_the_newest_is_newest_by_number(tmp_path: Path) -> None:
+    """Step 10 is newer than step 9."""
+    for step in (9, 10, 2):
+        save(tmp_path, step)
+
+    found, _ = newest_checkpoint(tmp_path)
+
+    assert found is not None
+    assert found.manifest.step == 10
+
+
+@pytest.mark.parametrize("damage", ["lora.safetensors", "state.pt", "manifest.json"])
+@pytest.mark.parametrize("how", ["truncated", "missing", "changed"])
+def test_a_damaged_one_is_passed_over_and_named(tmp_path: Path, damage: str, how: str) -> None:
+    """Any damage to any file falls back to the one before, and says so."""
+    save(tmp_path, 1)
+    file = save(tmp_path, 2) / damage
+    content = file.read_bytes()
+    if how == "missing":
+        file.unlink()
+    elif how == "truncated":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+    found, problems = newest_checkpoint(tmp_path)
+
+    assert found is not None
+    assert found.manifest.step == 1
+    assert len(problems) == 1
+    assert problems[0].startswith("step-2: ")
+
+
+def test_nothing_usable_is_none(tmp_path: Path) -> None:
+    """An empty directory has no checkpoint and no complaint."""
+    assert newest_checkpoint(tmp_path) == (None, [])
+
+
+def test_a_failed_save_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk in the middle of a save keeps the older checkpoint and no half one."""
+    save(tmp_path, 1)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save(tmp_path, 2)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_pruning_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
+    """Old ones go, the best stays however old, and leftovers of killed saves go."""
+    for step in (1, 2, 3, 4, 5):
+        save(tmp_path, step)
+    (tmp_path / ".staged-dead").mkdir()
+
+    prune_checkpoints(tmp_path, keep=2, best_step=2)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-2", "step-4", "step-5"]
+    assert checkpoint_at(tmp_path, 2).manifest.step == 2

@@ -1,0 +1,61 @@
+"""Validation loss: a sum over tokens that no batching can change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from adapters.base import Base
+from tests.training.conftest import MakePlan
+from training.evaluate import Validation, validate
+from training.model import load_model
+
+
+def test_batching_does_not_change_the_loss(base: Base, make_plan: MakePlan) -> None:
+    """One dialogue at a time or all at once: the same corpus loss."""
+    plan = make_plan("quantization.kind=none")
+    model = load_model(base, plan.recipe, torch.device("cpu"))
+
+    found = [
+        validate(model, plan.validation, plan.validation_characters, size).nll
+        for size in (1, 60, 10_000)
+    ]
+
+    assert found == pytest.approx([found[0]] * 3, rel=1e-5)
+
+
+def test_the_model_stays_in_its_mode(base: Base, make_plan: MakePlan) -> None:
+    """Dropout is off while measuring and back on afterwards; no gradient is left behind."""
+    plan = make_plan()
+    model = load_model(base, plan.recipe, torch.device("cpu")).train()
+
+    one = validate(model, plan.validation, plan.validation_characters)
+    two = validate(model, plan.validation, plan.validation_characters)
+
+    assert one == two
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_means_are_per_token_and_per_character() -> None:
+    """Both means divide the same sum, in nats."""
+    found = Validation(nll=12.0, tokens=4, characters=6)
+
+    assert (found.nll_per_token, found.nll_per_character) == (3.0, 2.0)
+
+
+def test_counts_are_those_of_the_replies(make_plan: MakePlan) -> None:
+    """Characters counted are those of replies that bear a loss."""
+    plan = make_plan()
+
+    replies = [
+        line
+        for dialogue in plan.dataset.split("validation")
+        for line in dialogue[1::2]
+    ]
+
+    assert plan.validation_characters == sum(map(len, replies))
+    # byte tokens: every character's bytes, and one end marker a reply
+    assert sum(one.targets for one in plan.validation) == sum(
+        len(line.encode()) + 1 for line in replies
+    )

@@ -1,0 +1,127 @@
+"""Recipes: defaults, overrides, and errors that name the field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from training.errors import RecipeError
+from training.recipe import Recipe, bundled_recipes, decode_recipe, read_recipe
+
+SEED = {
+    "prompt": {"system": "你是一个乐于助人的AI助手。", "max_length": 512},
+    "quantization": {"kind": "nf4", "double": True, "compute_dtype": "auto"},
+    "lora": {
+        "r": 16,
+        "alpha": 32.0,
+        "dropout": 0.1,
+        "target_modules": (
+            *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"),
+            *("up_proj", "down_proj"),
+        ),
+    },
+    "training": {
+        "epochs": 3.0,
+        "max_steps": 0,
+        "batch_size": 2,
+        "gradient_accumulation": 4,
+        "learning_rate": 2e-4,
+        "scheduler": "constant",
+        "warmup_steps": 0,
+        "weight_decay": 0.001,
+        "max_grad_norm": 0.3,
+        "optimizer": "paged_adamw_32bit",
+        "gradient_checkpointing": True,
+        "seed": 42,
+    },
+    "record": {
+        "log_every": 10,
+        "evaluate_every": 500,
+        "save_every": 500,
+        "keep_checkpoints": 3,
+        "evaluation_dialogues": 1000,
+    },
+    "generation": {
+        "max_tokens": 100,
+        "temperature": 0.3,
+        "top_p": 0.8,
+        "repetition_penalty": 1.1,
+    },
+}
+
+
+def test_the_default_recipe_is_the_seeds() -> None:
+    """Every hyperparameter of the default recipe, and every default in code, is the seed's."""
+    assert msgspec.to_builtins(read_recipe("qwen3-0.6b-lccc")) == SEED
+    assert msgspec.to_builtins(Recipe()) == SEED
+
+
+@pytest.mark.parametrize("name", bundled_recipes())
+def test_a_resolved_recipe_reads_back_the_same(name: str) -> None:
+    """What a run keeps of its recipe is the recipe."""
+    recipe = read_recipe(name)
+
+    again = decode_recipe(recipe.toml(), "run")
+
+    assert again == recipe
+    assert again.sha256 == recipe.sha256
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "field", "value"),
+    [
+        ("lora.r=8", "lora", "r", 8),
+        ("r=8", "lora", "r", 8),
+        ("training.learning_rate = 1e-3", "training", "learning_rate", 1e-3),
+        ("prompt.system=你是一只猫。", "prompt", "system", "你是一只猫。"),
+        ("prompt.system=", "prompt", "system", ""),
+        ("scheduler=cosine", "training", "scheduler", "cosine"),
+        ('lora.target_modules=["q_proj"]', "lora", "target_modules", ("q_proj",)),
+        ("gradient_checkpointing=false", "training", "gradient_checkpointing", False),
+    ],
+)
+def test_an_override_sets_one_field(override: str, section: str, field: str, value: object) -> None:
+    """A key is `section.field` or a unique `field`; a value is TOML, or else plain text."""
+    changed = read_recipe("qwen3-0.6b-lccc", [override])
+
+    assert getattr(getattr(changed, section), field) == value
+    assert changed.sha256 != read_recipe("qwen3-0.6b-lccc").sha256
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("lora.rank=8", "lora.rank: there is no such field"),
+        ("training.r=8", "training.r: there is no such field"),
+        ("lora.r", "write it as key=value"),
+        ("lora.r=0", "lora.r: Expected `int` >= 1"),
+        ("lora.r=eight", "lora.r: Expected `int`, got `str`"),
+        ("lora.dropout=1.0", "lora.dropout"),
+        ('lora.target_modules=["lm_head"]', "lora.target_modules"),
+        ("training.optimizer=adam", "training.optimizer"),
+        ("generation.temperature=3", "generation.temperature"),
+    ],
+)
+def test_a_wrong_override_is_refused_by_its_field(override: str, complaint: str) -> None:
+    """The message names the field as the user can write it."""
+    with pytest.raises(RecipeError) as caught:
+        read_recipe("qwen3-0.6b-lccc", [override])
+
+    assert complaint in str(caught.value)
+
+
+def test_a_file_with_an_unknown_field_is_refused(tmp_path: Path) -> None:
+    """A typo in a recipe file does not vanish silently; file and section are named."""
+    path = tmp_path / "mine.toml"
+    path.write_text("[training]\nlearningrate = 1\n")
+
+    with pytest.raises(RecipeError, match=r"mine\.toml: training: .*learningrate"):
+        read_recipe(path)
+
+
+def test_a_missing_recipe_lists_the_bundled_ones() -> None:
+    """Whoever mistypes a recipe's name sees the names there are."""
+    with pytest.raises(RecipeError, match="qwen3-0.6b-lccc"):
+        read_recipe("nonsense")

@@ -1,0 +1,256 @@
+"""Whole trainings on a tiny base: record, resume, failure, publication."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adapters.registry import Registry
+from tests.training.conftest import MakePlan
+from training.errors import ResumeRefused, TrainingFailed
+from training.plan import Plan
+from training.recipe import decode_recipe
+from training.runs import Metric, Run, RunStore
+from training.train import Outcome, train
+
+
+class Watcher:
+    """A progress that remembers, and can ask to stop after a step."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.metrics: list[Metric] = []
+        self.notes: list[str] = []
+        self.began_at: int | None = None
+        self.steps = 0
+        self._stop_after = stop_after
+
+    def began(self, run: Run, plan: Plan, step: int) -> None:
+        self.began_at = step
+
+    def metric(self, metric: Metric) -> None:
+        self.metrics.append(metric)
+        self.steps = metric.step
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def should_stop(self) -> bool:
+        return self._stop_after is not None and self.steps >= self._stop_after
+
+
+RunTraining = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run_training(tmp_path: Path) -> RunTraining:
+    """Train under ``tmp_path`` with a watcher."""
+
+    def start(
+        plan: Plan, watcher: Watcher | None = None, *, register: bool = True, resume: Run | None = None
+    ) -> Outcome:
+        watcher = watcher or Watcher()
+        return train(
+            plan,
+            "bot",
+            runs=RunStore(tmp_path / "runs"),
+            registry=Registry(tmp_path / "registry") if register else None,
+            progress=watcher,
+            should_stop=watcher.should_stop,
+            resume=resume,
+        )
+
+    return start
+
+
+def test_a_training_learns_records_and_registers(
+    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path
+) -> None:
+    """From plan to registered adapter: the loss falls, the record is whole, the best is served."""
+    plan = make_plan("training.max_steps=12")
+
+    outcome = run_training(plan)
+
+    run, status = outcome.run, outcome.status
+    metrics = list(run.metrics())
+    losses = [m.loss for m in metrics if m.kind == "train" and m.loss is not None]
+    validations = [m.validation_nll for m in metrics if m.validation_nll is not None]
+    assert status.state == "completed"
+    assert status == run.status()
+    assert [m.step for m in metrics if m.kind == "train"] == list(range(1, 13))
+    assert losses[-1] < losses[0] - 0.5
+    assert status.validation_nll == min(validations)
+    assert decode_recipe(run.recipe_path.read_text(), "run") == plan.recipe
+    assert json.loads((run.directory / "environment.json").read_text())["versions"]["torch"]
+    assert "completed" in run.log_path.read_text()
+
+    entry = outcome.entry
+    assert entry is not None
+    assert entry == Registry(tmp_path / "registry").get("bot")
+    manifest = entry.manifest
+    assert manifest.run is not None
+    assert (manifest.run.id, manifest.run.steps) == (run.id, status.best_step)
+    assert manifest.system_prompt == "你是一个乐于助人的AI助手。"
+    assert manifest.sampling.max_tokens == 100
+    assert manifest.metrics == {"validation_nll": status.validation_nll}
+
+
+def test_the_published_weights_are_those_of_the_best_step(
+    make_plan: MakePlan, run_training: RunTraining
+) -> None:
+    """A training that gets worse after its best validation publishes the best, not the last."""
+    plan = make_plan("training.max_steps=9", "training.learning_rate=0.3", "training.seed=3")
+
+    outcome = run_training(plan, register=False)
+
+    best = outcome.status.best_step
+    assert best is not None
+    assert best < 9
+    published = load_file(outcome.run.adapter / "adapter_model.safetensors")
+    checkpoint = load_file(outcome.run.checkpoints / f"step-{best}" / "lora.safetensors")
+    last = load_file(outcome.run.checkpoints / "step-9" / "lora.safetensors")
+    assert all(torch.equal(published[name], checkpoint[name]) for name in published)
+    assert not all(torch.equal(published[name], last[name]) for name in published)
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    make_plan: MakePlan, run_training: RunTraining
+) -> None:
+    """With dropout on, stopping in the middle of an epoch and resuming changes no bit (CPU)."""
+    plan = make_plan("training.max_steps=8")
+    straight = run_training(plan)
+    stopped = run_training(plan, Watcher(stop_after=3))
+    watcher = Watcher()
+
+    resumed = run_training(plan, watcher, resume=stopped.run)
+
+    assert stopped.status.state == "stopped"
+    assert watcher.began_at == 3
+    assert resumed.status.state == "completed"
+    ends = [
+        load_file(outcome.run.checkpoints / "step-8" / "lora.safetensors")
+        for outcome in (straight, resumed)
+    ]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    losses = [
+        [m.loss for m in outcome.run.metrics() if m.kind == "train"]
+        for outcome in (straight, resumed)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_damaged_checkpoint_is_passed_over_on_resume(
+    make_plan: MakePlan, run_training: RunTraining
+) -> None:
+    """The newest usable one is taken, the damaged one is named, metrics after it are dropped."""
+    plan = make_plan("training.max_steps=8")
+    stopped = run_training(plan, Watcher(stop_after=5))
+    (stopped.run.checkpoints / "step-5" / "state.pt").write_bytes(b"torn")
+    watcher = Watcher()
+
+    resumed = run_training(plan, watcher, resume=stopped.run)
+
+    assert watcher.began_at == 4
+    assert any("step-5" in note for note in watcher.notes)
+    steps = [m.step for m in resumed.run.metrics() if m.kind == "train"]
+    assert steps == list(range(1, 9))
+
+
+def test_resume_with_another_geometry_is_refused_with_the_difference(
+    make_plan: MakePlan, run_training: RunTraining
+) -> None:
+    """A changed batch size would silently be another training; it is named and refused."""
+    stopped = run_training(make_plan(), Watcher(stop_after=2))
+    other = make_plan("training.batch_size=4")
+
+    with pytest.raises(ResumeRefused, match="batch: was '2 x 2', is '4 x 2'"):
+        run_training(other, resume=stopped.run)
+
+
+def test_resume_without_a_checkpoint_is_refused(
+    make_plan: MakePlan, run_training: RunTraining
+) -> None:
+    """There is nothing to go on from, and the message says so."""
+    stopped = run_training(make_plan(), Watcher(stop_after=2))
+    for path in stopped.run.checkpoints.iterdir():
+        path.rename(path.with_name("gone"))
+
+    with pytest.raises(ResumeRefused, match="no usable checkpoint"):
+        run_training(make_plan(), resume=stopped.run)
+
+
+def test_a_running_run_is_not_resumed(make_plan: MakePlan, run_training: RunTraining) -> None:
+    """Two processes never write one run."""
+    plan = make_plan()
+
+    class Impatient(Watcher):
+        refusal: ResumeRefused | None = None
+
+        def began(self, run: Run, plan: Plan, step: int) -> None:
+            try:
+                run_training(plan, resume=run)
+            except ResumeRefused as error:
+                self.refusal = error
+
+    watcher = Impatient()
+    run_training(plan, watcher)
+
+    assert "still running" in str(watcher.refusal)
+
+
+def test_a_loss_that_is_not_finite_fails_the_run(
+    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path
+) -> None:
+    """A diverged training is failed, says at which step, keeps its checkpoints, registers nothing."""
+    plan = make_plan("training.learning_rate=1e30", "training.max_grad_norm=1e30")
+
+    with pytest.raises(TrainingFailed, match=r"step \d+: the loss .* is not finite"):
+        run_training(plan)
+
+    (run,) = RunStore(tmp_path / "runs").all()
+    status = run.status()
+    assert status.state == "failed"
+    assert "not finite" in (status.error or "")
+    assert Registry(tmp_path / "registry").snapshot().entries == {}
+    assert all(math.isfinite(m.loss) for m in run.metrics() if m.loss is not None)
+
+
+def test_no_register_leaves_the_registry_alone(
+    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path
+) -> None:
+    """The adapter then lies in the run, and registers by hand."""
+    plan = make_plan()
+    outcome = run_training(plan, register=False)
+
+    assert outcome.entry is None
+    assert outcome.status.digest is None
+    registry = Registry(tmp_path / "registry")
+    assert registry.snapshot().entries == {}
+    assert registry.register(outcome.run.adapter, "later", plan.base).name == "later"
+
+
+def test_without_validation_the_last_step_is_published(
+    make_plan: MakePlan, run_training: RunTraining, base: object, tmp_path: Path
+) -> None:
+    """A dataset too small for a validation split still trains and registers."""
+    from training.data.dataset import prepare
+    from training.train import plan_training
+
+    raw = tmp_path / "raw.json"
+    raw.write_text(json.dumps([["你好", "好"], ["在吗", "在"]]))
+    dataset = prepare([raw], "two", tmp_path / "datasets")
+    plan = plan_training(make_plan().base, make_plan().recipe, dataset)
+    assert plan.validation == []
+
+    outcome = run_training(plan)
+
+    assert outcome.status.state == "completed"
+    assert outcome.status.validation_nll is None
+    assert outcome.entry is not None
+    assert outcome.entry.manifest.run is not None
+    assert outcome.entry.manifest.run.steps == plan.total_steps
