@@ -12,6 +12,7 @@ from adapters.errors import BaseInvalid, BaseNotFound
 from adapters.home import Home
 from adapters.manifest import BaseRef
 
+DEFAULT_BASE = "Qwen/Qwen3-0.6B"
 SUPPORTED = ("qwen3", "qwen2", "llama")
 
 

@@ -25,10 +25,14 @@ def run(
     settings: ServerSettings,
     *,
     engine: Engine | None = None,
+    prepare: Callable[[], object] | None = None,
     on_ready: OnReady | None = None,
     log_level: str = "warning",
 ) -> None:
     """Serve until SIGTERM or SIGINT. ``on_ready`` is told where, once requests are accepted.
+
+    ``prepare`` is called when the port is ours and before the model is loaded: the place to build
+    or download a base, which nobody wants to wait for only to learn that the port is taken.
 
     Without an ``engine`` the one of ``settings`` runs in this process.
 
@@ -40,6 +44,8 @@ def run(
         level=log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
     with listen(settings) as listener:
+        if prepare is not None:
+            prepare()
         server = DrainingServer(settings, engine or local_engine(settings), on_ready)
         asyncio.run(serve(server, listener))
 

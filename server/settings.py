@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from adapters.base import DEFAULT_BASE
 from adapters.errors import LcccError
 from adapters.home import Home
 
@@ -35,7 +36,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     home: Home
-    base: str = "pocket"
+    base: str = DEFAULT_BASE
     host: str = "127.0.0.1"
     port: Port = 8000
     port_search: Annotated[int, Meta(ge=0, le=1000)] = 0

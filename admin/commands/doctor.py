@@ -123,10 +123,9 @@ def _home(admin: AdminContext) -> Iterator[Finding]:
 
 
 def _bases(admin: AdminContext) -> Iterator[Finding]:
-    from adapters.base import find_base
+    from adapters.base import DEFAULT_BASE, find_base
     from adapters.errors import AdapterError
     from adapters.registry import Registry
-    from admin.commands.train import DEFAULT_BASE
 
     for name in ("pocket", DEFAULT_BASE):
         try:

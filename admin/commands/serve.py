@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adapters.base import DEFAULT_BASE
+from admin.commands.base import obtain_base
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
@@ -17,10 +19,10 @@ GREETING = "你好"
 @click.command()
 @click.option(
     "--base",
-    default="pocket",
+    default=DEFAULT_BASE,
     envvar="LCCC_BASE",
     show_envvar=True,
-    help="The base model: a name under home, a hub name already downloaded, or a directory.",
+    help="`pocket`, a hub id, or a checkpoint directory.",
 )
 @click.option(
     "--host",
@@ -116,6 +118,7 @@ def serve(admin: AdminContext, /, log_level: str, **given: Any) -> None:
     admin.output.say(f"Loading {settings.base} ...")
     run(
         settings,
+        prepare=lambda: obtain_base(admin, settings.base),
         on_ready=lambda serving: admin.output.say(banner(serving)),
         log_level=log_level,
     )

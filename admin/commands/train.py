@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adapters.base import DEFAULT_BASE
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
     from training.plan import Plan
     from training.runs import Run
     from training.train import Outcome
-
-DEFAULT_BASE = "Qwen/Qwen3-0.6B"
 
 
 @click.command()

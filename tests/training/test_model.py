@@ -226,7 +226,7 @@ def test_fp16_on_a_cpu_is_refused(base: Base, make_plan: MakePlan) -> None:
     """A dtype that the device cannot train in is refused by its field."""
     plan = make_plan("quantization.compute_dtype=fp16")
 
-    with pytest.raises(RecipeError, match="quantization.compute_dtype"):
+    with pytest.raises(RecipeError, match=r"quantization\.compute_dtype"):
         load_model(base, plan.recipe, CPU)
 
 

@@ -25,7 +25,7 @@ def test_every_optimizer_steps_on_this_machine(name: str) -> None:
 
 
 def test_the_paged_optimizer_is_adamw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """bitsandbytes' 32-bit AdamW takes the steps of torch's."""
+    """Bitsandbytes' 32-bit AdamW takes the steps of torch's."""
     torch.manual_seed(0)
     start = torch.randn(64, 64)
     ends = []

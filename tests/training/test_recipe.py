@@ -123,5 +123,5 @@ def test_a_file_with_an_unknown_field_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_recipe_lists_the_bundled_ones() -> None:
     """Whoever mistypes a recipe's name sees the names there are."""
-    with pytest.raises(RecipeError, match="qwen3-0.6b-lccc"):
+    with pytest.raises(RecipeError, match=r"qwen3-0\.6b-lccc"):
         read_recipe("nonsense")
