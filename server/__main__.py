@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
 
 from adapters.errors import LcccError
 from server.app import local_engine
@@ -14,6 +15,7 @@ from server.process import (
     DrainingServer,
     OnReady,
     Serving,
+    go_offline,
     listen,
     prepare_environment,
     serve,
@@ -46,6 +48,7 @@ def run(
     with listen(settings) as listener:
         if prepare is not None:
             prepare()
+        go_offline(os.environ)
         server = DrainingServer(settings, engine or local_engine(settings), on_ready)
         asyncio.run(serve(server, listener))
 

@@ -12,7 +12,14 @@ from contextlib import contextmanager
 
 from server.app import local_engine
 from server.engine.types import Engine
-from server.process import DrainingServer, Serving, listen, prepare_environment, serve
+from server.process import (
+    DrainingServer,
+    Serving,
+    go_offline,
+    listen,
+    prepare_environment,
+    serve,
+)
 from server.settings import ServerSettings
 
 
@@ -27,6 +34,7 @@ def serve_in_thread(settings: ServerSettings, engine: Engine | None = None) -> I
         Exception: whatever kept the engine from starting.
     """
     prepare_environment(os.environ)
+    go_offline(os.environ)
     ready: Future[Serving] = Future()
     with listen(settings) as listener:
         server = DrainingServer(settings, engine or local_engine(settings), ready.set_result)

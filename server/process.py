@@ -73,12 +73,17 @@ def prepare_environment(environment: MutableMapping[str, str]) -> None:
 
     By default OpenMP's threads spin for long at every barrier while the event loop wants the core;
     a short spin is as quick on a quiet machine and ten times quicker on a busy one (measured).
-    The others keep tokenizers from a second pool of threads, and the server from any connection
-    to a hub.
+    The other keeps tokenizers from a second pool of threads.
     """
     environment.setdefault("GOMP_SPINCOUNT", "10000")
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def go_offline(environment: MutableMapping[str, str]) -> None:
+    """From here on nothing in this process asks a hub, whatever a library would like to look up."""
     environment["HF_HUB_OFFLINE"] = "1"
+    if loaded := sys.modules.get("huggingface_hub.constants"):  # it has read the environment
+        vars(loaded)["HF_HUB_OFFLINE"] = True
 
 
 def listen(settings: ServerSettings) -> socket.socket:

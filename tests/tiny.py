@@ -70,9 +70,7 @@ def tiny_base(path: Path, family: str = "qwen3", seed: int = 0, **shape: Any) ->
     elif family == "qwen2":
         model = Qwen2ForCausalLM(Qwen2Config(**dimensions | {"tie_word_embeddings": True} | shape))
     else:
-        model = LlamaForCausalLM(
-            LlamaConfig(**dimensions | {"tie_word_embeddings": False} | shape)
-        )
+        model = LlamaForCausalLM(LlamaConfig(**dimensions | {"tie_word_embeddings": False} | shape))
     with torch.no_grad():  # larger than the default 0.02, so that greedy paths differ
         for name, tensor in model.named_parameters():
             if tensor.dim() > 1:
@@ -107,12 +105,8 @@ def random_adapter(
             inputs, outputs = architecture.projection_shape(target)
             block = "self_attn" if target in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
             stem = f"base_model.model.model.layers.{layer}.{block}.{target}"
-            tensors[f"{stem}.lora_A.weight"] = (
-                torch.randn(rank, inputs, generator=generator) * std
-            )
-            tensors[f"{stem}.lora_B.weight"] = (
-                torch.randn(outputs, rank, generator=generator) * std
-            )
+            tensors[f"{stem}.lora_A.weight"] = torch.randn(rank, inputs, generator=generator) * std
+            tensors[f"{stem}.lora_B.weight"] = torch.randn(outputs, rank, generator=generator) * std
     path.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path / "adapter_model.safetensors", metadata={"format": "pt"})
     settings = {

@@ -12,6 +12,7 @@ import platform
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,7 +91,9 @@ def train(
     status = _Status(run, plan, adapter)
     with _recorded(status):
         torch.manual_seed(plan.recipe.training.seed)
-        model = load_model(plan.base, plan.recipe, training_device())
+        with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 by an old name
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
+            model = load_model(plan.base, plan.recipe, training_device())
         watched = _Watched(status, progress)
         loop = Loop(plan, model, run, watched.metric)
         if resume is not None:

@@ -54,12 +54,7 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     Ctrl-C stops with a checkpoint, `--resume RUN` continues from the newest one.
     """
     if resume:
-        refused = [("--data", dataset), ("--recipe", recipe), ("--set", overrides)]
-        for option, value in refused:
-            if value:
-                raise click.UsageError(
-                    f"{option} cannot be combined with --resume: a run keeps its own."
-                )
+        _refuse_with_resume()
         run, plan, adapter = _resumed(admin, resume)
     else:
         if not dataset or not adapter:
@@ -71,6 +66,15 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
         return
     outcome = run_training(admin, plan, adapter, register=not no_register, resume=run)
     _tell(admin, outcome, adapter)
+
+
+def _refuse_with_resume() -> None:
+    """A run keeps its data, name, base and recipe; another value would go unheard."""
+    context = click.get_current_context()
+    own = {"dataset": "data", "adapter": "name", "base": "base", "recipe": "recipe"}
+    for parameter, option in {**own, "overrides": "set"}.items():
+        if context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option} cannot go with --resume: a run keeps its own.")
 
 
 def _new_plan(

@@ -14,7 +14,15 @@ import msgspec
 import pytest
 
 from server.background import serve_in_thread
-from server.process import CannotListen, Exposed, PortTaken, base_url, listen, prepare_environment
+from server.process import (
+    CannotListen,
+    Exposed,
+    PortTaken,
+    base_url,
+    go_offline,
+    listen,
+    prepare_environment,
+)
 from server.settings import ServerSettings
 from tests.fakes import ScriptedEngine
 
@@ -172,8 +180,8 @@ def test_an_engine_that_cannot_start_is_reported(settings: ServerSettings) -> No
 
 
 def test_the_environment_is_set_but_not_overruled() -> None:
-    """Spinning threads and hub access are off; what the user chose stays, but for the hub."""
-    chosen = {"GOMP_SPINCOUNT": "100", "HF_HUB_OFFLINE": "0"}
+    """Spinning threads are off unless the user chose otherwise; the hub can still be asked."""
+    chosen = {"GOMP_SPINCOUNT": "100"}
     empty: dict[str, str] = {}
 
     prepare_environment(chosen)
@@ -181,7 +189,22 @@ def test_the_environment_is_set_but_not_overruled() -> None:
 
     assert chosen["GOMP_SPINCOUNT"] == "100"
     assert empty["GOMP_SPINCOUNT"] == "10000"
-    assert chosen["HF_HUB_OFFLINE"] == empty["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in empty
+
+
+def test_offline_reaches_a_library_that_is_already_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once the base is there, no look-up on a hub is made any more, whatever was set before."""
+    from huggingface_hub import constants, is_offline_mode
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    environment = {"HF_HUB_OFFLINE": "0"}
+
+    go_offline(environment)
+
+    assert environment == {"HF_HUB_OFFLINE": "1"}
+    assert is_offline_mode()
 
 
 def test_the_http_side_loads_no_torch() -> None:

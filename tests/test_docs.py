@@ -1,0 +1,321 @@
+"""The documents against the code: what they tell a reader to type or send has to exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+
+from admin.cli import main
+from server.wire.chat import ChatRequest
+from server.wire.decode import UNSUPPORTED, decode_chat_request
+
+ROOT = Path(__file__).parents[1]
+READMES = ("README.md", "README.zh-CN.md")
+DOCUMENTS = (*READMES, "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "openapi/README.md")
+PROGRAM = "lccc-admin"
+NOT_IN_THE_OPENAPI_DOCUMENT = {("GET", "/openapi.json")}
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`([^`\n]+)`")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_COMMENT = re.compile(r"(^|\s+)#.*$", re.MULTILINE)
+
+
+class Block(NamedTuple):
+    """A fenced block of code: the language after its fence, and its text."""
+
+    language: str
+    text: str
+
+
+def read(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def blocks(document: str, *languages: str) -> list[Block]:
+    found = [Block(*groups) for groups in _BLOCK.findall(read(document))]
+    return [block for block in found if not languages or block.language in languages]
+
+
+def prose(document: str) -> str:
+    return _BLOCK.sub("", read(document))
+
+
+def shell_commands(document: str) -> Iterator[list[str]]:
+    """The words of every simple command in the shell blocks; pipes and comments part them."""
+    for block in blocks(document, "sh"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+            lexer.whitespace_split = True
+            words: list[str] = []
+            for word in lexer:
+                if set(word) <= set("|&;"):
+                    yield words
+                    words = []
+                else:
+                    words.append(word)
+            if words:
+                yield words
+
+
+def ours(lines: Iterable[list[str]]) -> list[list[str]]:
+    """The arguments of every call of our program among these command lines."""
+    return [words[1:] for words in lines if words[:1] == [PROGRAM]]
+
+
+def spans(document: str) -> list[list[str]]:
+    """The words of every code span in the text."""
+    return [shlex.split(span) for span in _SPAN.findall(prose(document))]
+
+
+def commands(
+    command: click.Command = main, path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """The words of every command that does something, and of every group with own options."""
+    has_options = any(isinstance(parameter, click.Option) for parameter in command.params)
+    if not isinstance(command, click.Group) or has_options:
+        yield path
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from commands(child, (*path, name))
+
+
+def table_spans(document: str, column: int = 0) -> list[list[str]]:
+    """The code spans in a column of every table row."""
+    rows = (line.strip("|").split("|") for line in prose(document).splitlines() if line[:1] == "|")
+    return [_SPAN.findall(row[column]) for row in rows if len(row) > column]
+
+
+def tree(command: click.Command = main) -> Iterator[click.Command]:
+    yield command
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            yield from tree(child)
+
+
+@pytest.fixture
+def parse(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
+    """Parse arguments as the program does. Nothing is run, and no file has to exist.
+
+    Raises click.UsageError where the program would exit with 2.
+    """
+    for command in tree():
+        monkeypatch.setattr(command, "callback", lambda **_: None)
+        for parameter in command.params:
+            if isinstance(parameter.type, click.Path):
+                monkeypatch.setattr(parameter.type, "exists", False)
+    return lambda arguments: main.main(arguments, PROGRAM, standalone_mode=False)
+
+
+def complaint(parse: Callable[[list[str]], None], arguments: list[str]) -> str | None:
+    """What the program says to these arguments, in the form ``arguments: message``."""
+    try:
+        parse(arguments)
+    except click.exceptions.NoArgsIsHelpError:
+        return f"{shlex.join(arguments)}: Missing command."
+    except click.UsageError as error:
+        return f"{shlex.join(arguments)}: {error.format_message()}"
+    return None
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_to_type_is_one_that_works(
+    document: str, parse: Callable[[list[str]], None]
+) -> None:
+    """Each `lccc-admin …` of a code block has a command, options and arguments that exist."""
+    typed = ours(shell_commands(document))
+
+    assert [said for words in typed if (said := complaint(parse, words))] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_that_is_mentioned_exists(
+    document: str, parse: Callable[[list[str]], None]
+) -> None:
+    """In the text only what a command needs may be left out."""
+    said = [complaint(parse, words) or "" for words in ours(spans(document))]
+
+    assert [one for one in said if one and ": Missing " not in one] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "prepair", "x"],
+        ["train", "--nmae", "x"],
+        ["base"],
+        ["serve", "--device", "tpu"],
+        ["chat", "cat"],
+    ],
+)
+def test_a_wrong_command_does_not_pass(
+    arguments: list[str], parse: Callable[[list[str]], None]
+) -> None:
+    """Unknown commands, options, choices and arguments are seen, and missing ones."""
+    assert complaint(parse, arguments)
+
+
+@pytest.mark.parametrize("document", READMES)
+def test_every_command_is_in_the_table(document: str) -> None:
+    """Each command, and each group that has options, begins a row of the commands table."""
+    listed = ours(row[0].split() for row in table_spans(document) if row)
+
+    missing = [
+        path
+        for path in commands()
+        if path and not any(tuple(row[: len(path)]) == path for row in listed)
+    ]
+
+    assert not missing
+    assert any(row[0] == "--home" for row in listed), "the root group has an option"
+
+
+@pytest.mark.parametrize("document", READMES)
+def test_options_named_in_the_table_are_the_commands_own(document: str) -> None:
+    """A row of the commands table describes only options that its command has."""
+    rows = zip(table_spans(document), table_spans(document, 1), strict=True)
+    for (command, *_), described in ((row, text) for row, text in rows if row):
+        words = command.split()
+        if words[0] != PROGRAM:
+            continue
+        owner: click.Command = main
+        for word in words[1:]:
+            if isinstance(owner, click.Group) and word in owner.commands:
+                owner = owner.commands[word]
+        known = {name for parameter in owner.params for name in parameter.opts} | {"--help"}
+        named = {span for span in described if span.startswith("--")}
+
+        assert named <= known, command
+
+
+@pytest.mark.parametrize("document", READMES)
+def test_the_endpoint_table_is_the_openapi_document(document: str) -> None:
+    """Method and path of every operation, and no other."""
+    paths = json.loads(read("openapi/openapi.json"))["paths"]
+    operations = {(method.upper(), path) for path, item in paths.items() for method in item}
+
+    listed = set(
+        re.findall(r"^\| (GET|POST|PUT|PATCH|DELETE) \| `([^`]+)`", prose(document), re.MULTILINE)
+    )
+
+    assert listed == operations | NOT_IN_THE_OPENAPI_DOCUMENT
+
+
+@pytest.mark.parametrize("document", READMES)
+def test_every_request_parameter_is_named(document: str) -> None:
+    """Those honoured have a row of a table; those refused are listed, and no others."""
+    text = prose(document)
+    rows = {span for row in table_spans(document) for span in row}
+    refused = next(line for line in text.splitlines() if line.startswith("`tools`"))
+
+    assert set(ChatRequest.__struct_fields__) <= rows
+    assert set(_SPAN.findall(refused)) == UNSUPPORTED.keys()
+
+
+@pytest.mark.parametrize("document", READMES)
+def test_every_environment_variable_is_named(document: str) -> None:
+    """Each variable that an option declares is in the text."""
+    declared = {
+        parameter.envvar
+        for command in tree()
+        for parameter in command.params
+        if isinstance(parameter.envvar, str)
+    }
+
+    named = set(_SPAN.findall(prose(document)))
+
+    assert declared <= named
+
+
+@pytest.mark.parametrize("document", READMES)
+def test_the_requests_of_curl_are_ones_the_server_takes(document: str) -> None:
+    """The body after `-d` is decoded without a refusal and without an ignored field."""
+    bodies = [
+        words[words.index("-d") + 1] for words in shell_commands(document) if words[:1] == ["curl"]
+    ]
+
+    assert bodies
+    for body in bodies:
+        assert decode_chat_request(body.encode()).ignored == ()
+
+
+@pytest.mark.parametrize("document", READMES)
+def test_examples_are_of_the_language_they_say(document: str) -> None:
+    """Python compiles, JSON and JSON Lines parse."""
+    for block in blocks(document, "python"):
+        compile(block.text, document, "exec")
+    for block in blocks(document, "json"):
+        json.loads(block.text)
+    for block in blocks(document, "jsonl"):
+        for line in block.text.splitlines():
+            json.loads(line)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_make_target_exists(document: str) -> None:
+    """Each `make …` of the documents is in the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    lines = [words for words in (*shell_commands(document), *spans(document)) if "make" in words]
+
+    named = {target for words in lines for target in words[words.index("make") + 1 :]}
+
+    assert named <= targets
+
+
+def test_the_readmes_are_in_step() -> None:
+    """The same headings by number and level, and the same code but for comments."""
+    headings = [
+        [len(level) for level in re.findall(r"^(#+) ", prose(one), re.MULTILINE)] for one in READMES
+    ]
+    code = [
+        [(block.language, _COMMENT.sub("", block.text)) for block in blocks(one)] for one in READMES
+    ]
+
+    assert headings[0] == headings[1]
+    assert code[0] == code[1]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_relative_link_leads_somewhere(document: str) -> None:
+    """Files and directories that the documents link to are in the repository."""
+    links = [link for link in _LINK.findall(prose(document)) if "://" not in link]
+    here = (ROOT / document).parent
+
+    assert not [link for link in links if not (here / link.partition("#")[0]).exists()]
+
+
+def test_paths_named_in_the_architecture_exist() -> None:
+    """Modules and files that ARCHITECTURE.md and CONTRIBUTING.md name are there."""
+    named = {
+        span for one in ("ARCHITECTURE.md", "CONTRIBUTING.md") for span in _SPAN.findall(prose(one))
+    }
+    packages = "adapters|admin|server|training|tests|openapi"
+    paths = {span for span in named if re.fullmatch(rf"({packages})/[a-z0-9_./-]+", span)}
+    modules = {span for span in named if re.fullmatch(rf"({packages})(\.[a-z_]+)+", span)}
+
+    missing = {path for path in paths if not (ROOT / path).exists()}
+    missing |= {
+        module
+        for module in modules
+        if not (ROOT / f"{module.replace('.', '/')}.py").exists()
+        and not (ROOT / module.replace(".", "/")).is_dir()
+    }
+
+    assert paths
+    assert modules
+    assert not missing
+
+
+def test_the_changelog_knows_this_version() -> None:
+    """The version of pyproject.toml has a section."""
+    version = tomllib.loads(read("pyproject.toml"))["project"]["version"]
+
+    assert re.search(rf"^## \[{re.escape(version)}\]", read("CHANGELOG.md"), re.MULTILINE)
