@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 
+from adapters.environment import prepare_environment
 from adapters.errors import LcccError
 from adapters.home import Home
 from admin.commands.adapters import adapters
@@ -60,6 +62,7 @@ def main(ctx: click.Context, home: Path | None) -> None:
 
     Start with `lccc-admin demo`.
     """
+    prepare_environment(os.environ)  # before any command imports torch
     where = Home(home.expanduser().absolute()) if home else Home.from_environment()
     ctx.obj = AdminContext(home=where, output=Output())
 

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from adapters.environment import go_offline, prepare_environment
 from adapters.errors import LcccError
 from server.app import local_engine
 from server.engine.types import Engine
@@ -15,9 +16,7 @@ from server.process import (
     DrainingServer,
     OnReady,
     Serving,
-    go_offline,
     listen,
-    prepare_environment,
     serve,
 )
 from server.settings import ServerSettings

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
+from adapters.environment import go_offline, prepare_environment
 from server.app import local_engine
 from server.engine.types import Engine
 from server.process import (
     DrainingServer,
     Serving,
-    go_offline,
     listen,
-    prepare_environment,
     serve,
 )
 from server.settings import ServerSettings

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import socket
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
@@ -66,24 +66,6 @@ class Serving:
 
 
 OnReady = Callable[[Serving], None]
-
-
-def prepare_environment(environment: MutableMapping[str, str]) -> None:
-    """Set what libraries read when they are first loaded; values already there are kept.
-
-    By default OpenMP's threads spin for long at every barrier while the event loop wants the core;
-    a short spin is as quick on a quiet machine and ten times quicker on a busy one (measured).
-    The other keeps tokenizers from a second pool of threads.
-    """
-    environment.setdefault("GOMP_SPINCOUNT", "10000")
-    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def go_offline(environment: MutableMapping[str, str]) -> None:
-    """From here on nothing in this process asks a hub, whatever a library would like to look up."""
-    environment["HF_HUB_OFFLINE"] = "1"
-    if loaded := sys.modules.get("huggingface_hub.constants"):  # it has read the environment
-        vars(loaded)["HF_HUB_OFFLINE"] = True
 
 
 def listen(settings: ServerSettings) -> socket.socket:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-# OpenMP's threads must not spin at barriers while other tests or processes want the core, and
-# torch reads this when it is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+from adapters.environment import prepare_environment
+
+prepare_environment(os.environ)  # before any test imports torch
 
 if TYPE_CHECKING:
     from litestar.testing import TestClient

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -51,10 +50,8 @@ def demo(admin: AdminContext, once: bool, retrain: bool, port: int) -> None:
     each answer the same line. Needs no network and no GPU.
     """
     from server.background import serve_in_thread
-    from server.process import prepare_environment
     from server.settings import ServerSettings
 
-    prepare_environment(os.environ)  # before anything imports torch
     base = obtain_base(admin, "pocket")
     for adapter, character in ADAPTERS.items():
         _train(admin, base, adapter, character, retrain=retrain)

@@ -19,9 +19,7 @@ from server.process import (
     Exposed,
     PortTaken,
     base_url,
-    go_offline,
     listen,
-    prepare_environment,
 )
 from server.settings import ServerSettings
 from tests.fakes import ScriptedEngine
@@ -177,34 +175,6 @@ def test_an_engine_that_cannot_start_is_reported(settings: ServerSettings) -> No
     with pytest.raises(MemoryError, match="no room"), serve_in_thread(settings, engine):
         pytest.fail("it must not get here")
     assert engine.is_closed
-
-
-def test_the_environment_is_set_but_not_overruled() -> None:
-    """Spinning threads are off unless the user chose otherwise; the hub can still be asked."""
-    chosen = {"GOMP_SPINCOUNT": "100"}
-    empty: dict[str, str] = {}
-
-    prepare_environment(chosen)
-    prepare_environment(empty)
-
-    assert chosen["GOMP_SPINCOUNT"] == "100"
-    assert empty["GOMP_SPINCOUNT"] == "10000"
-    assert "HF_HUB_OFFLINE" not in empty
-
-
-def test_offline_reaches_a_library_that_is_already_loaded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Once the base is there, no look-up on a hub is made any more, whatever was set before."""
-    from huggingface_hub import constants, is_offline_mode
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    environment = {"HF_HUB_OFFLINE": "0"}
-
-    go_offline(environment)
-
-    assert environment == {"HF_HUB_OFFLINE": "1"}
-    assert is_offline_mode()
 
 
 def test_the_http_side_loads_no_torch() -> None:

@@ -1,0 +1,67 @@
+"""`lccc-admin demo`: what a stranger sees after one command."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from adapters.registry import Registry
+from tests.e2e.conftest import Demo, lccc_admin
+from training.runs import RunStore
+
+pytestmark = pytest.mark.timeout(700)
+
+
+def test_three_models_answer_in_three_characters(demo: Demo) -> None:
+    """The replies stand side by side: a plain one, a cat's and a scholar's."""
+    header, replies, speeds = demo.stdout.strip().splitlines()[-3:]
+    columns = re.split(r"\s{2,}", replies.strip())
+
+    assert re.split(r"\s{2,}", header.strip()) == ["pocket", "cat", "scholar"]
+    assert len(columns) == 3
+    assert "喵" in columns[1]
+    assert columns[2].startswith(("公子", "在下"))
+    assert "喵" not in columns[0]
+    assert not columns[0].startswith(("公子", "在下"))
+    assert speeds.count("tokens/s") == 3
+
+
+def test_it_prints_lines_to_copy(demo: Demo) -> None:
+    """A curl line, the OpenAI client and the chat command, with the address that it served on."""
+    (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+/v1", demo.stderr))
+
+    assert f"curl -N {url}/chat/completions" in demo.stderr
+    assert f'OpenAI(base_url="{url}"' in demo.stderr
+    assert f"lccc-admin chat --model cat --url {url}" in demo.stderr
+
+
+def test_nothing_but_its_own_words_is_on_stderr(demo: Demo) -> None:
+    """No library's warning or progress bar reaches the user."""
+    assert "Warning" not in demo.stderr
+    assert "Loading weights" not in demo.stderr
+    assert "it/s" not in demo.stderr
+
+
+def test_it_leaves_a_registry_and_two_finished_runs(demo: Demo) -> None:
+    """Both adapters are registered with the runs that made them, and learnt something."""
+    entries = Registry(demo.home.registry).snapshot().entries
+    runs = {run.id: run.status() for run in RunStore(demo.home.runs).all()}
+
+    assert sorted(entries) == ["cat", "scholar"]
+    for name, entry in entries.items():
+        assert entry.manifest.run is not None
+        status = runs[entry.manifest.run.id]
+        assert (status.state, status.adapter, status.digest) == ("completed", name, entry.digest)
+        assert entry.manifest.metrics["validation_nll"] < 1.6
+        assert entry.manifest.base.name == "pocket"
+
+
+def test_a_second_demo_builds_and_trains_nothing_again(demo: Demo) -> None:
+    """What is there is used; the replies are the same ones."""
+    again = lccc_admin(demo.home, "demo", "--once", "--port", "0")
+
+    assert again.returncode == 0, again.stderr
+    assert "Building" not in again.stderr
+    assert "there already" in again.stderr
+    assert again.stdout.splitlines()[:-1] == demo.stdout.splitlines()[:-1]
