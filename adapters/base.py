@@ -15,6 +15,12 @@ from adapters.manifest import BaseRef
 DEFAULT_BASE = "Qwen/Qwen3-0.6B"
 SUPPORTED = ("qwen3", "qwen2", "llama")
 
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TEMPLATE = "chat_template.jinja"
+
 
 class Architecture(msgspec.Struct, frozen=True):
     """The dimensions of a dense Llama-family decoder, as its ``config.json`` gives them."""
@@ -54,23 +60,34 @@ class Base(msgspec.Struct, frozen=True):
 
 
 def find_base(name: str, home: Home) -> Base:
-    """The base called ``name``: built or downloaded under home, a directory, or in the hub cache.
-
-    Never downloads.
+    """The base called ``name``, where :func:`locate_base` finds it.
 
     Raises:
         BaseNotFound: it is nowhere here.
         BaseInvalid: its directory cannot be used.
     """
+    path = locate_base(name, home)
+    is_directory = path == Path(name).expanduser().absolute()
+    return read_base(path, path.name if is_directory else name)
+
+
+def locate_base(name: str, home: Home) -> Path:
+    """Where ``name`` is: built or downloaded under home, a directory, or in the hub's cache.
+
+    Never downloads. An interrupted download in the cache counts as absent.
+
+    Raises:
+        BaseNotFound: it is nowhere here.
+    """
     local = home.bases / name.replace("/", "--")
     if (local / "config.json").is_file():
-        return read_base(local, name)
+        return local
     given = Path(name).expanduser()
     if (given / "config.json").is_file():
-        return read_base(given.absolute(), given.absolute().name)
+        return given.absolute()
     cached = _hub_cache(name)
     if cached is not None:
-        return read_base(cached, name)
+        return cached
     raise BaseNotFound(name, [local, given] if "/" in name else [local])
 
 
@@ -80,7 +97,19 @@ def _hub_cache(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(name, "config.json")
-    return Path(found).parent if isinstance(found, str) else None
+    if not isinstance(found, str) or not _is_complete(Path(found).parent):
+        return None
+    return Path(found).parent
+
+
+def _is_complete(snapshot: Path) -> bool:
+    """Whether a download reached its end, as far as :func:`read_base` needs it."""
+    try:
+        _weights(snapshot)
+    except BaseInvalid:
+        return False
+    described = any((snapshot / name).is_file() for name in (TEMPLATE, TOKENIZER_CONFIG))
+    return described and (snapshot / TOKENIZER).is_file()
 
 
 def read_base(path: Path, name: str) -> Base:
@@ -90,10 +119,8 @@ def read_base(path: Path, name: str) -> Base:
         BaseInvalid: a file is missing, or the architecture is not one of :data:`SUPPORTED`.
     """
     architecture = read_architecture(path)
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        raise BaseInvalid(f"{path} holds no *.safetensors weights.")
-    tokenizer = path / "tokenizer.json"
+    weights = _weights(path)
+    tokenizer = path / TOKENIZER
     if not tokenizer.is_file():
         raise BaseInvalid(f"{path} holds no tokenizer.json (a fast tokenizer is needed).")
     ref = BaseRef(
@@ -103,6 +130,29 @@ def read_base(path: Path, name: str) -> Base:
         template_sha256=hashlib.sha256(chat_template(path).encode()).hexdigest(),
     )
     return Base(name=name, path=path, architecture=architecture, ref=ref)
+
+
+def _weights(path: Path) -> list[Path]:
+    """The files that hold the weights, in the order in which they are hashed."""
+    index = path / INDEX
+    if index.is_file() and not (path / SINGLE).is_file():
+        for shard in _shards(index):
+            if not (path / shard).is_file():
+                raise BaseInvalid(
+                    f"{path} is incomplete: {shard} is missing, which {INDEX} names. "
+                    "Copy or download the checkpoint again."
+                )
+    weights = sorted(file for file in path.glob("*.safetensors") if file.is_file())
+    if not weights:
+        raise BaseInvalid(f"{path} holds no *.safetensors weights.")
+    return weights
+
+
+def _shards(index: Path) -> list[str]:
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise BaseInvalid(f"{index}: the field 'weight_map' should be an object.")
+    return sorted({str(shard) for shard in weight_map.values()})
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -116,22 +166,39 @@ def read_architecture(path: Path) -> Architecture:
     if model_type not in SUPPORTED:
         supported = ", ".join(SUPPORTED)
         raise BaseInvalid(f"{path} is a {model_type!r} model; supported are: {supported}.")
-    try:
-        heads = int(config["num_attention_heads"])
-        hidden = int(config["hidden_size"])
-        return Architecture(
-            model_type=model_type,
-            hidden_size=hidden,
-            intermediate_size=int(config["intermediate_size"]),
-            layers=int(config["num_hidden_layers"]),
-            heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or hidden // heads),
-            vocab_size=int(config["vocab_size"]),
-            context_length=int(config["max_position_embeddings"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BaseInvalid(f"{path / 'config.json'}: bad or missing field {error}.") from error
+    dimension = _Dimensions(path / "config.json", config)
+    heads, hidden = dimension("num_attention_heads"), dimension("hidden_size")
+    return Architecture(
+        model_type=model_type,
+        hidden_size=hidden,
+        intermediate_size=dimension("intermediate_size"),
+        layers=dimension("num_hidden_layers"),
+        heads=heads,
+        kv_heads=dimension("num_key_value_heads", heads),
+        head_dim=dimension("head_dim", hidden // heads),
+        vocab_size=dimension("vocab_size"),
+        context_length=dimension("max_position_embeddings"),
+    )
+
+
+class _Dimensions:
+    """Reads sizes from a ``config.json``; each must be a positive integer."""
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self._path = path
+        self._config = config
+
+    def __call__(self, field: str, default: int | None = None) -> int:
+        found = self._config.get(field)
+        if found is None:
+            found = default
+        if found is None:
+            raise BaseInvalid(f"{self._path}: the field '{field}' is missing.")
+        if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+            raise BaseInvalid(
+                f"{self._path}: the field '{field}' should be a positive integer, not {found!r}."
+            )
+        return found
 
 
 def chat_template(path: Path) -> str:
@@ -140,10 +207,10 @@ def chat_template(path: Path) -> str:
     Raises:
         BaseInvalid: it has none, so it is no chat model.
     """
-    beside = path / "chat_template.jinja"
+    beside = path / TEMPLATE
     if beside.is_file():
         return beside.read_text(encoding="utf-8")
-    template = _read_json(path / "tokenizer_config.json").get("chat_template")
+    template = _read_json(path / TOKENIZER_CONFIG).get("chat_template")
     if isinstance(template, str):
         return template
     raise BaseInvalid(f"{path} has no chat template; use an instruct or chat checkpoint.")

@@ -1,8 +1,8 @@
 """The manifest of an adapter: what it was trained on, how to prompt it, what its files are.
 
 It is written beside PEFT's own two files as ``adapter.json``. A directory without one (trained
-elsewhere) gets a manifest at registration. Nothing in it changes with time or place, so that the
-same adapter always has the same digest.
+elsewhere) gets a manifest at registration. Registering adds nothing that changes with time or
+place, so that the same directory always has the same digest.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,6 @@ class CheckpointManifest(msgspec.Struct, frozen=True, tag_field="format", tag="l
     step: int
     identity: dict[str, str]
     files: dict[str, str]
-    best_step: int | None = None
-    best_nll: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Checkpoint:
 
     def state(self) -> dict[str, Any]:
         """Optimiser, scheduler and random state, by tensors and plain values only."""
-        return torch.load(self.path / STATE, weights_only=True)
+        return torch.load(self.path / STATE, weights_only=True, map_location="cpu")
 
 
 def save_checkpoint(
@@ -56,9 +55,8 @@ def save_checkpoint(
     weights: dict[str, torch.Tensor],
     state: dict[str, Any],
     identity: dict[str, str],
-    best: tuple[int, float] | None,
 ) -> Path:
-    """Write ``root/step-<step>`` in one visible step; an older one of that step is replaced.
+    """Write ``root/step-<step>``: it appears whole or not at all. An older one gives way first.
 
     Raises:
         OSError: the disk is full or read-only; nothing half-written stays.
@@ -74,8 +72,6 @@ def save_checkpoint(
             step=step,
             identity=identity,
             files={name: _sha256(staged / name) for name in (WEIGHTS, STATE)},
-            best_step=best[0] if best else None,
-            best_nll=best[1] if best else None,
         )
         (staged / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         for path in (*staged.iterdir(), staged):
@@ -101,14 +97,21 @@ def newest_checkpoint(root: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, problems
 
 
-def checkpoint_at(root: Path, step: int) -> Checkpoint:
-    """The verified checkpoint of ``step``.
+def weights_at(root: Path, step: int) -> dict[str, torch.Tensor]:
+    """LoRA's verified weights of ``step``, whatever became of the rest of that checkpoint.
 
     Raises:
-        OSError, ValueError: it is gone or damaged.
+        OSError, ValueError: they are gone or damaged.
     """
     path = root / f"step-{step}"
-    return Checkpoint(path, _verified(path))
+    return Checkpoint(path, _verified(path, [WEIGHTS])).weights()
+
+
+def set_aside_after(root: Path, step: int) -> None:
+    """Take checkpoints newer than ``step`` out of the count, without deleting them."""
+    for path in root.glob("step-*"):
+        if _step(path) > step:
+            path.rename(root / f"damaged-{path.name}-{secrets.token_hex(2)}")
 
 
 def prune_checkpoints(root: Path, keep: int, best_step: int | None) -> None:
@@ -121,10 +124,10 @@ def prune_checkpoints(root: Path, keep: int, best_step: int | None) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _verified(path: Path) -> CheckpointManifest:
+def _verified(path: Path, names: Iterable[str] = (WEIGHTS, STATE)) -> CheckpointManifest:
     manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=CheckpointManifest)
-    for name, expected in manifest.files.items():
-        if _sha256(path / name) != expected:
+    for name in names:
+        if _sha256(path / name) != manifest.files.get(name):
             raise ValueError(f"{name} is damaged")
     return manifest
 

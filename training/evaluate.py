@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,20 +41,21 @@ def validate(
     examples: Sequence[Example],
     characters: int,
     tokens_per_forward: int = TOKENS_PER_FORWARD,
-) -> Validation:
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Validation | None:
     """The loss of ``model`` on ``examples``; ``characters`` is the length of their replies.
 
-    Leaves the model in the mode that it was in.
+    ``None`` where ``should_stop`` broke it off. Leaves the model in the mode that it was in.
     """
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            parts = [summed_nll(model, pack).item() for pack in packs(examples, tokens_per_forward)]
+            nll = 0.0
+            for pack in packs(examples, tokens_per_forward):
+                if should_stop():
+                    return None
+                nll += summed_nll(model, pack).item()
     finally:
         model.train(was_training)
-    return Validation(sum(parts), _targets(examples), characters)
-
-
-def _targets(examples: Iterable[Example]) -> int:
-    return sum(example.targets for example in examples)
+    return Validation(nll, sum(example.targets for example in examples), characters)

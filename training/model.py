@@ -161,6 +161,7 @@ def save_adapter(model: PeftModel, state: dict[str, torch.Tensor], directory: Pa
     directory.mkdir(parents=True, exist_ok=True)
     config = model.peft_config["default"]
     config.inference_mode = True
+    config.target_modules = sorted(config.target_modules)  # a set: its order would change the hash
     config.save_pretrained(directory)
     config.inference_mode = False
     save_file(state, directory / "adapter_model.safetensors", metadata={"format": "pt"})

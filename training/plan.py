@@ -6,7 +6,6 @@ Everything is decided here before a model is loaded; ``--dry-run`` prints it.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from training.data.dataset import PreparedDataset
 from training.data.encode import EncodeReport, Example, encode_dialogue
 from training.data.roles import assign_roles
 from training.errors import DataError
+from training.order import StepOrder
 from training.recipe import Lora, Recipe
 
 if TYPE_CHECKING:
@@ -35,9 +35,11 @@ class Plan:
     validation: list[Example]
     validation_characters: int
 
+    order: StepOrder
+
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.train) / self.recipe.training.dialogues_per_step)
+        return self.order.steps_per_epoch
 
     @property
     def total_steps(self) -> int:
@@ -49,18 +51,13 @@ class Plan:
         """How many epochs are done after ``step`` steps."""
         return step / self.steps_per_epoch
 
-    def step_examples(self, step: int) -> list[Example]:
-        """The examples of optimiser step ``step`` (from 0): a function of seed and step alone."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        order = self._order(epoch)
-        size = self.recipe.training.dialogues_per_step
-        chosen = order[position * size : (position + 1) * size]
-        return [example for dialogue in chosen for example in self.train[dialogue]]
+    def step_dialogues(self, step: int) -> list[list[Example]]:
+        """The dialogues of optimiser step ``step`` (from 0), each with its examples."""
+        return [self.train[index] for index in self.order.step(step)]
 
-    def _order(self, epoch: int) -> Sequence[int]:
-        order = list(range(len(self.train)))
-        random.Random(f"{self.recipe.training.seed}-{epoch}").shuffle(order)  # noqa: S311 # an order, no secret
-        return order
+    def step_examples(self, step: int) -> list[Example]:
+        """The examples of optimiser step ``step`` (from 0)."""
+        return [example for dialogue in self.step_dialogues(step) for example in dialogue]
 
     @property
     def identity(self) -> dict[str, str]:
@@ -85,7 +82,7 @@ class Plan:
         return lora_parameters(self.base.architecture, self.recipe.lora)
 
     def memory_estimate(self) -> dict[str, int]:
-        """Bytes by purpose, estimated; activations for the largest step of the plan."""
+        """Bytes by purpose, estimated, for a step of dialogues of the mean length."""
         shape, quantization = self.base.architecture, self.recipe.quantization
         linears = shape.layers * sum(
             inputs * outputs for inputs, outputs in map(shape.projection_shape, PROJECTIONS)
@@ -108,14 +105,17 @@ class Plan:
 
     def _tokens_per_forward(self) -> int:
         mean = self.report.tokens / max(1, self.report.dialogues)
-        return min(
-            self.tokens_per_forward, math.ceil(mean * self.recipe.training.dialogues_per_step)
-        )
+        step = math.ceil(mean * self.recipe.training.dialogues_per_step)
+        return min(self.tokens_per_forward, step)
 
     @property
     def tokens_per_forward(self) -> int:
-        """The most tokens in one forward: those of the recipe's own full step."""
-        return self.recipe.training.dialogues_per_step * self.recipe.prompt.max_length
+        """The most tokens in one forward: a full ``batch_size``, as without packing.
+
+        A step of shorter dialogues takes fewer forwards than ``gradient_accumulation``, never
+        more memory.
+        """
+        return self.recipe.training.batch_size * self.recipe.prompt.max_length
 
 
 def lora_parameters(architecture: Architecture, lora: Lora) -> int:
@@ -148,6 +148,7 @@ def make_plan(
         report=EncodeReport.over(len(train), [one for each in train for one in each]),
         validation=[one for each in kept for one in _encode(tokenizer, each, recipe)],
         validation_characters=sum(_reply_characters(each) for each in kept),
+        order=StepOrder(len(train), recipe.training.dialogues_per_step, recipe.training.seed),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def read_sample(name: str) -> dict[str, Dialogues]:
 def build_pocket(
     directory: Path, shape: PocketShape | None = None, on_progress: OnProgress | None = None
 ) -> Path:
-    """Build the base into ``directory``, which is replaced in one step at the end.
+    """Build the base into ``directory``; an older one is replaced once the new one is whole.
 
     ``on_progress`` gets (steps done, steps in all, a note).
     """
@@ -81,8 +82,7 @@ def build_pocket(
     tokenizer = build_tokenizer(shape, everyday, grammar)
     model = build_model(shape, tokenizer)
     fit(model, tokenizer, shape, everyday, grammar, on_progress or (lambda *_: None))
-    staged = directory.with_name(f".{directory.name}.staged")
-    shutil.rmtree(staged, ignore_errors=True)
+    staged = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
     staged.parent.mkdir(parents=True, exist_ok=True)
     _save(model, tokenizer, staged)
     shutil.rmtree(directory, ignore_errors=True)

@@ -11,12 +11,17 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from adapters.storage import Disk, replace_file
 from training.errors import RunNotFound
+
+# What create() makes, and nothing that leads out of the root.
+_ID = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
 
 RunState = Literal["running", "completed", "stopped", "failed", "interrupted"]
 
@@ -43,6 +48,7 @@ class RunStatus(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-run/1
     validation_nll: float | None = None
     error: str | None = None
     digest: str | None = None
+    base_path: str | None = None
 
     @property
     def is_active(self) -> bool:
@@ -98,7 +104,7 @@ class Run:
         path = self.directory / "status.json"
         try:
             status = msgspec.json.decode(path.read_bytes(), type=RunStatus)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, ValueError) as error:  # msgspec's own errors are ValueErrors
             raise RunNotFound(f"{path} cannot be read: {error}") from error
         if status.is_active and not _is_alive(status.pid, status.process_started):
             return msgspec.structs.replace(status, state="interrupted")
@@ -109,11 +115,9 @@ class Run:
         self.write("status.json", msgspec.json.format(msgspec.json.encode(status), indent=2))
 
     def write(self, name: str, content: bytes | str) -> None:
-        """Write a small file of the record atomically."""
+        """Replace a small file of the record; a crash or a power cut leaves the old or the new."""
         encoded = content.encode() if isinstance(content, str) else content
-        staged = self.directory / f".{name}.{os.getpid()}"
-        staged.write_bytes(encoded)
-        staged.replace(self.directory / name)
+        replace_file(Disk(), self.directory / name, encoded)
 
     def append(self, metric: Metric) -> None:
         """Add one metric; a reader never sees half of it as a complete line."""
@@ -165,23 +169,27 @@ class RunStore:
         raise RunNotFound(f"{self.root / stem}: too many runs of this name in one second.")
 
     def get(self, run_id: str) -> Run:
-        """The run called ``run_id``.
+        """The run called ``run_id``; no other run is looked at.
 
         Raises:
             RunNotFound: there is none; the message lists the newest.
         """
-        for run in self.all():
-            if run.id == run_id:
-                return run
+        directory = self.root / run_id
+        if _ID.fullmatch(run_id) and (directory / "status.json").is_file():
+            return Run(directory)
         newest = ", ".join(run.id for run in self.all()[:5]) or "none yet"
         raise RunNotFound(f"There is no run '{run_id}'. Newest runs: {newest}.")
 
     def all(self) -> list[Run]:
-        """Every readable run, newest first."""
+        """Every run whose status can be read, newest first."""
         if not self.root.is_dir():
             return []
-        found = [Run(path) for path in self.root.iterdir() if (path / "status.json").is_file()]
-        return sorted(found, key=lambda run: run.status().started, reverse=True)
+        found: list[tuple[float, str, Run]] = []
+        for path in self.root.iterdir():
+            run = Run(path)
+            with suppress(RunNotFound):
+                found.append((run.status().started, run.id, run))
+        return [run for _, _, run in sorted(found, reverse=True)]
 
 
 def process_started(pid: int) -> float:
@@ -190,7 +198,7 @@ def process_started(pid: int) -> float:
 
     try:
         return float(psutil.Process(pid).create_time())
-    except psutil.NoSuchProcess:
+    except (psutil.Error, ValueError):  # gone, another user's, or no possible pid
         return 0.0
 
 

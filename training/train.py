@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,14 +25,15 @@ import torch
 from adapters.base import Base
 from adapters.manifest import Manifest, RunRef
 from adapters.registry import Entry, Registry
-from training.checkpoint import checkpoint_at, newest_checkpoint
+from training.checkpoint import weights_at
 from training.data.dataset import PreparedDataset
-from training.errors import ResumeRefused, TrainingFailed
+from training.errors import TrainingFailed
 from training.loop import Loop, ShouldStop
-from training.model import load_model, save_adapter, training_device
+from training.model import adapter_state, compute_dtype, load_model, save_adapter, training_device
 from training.plan import Plan, make_plan
 from training.recipe import Recipe
-from training.runs import Metric, Run, RunStatus, RunStore, process_started
+from training.resume import resumable
+from training.runs import Metric, Run, RunState, RunStatus, RunStore, process_started
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -82,34 +83,50 @@ def train(
 
     Raises:
         TrainingFailed: broken off; the run says so and keeps its checkpoints.
-        ResumeRefused: the run to resume does not match the plan, or is still running.
+        ResumeRefused: as :func:`training.resume.resumable`; the run's record is untouched.
         AdapterInvalid: the result was refused by the registry.
     """
+    device = training_device()
+    identity = {**plan.identity, "compute dtype": _dtype_name(plan, device)}
+    checkpoint = resumable(resume, identity, progress.note) if resume else None
     run = resume or runs.create(adapter, plan.recipe.toml(), environment())
-    if resume is not None:
-        _refuse_active(resume)
-    status = _Status(run, plan, adapter)
+    status = _Status(run, resume.status() if resume else _first_status(run, plan, adapter))
     with _recorded(status):
         torch.manual_seed(plan.recipe.training.seed)
-        with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 by an old name
-            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
-            model = load_model(plan.base, plan.recipe, training_device())
+        model = _load(plan, device)
         watched = _Watched(status, progress)
-        loop = Loop(plan, model, run, watched.metric)
-        if resume is not None:
-            _resume(loop, run, progress)
-            status.update(step=loop.step)
+        loop = Loop(plan, model, run, identity, watched.metric, should_stop)
+        if checkpoint is not None:
+            run.drop_metrics_after(checkpoint.manifest.step)
+            loop.resume(checkpoint)
+            run.log(f"resumed at step {loop.step}")
+        status.update(step=loop.step, **_best(loop))
         progress.began(run, plan, loop.step)
-        if not loop.train(should_stop):
+        if not loop.train():
             status.update(state="stopped", step=loop.step)
             run.log(f"stopped at step {loop.step}")
             return Outcome(run, status.current)
-        loop.finish()
-        _publish(loop, model, run, plan)
+        _publish(loop, model, run, plan, progress)
         entry = registry.register(run.adapter, adapter, plan.base) if registry else None
-        status.update(state="completed", digest=entry.digest if entry else None)
+        status.update(state="completed", digest=entry.digest if entry else None, **_best(loop))
         run.log("completed")
     return Outcome(run, status.current, entry)
+
+
+def _dtype_name(plan: Plan, device: torch.device) -> str:
+    return str(compute_dtype(plan.recipe.quantization.compute_dtype, device))
+
+
+def _load(plan: Plan, device: torch.device) -> PeftModel:
+    with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 by an old name
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
+        return load_model(plan.base, plan.recipe, device)
+
+
+def _best(loop: Loop) -> dict[str, Any]:
+    if loop.best is None:
+        return {"best_step": None, "validation_nll": None}
+    return {"best_step": loop.best[0], "validation_nll": loop.best[1]}
 
 
 def environment() -> dict[str, Any]:
@@ -128,29 +145,42 @@ def environment() -> dict[str, Any]:
     }
 
 
-class _Status:
-    """The run's status, rewritten on each change."""
+def _first_status(run: Run, plan: Plan, adapter: str) -> RunStatus:
+    now = time.time()
+    return RunStatus(
+        id=run.id,
+        state="running",
+        adapter=adapter,
+        base=plan.base.name,
+        base_path=str(plan.base.path),
+        dataset=plan.dataset.name,
+        total_steps=plan.total_steps,
+        started=now,
+        updated=now,
+        pid=os.getpid(),
+        process_started=process_started(os.getpid()),
+    )
 
-    def __init__(self, run: Run, plan: Plan, adapter: str) -> None:
+
+class _Status:
+    """The run's status, rewritten on each change; from here on the run is this process's."""
+
+    def __init__(self, run: Run, status: RunStatus) -> None:
         self._run = run
-        now = time.time()
-        self.current = RunStatus(
-            id=run.id,
-            state="running",
-            adapter=adapter,
-            base=plan.base.name,
-            dataset=plan.dataset.name,
-            total_steps=plan.total_steps,
-            started=now,
-            updated=now,
-            pid=os.getpid(),
-            process_started=process_started(os.getpid()),
-        )
-        run.write_status(self.current)
+        self.current = status
+        pid = os.getpid()
+        self.update(state="running", error=None, pid=pid, process_started=process_started(pid))
 
     def update(self, **changes: Any) -> None:
         self.current = msgspec.structs.replace(self.current, updated=time.time(), **changes)
         self._run.write_status(self.current)
+
+    def end(self, state: RunState, error: str | None) -> None:
+        """The last word on a run that broke off; said as well as the disk allows."""
+        with suppress(OSError):
+            self._run.log(f"{state}: {error or 'no reason known'}")
+        with suppress(OSError):
+            self.update(state=state, error=error)
 
     def log(self, message: str) -> None:
         self._run.log(message)
@@ -164,10 +194,10 @@ class _Watched:
         self._progress = progress
 
     def metric(self, metric: Metric) -> None:
+        best, found = self._status.current.validation_nll, metric.validation_nll
         changes: dict[str, Any] = {"step": metric.step}
-        best = self._status.current.validation_nll
-        if metric.validation_nll is not None and (best is None or metric.validation_nll < best):
-            changes |= {"best_step": metric.step, "validation_nll": metric.validation_nll}
+        if found is not None and (best is None or found < best):
+            changes |= {"best_step": metric.step, "validation_nll": found}
         self._status.update(**changes)
         self._status.log(_line(metric))
         self._progress.metric(metric)
@@ -190,15 +220,17 @@ def _recorded(status: _Status) -> Iterator[None]:
         with _quiet_libraries():
             yield
     except torch.OutOfMemoryError as error:
-        status.update(state="failed", error="out of memory")
+        status.end("failed", f"out of memory: {error}")
         raise TrainingFailed(
-            "The device ran out of memory. Halve training.batch_size and double "
-            "training.gradient_accumulation (the result stays the same), or lower "
-            f"prompt.max_length, or set training.gradient_checkpointing=true. ({error})"
+            "The device ran out of memory. Start anew with half of training.batch_size and double "
+            "training.gradient_accumulation: the result stays the same, a forward holds half as "
+            f"much. A lower prompt.max_length helps too. ({error})"
         ) from error
+    except KeyboardInterrupt:
+        status.end("interrupted", None)
+        raise
     except BaseException as error:
-        status.update(state="failed", error=str(error) or type(error).__name__)
-        status.log(f"failed: {error!r}")
+        status.end("failed", str(error) or type(error).__name__)
         raise
 
 
@@ -220,28 +252,15 @@ def _quiet_libraries() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _refuse_active(run: Run) -> None:
-    status = run.status()
-    if status.is_active:
-        raise ResumeRefused(f"The run {run.id} is still running (process {status.pid}).")
-
-
-def _resume(loop: Loop, run: Run, progress: Progress) -> None:
-    checkpoint, problems = newest_checkpoint(run.checkpoints)
-    for problem in problems:
-        progress.note(f"Skipped a damaged checkpoint: {problem}")
-        run.log(f"skipped a damaged checkpoint: {problem}")
-    if checkpoint is None:
-        raise ResumeRefused(f"The run {run.id} has no usable checkpoint; start a new run.")
-    loop.resume(checkpoint)
-    run.drop_metrics_after(loop.step)
-    run.log(f"resumed at step {loop.step}")
-
-
-def _publish(loop: Loop, model: PeftModel, run: Run, plan: Plan) -> None:
+def _publish(loop: Loop, model: PeftModel, run: Run, plan: Plan, progress: Progress) -> None:
     """Write the adapter directory from the best checkpoint (the last, without validation)."""
     step = loop.best[0] if loop.best else loop.step
-    weights = checkpoint_at(run.checkpoints, step).weights()
+    try:
+        weights = weights_at(run.checkpoints, step)
+    except (OSError, ValueError) as error:
+        step, weights = loop.step, adapter_state(model)
+        progress.note(f"The best checkpoint cannot be used ({error}); publishing the last step.")
+        run.log(f"the best checkpoint cannot be used: {error}; publishing step {step}")
     shutil.rmtree(run.adapter, ignore_errors=True)
     save_adapter(model, weights, run.adapter)
     manifest = Manifest(
@@ -258,6 +277,6 @@ def _publish(loop: Loop, model: PeftModel, run: Run, plan: Plan) -> None:
             recipe_sha256=plan.recipe.sha256,
             steps=step,
         ),
-        metrics={"validation_nll": loop.best[1]} if loop.best else {},
+        metrics={"validation_nll": loop.best[1]} if loop.best and loop.best[0] == step else {},
     )
     (run.adapter / "adapter.json").write_bytes(manifest.encoded())

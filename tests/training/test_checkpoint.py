@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from training.checkpoint import (
-    checkpoint_at,
     newest_checkpoint,
     prune_checkpoints,
     save_checkpoint,
+    set_aside_after,
+    weights_at,
 )
 
 WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3)}
@@ -23,13 +24,12 @@ def save(root: Path, step: int, **changes: object) -> Path:
         "weights": WEIGHTS,
         "state": {"optimizer": {"step": step}, "random": {"cpu": torch.get_rng_state()}},
         "identity": {"dataset": "abc"},
-        "best": (step, 1.5),
     }
     return save_checkpoint(root, step=step, **(content | changes))  # type: ignore[arg-type]
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
-    """Weights, state, identity and best return as they were."""
+    """Weights, state and identity return as they were."""
     save(tmp_path, 4)
 
     found, problems = newest_checkpoint(tmp_path)
@@ -39,7 +39,6 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     assert torch.equal(found.weights()["a"], WEIGHTS["a"])
     assert found.state()["optimizer"] == {"step": 4}
     assert found.manifest.identity == {"dataset": "abc"}
-    assert (found.manifest.best_step, found.manifest.best_nll) == (4, 1.5)
 
 
 def test_the_newest_is_newest_by_number(tmp_path: Path) -> None:
@@ -103,4 +102,27 @@ def test_pruning_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     prune_checkpoints(tmp_path, keep=2, best_step=2)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-2", "step-4", "step-5"]
-    assert checkpoint_at(tmp_path, 2).manifest.step == 2
+
+
+def test_weights_are_usable_without_the_rest(tmp_path: Path) -> None:
+    """To publish the best step only its weights are needed; damaged weights are refused."""
+    path = save(tmp_path, 2)
+    (path / "state.pt").write_bytes(b"torn")
+
+    assert torch.equal(weights_at(tmp_path, 2)["a"], WEIGHTS["a"])
+    (path / "lora.safetensors").write_bytes(b"torn")
+    with pytest.raises(ValueError, match=r"lora\.safetensors is damaged"):
+        weights_at(tmp_path, 2)
+
+
+def test_what_is_set_aside_no_longer_counts(tmp_path: Path) -> None:
+    """Damaged newer checkpoints take no place of good ones when pruning, and are not deleted."""
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+
+    set_aside_after(tmp_path, 2)
+    prune_checkpoints(tmp_path, keep=1, best_step=None)
+
+    kept = sorted(path.name.rsplit("-", 1)[0] for path in tmp_path.iterdir())
+    assert kept == ["damaged-step-3", "step"]
+    assert (tmp_path / "step-2").is_dir()

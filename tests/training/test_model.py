@@ -180,8 +180,15 @@ def test_gradient_checkpointing_changes_no_gradient(base: Base, make_plan: MakeP
     plain = make_plan(*shared, "training.gradient_checkpointing=false")
     checkpointed = make_plan(*shared)
 
+    model = loaded(base, checkpointed)
+    passes: list[int] = []
+    layer = model.get_base_model().model.layers[0].mlp.gate_proj
+    layer.register_forward_pre_hook(lambda *_: passes.append(1))
+
     one = gradients(loaded(base, plain), plain)
-    other = gradients(loaded(base, checkpointed), checkpointed)
+    other = gradients(model, checkpointed)
+
+    assert len(passes) == 2  # forward, and once more for the backward
 
     assert one.keys() == other.keys()
     for name, gradient in one.items():

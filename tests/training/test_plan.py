@@ -59,6 +59,14 @@ def test_evaluation_dialogues_bounds_the_validation(make_plan: MakePlan) -> None
     assert len(make_plan("record.evaluation_dialogues=1").validation) == 1
 
 
+def test_accumulation_bounds_the_forward(make_plan: MakePlan) -> None:
+    """Halving the batch and doubling the accumulation halves what one forward holds."""
+    halved = make_plan("training.batch_size=1", "training.gradient_accumulation=4")
+
+    assert make_plan().tokens_per_forward == 2 * 512
+    assert halved.tokens_per_forward == 512
+
+
 def test_identity_changes_with_what_must_not_change(make_plan: MakePlan) -> None:
     """Batch geometry and LoRA's shape are part of a run's identity; where to log is not."""
     plan = make_plan()

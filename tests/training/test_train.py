@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,7 +110,8 @@ def test_the_published_weights_are_those_of_the_best_step(
     """A training that gets worse after its best validation publishes the best, not the last."""
     measured = iter([5.0, 4.0, 6.0])
     monkeypatch.setattr(
-        "training.loop.validate", lambda *_: Validation(nll=next(measured), tokens=1, characters=1)
+        "training.loop.validate",
+        lambda *_, **__: Validation(nll=next(measured), tokens=1, characters=1),
     )
     plan = make_plan("training.max_steps=9", "record.keep_checkpoints=1")
 
@@ -150,6 +150,68 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
         for outcome in (straight, resumed)
     ]
     assert losses[0] == losses[1]
+    assert resumed.status.best_step == straight.status.best_step
+    assert resumed.status.validation_nll == straight.status.validation_nll
+
+
+def test_logged_losses_do_not_depend_on_where_a_run_was_stopped(
+    make_plan: MakePlan, run_training: RunTraining
+) -> None:
+    """A mean over several steps is the same when the run was stopped among them."""
+    plan = make_plan("training.max_steps=8", "record.log_every=4")
+    straight = run_training(plan)
+    stopped = run_training(plan, Watcher(stop_after=2))
+
+    resumed = run_training(plan, resume=stopped.run)
+
+    losses = [
+        [(m.step, m.loss) for m in outcome.run.metrics() if m.kind == "train"]
+        for outcome in (straight, resumed)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_best_from_before_the_stop_stays_the_best(
+    make_plan: MakePlan, run_training: RunTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status and manifest name the best step of the whole run, not of its resumed part."""
+    measured = iter([1.0, 5.0, 6.0])
+    monkeypatch.setattr(
+        "training.loop.validate",
+        lambda *_, **__: Validation(nll=next(measured), tokens=1, characters=1),
+    )
+    plan = make_plan("training.max_steps=9", "record.keep_checkpoints=1")
+    stopped = run_training(plan, Watcher(stop_after=4))
+
+    resumed = run_training(plan, resume=stopped.run)
+
+    assert (resumed.status.best_step, resumed.status.validation_nll) == (3, 1.0)
+    assert resumed.entry is not None
+    assert resumed.entry.manifest.run is not None
+    assert resumed.entry.manifest.run.steps == 3
+    assert resumed.entry.manifest.metrics == {"validation_nll": 1.0}
+
+
+def test_a_lost_best_is_replaced_by_the_last_step(
+    make_plan: MakePlan, run_training: RunTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged best checkpoint costs the best weights, not the training; it is said."""
+    plan = make_plan("training.max_steps=6")
+    monkeypatch.setattr("training.train.weights_at", damaged)
+    watcher = Watcher()
+
+    outcome = run_training(plan, watcher)
+
+    assert outcome.status.state == "completed"
+    assert any("cannot be used (torn)" in note for note in watcher.notes)
+    assert outcome.entry is not None
+    assert outcome.entry.manifest.run is not None
+    assert outcome.entry.manifest.run.steps == 6
+
+
+def damaged(*_: object) -> None:
+    """As a checkpoint that does not verify."""
+    raise ValueError("torn")
 
 
 def test_a_damaged_checkpoint_is_passed_over_on_resume(
@@ -178,6 +240,17 @@ def test_resume_with_another_geometry_is_refused_with_the_difference(
 
     with pytest.raises(ResumeRefused, match="batch: was '2 x 2', is '4 x 2'"):
         run_training(other, resume=stopped.run)
+    assert stopped.run.status() == stopped.status
+
+
+def test_a_complete_run_is_not_resumed(make_plan: MakePlan, run_training: RunTraining) -> None:
+    """Its record and its adapter stay as they are."""
+    plan = make_plan()
+    done = run_training(plan)
+
+    with pytest.raises(ResumeRefused, match="complete"):
+        run_training(plan, resume=done.run)
+    assert done.run.status() == done.status
 
 
 def test_resume_without_a_checkpoint_is_refused(
@@ -225,7 +298,49 @@ def test_a_loss_that_is_not_finite_fails_the_run(
     assert status.state == "failed"
     assert "not finite" in (status.error or "")
     assert Registry(tmp_path / "registry").snapshot().entries == {}
-    assert all(math.isfinite(m.loss) for m in run.metrics() if m.loss is not None)
+    assert all(m.loss is not None for m in run.metrics() if m.kind == "train")
+
+
+def test_a_second_interrupt_is_an_interruption_not_a_failure(
+    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path
+) -> None:
+    """A training that is broken off at once is resumable and not called failed."""
+
+    class Abrupt(Watcher):
+        def should_stop(self) -> bool:
+            if self.steps >= 3:
+                raise KeyboardInterrupt
+            return False
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training(make_plan(), Abrupt())
+
+    (run,) = RunStore(tmp_path / "runs").all()
+    assert run.status().state == "interrupted"
+    assert run_training(make_plan(), resume=run).status.state == "completed"
+
+
+def test_a_full_disk_fails_the_run_with_a_way_out(
+    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the directory; after making room the run resumes from what was kept."""
+    plan = make_plan()
+    saves = iter([None, OSError(28, "No space left on device")])
+    real = torch.save
+
+    def sometimes_full(*arguments: object) -> None:
+        if (problem := next(saves, None)) is not None:
+            raise problem
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", sometimes_full)
+        with pytest.raises(TrainingFailed, match=r"No space left.*make room"):
+            run_training(plan)
+
+    (run,) = RunStore(tmp_path / "runs").all()
+    assert run.status().state == "failed"
+    assert run_training(plan, resume=run).status.state == "completed"
 
 
 def test_no_register_leaves_the_registry_alone(

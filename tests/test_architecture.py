@@ -1,0 +1,54 @@
+"""The rules about the code itself: who may import whom, and that tests say what they hold."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import adapters
+import admin
+import server
+import training
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_import_contracts_are_kept() -> None:
+    """import-linter finds every contract of pyproject.toml kept."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
+
+
+def test_our_packages_are_the_ones_imported() -> None:
+    """The top-level names are common ones; another distribution must not stand in for ours."""
+    for package in (adapters, admin, server, training):
+        assert package.__file__ is not None
+        assert Path(package.__file__).is_relative_to(ROOT)
+
+
+def every_test() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Every test function with the place where it stands."""
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            if is_function and node.name.startswith("test_"):
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node
+
+
+def test_every_test_says_which_behaviour_it_holds() -> None:
+    """No test is without a docstring."""
+    found = list(every_test())
+
+    assert len(found) > 500
+    assert [where for where, node in found if not ast.get_docstring(node)] == []
