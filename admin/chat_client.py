@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
 
@@ -72,12 +73,20 @@ class ChatClient:
     def reply(self, model: str, messages: Sequence[Message]) -> Generator[str]:
         """The pieces of the reply as they come. Closing the iterator stops the server's work."""
         body = {"model": model, "messages": list(messages), "stream": True}
+        with closing(self.stream(body)) as events:
+            yield from _texts(events)
+
+    def stream(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
+        """The chunks that the server sends for ``body``, which asks for a streamed reply."""
         try:
             with self._http.stream("POST", f"{self._url}/chat/completions", json=body) as response:
                 if response.is_error:
                     response.read()
                     _raise_for(response)
-                yield from _texts(_events(response.iter_bytes()))
+                for event in _events(response.iter_bytes()):
+                    if error := event.get("error"):
+                        raise ChatFailed(str(error.get("message", error)))
+                    yield event
         except httpx.ConnectError as error:
             raise NoServer(self._url) from error
         except httpx.HTTPError as error:
@@ -118,8 +127,6 @@ def _events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 def _texts(events: Iterable[dict[str, Any]]) -> Iterator[str]:
     for event in events:
-        if error := event.get("error"):
-            raise ChatFailed(str(error.get("message", error)))
         for choice in event["choices"]:
             if text := choice["delta"].get("content"):
                 yield text

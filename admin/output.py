@@ -29,14 +29,30 @@ class Output:
         encoded = msgspec.json.format(msgspec.json.encode(value), indent=2)
         click.echo(encoded.decode())
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table on stdout; plain and unwrapped where stdout is no terminal."""
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        *,
+        whole: Sequence[str] = (),
+    ) -> None:
+        """A table on stdout; plain and unwrapped where stdout is no terminal.
+
+        On a narrow terminal cells are folded, never cut. Those of the columns ``whole`` keep their
+        line as long as the terminal has room for them at all, so that they can be copied.
+        """
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-        for row in rows:
-            table.add_row(*(str(cell) for cell in row))
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        cells = [[str(cell) for cell in row] for row in rows]
+        for index, title in enumerate(columns):
+            longest = max(cell_len(cell) for cell in [title, *(row[index] for row in cells)])
+            width = longest if title in whole else None
+            table.add_column(title, overflow="fold", width=width)
+        for row in cells:
+            table.add_row(*row)
         width = None if sys.stdout.isatty() else 200
         console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
         console.print(table)

@@ -14,6 +14,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ def build_tokenizer(
         vocab_size=shape.vocab_size,
         special_tokens=list(CONTROL_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        max_token_length=9,  # bytes: words of up to three characters, no whole sentences
+        max_token_length=10,  # bytes: words of up to three characters, no whole sentences
         show_progress=False,
     )
     texts = _tokenizer_texts(dialogues, grammar, random.Random(shape.seed))  # noqa: S311 # no secret
@@ -182,10 +183,11 @@ def fit(
     )
     corpus = Corpus(tokenizer, dialogues, grammar, random.Random(shape.seed + 1))  # noqa: S311 # no secret
     model.train()
-    for step in range(shape.steps):
+    batches = islice(corpus.batches(shape.tokens_per_step), shape.steps)
+    for step, rows in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = shape.learning_rate * _schedule(step, shape.steps)
-        loss = _loss(model, corpus.rows(shape.tokens_per_step))
+        loss = _loss(model, rows)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -230,6 +232,7 @@ class Corpus:
     SYSTEM_SHARE = 0.15
     PLAIN_SHARE = 0.06
     USER_WEIGHT = 0.1  # of the loss on what the user says: reading helps answering, a little
+    POOL = 8
     SLIP = 0.08  # the chance that a character of the user's is missing; keeps from learning by rote
 
     def __init__(
@@ -246,13 +249,25 @@ class Corpus:
         self._cache: dict[str, list[int]] = {}
         self._plain = [line for name in TEXTS for _, line in read_sample(name)["train"]]
 
-    def rows(self, tokens: int) -> list[Row]:
-        """Rows with ``tokens`` tokens together, or a few more."""
-        rows: list[Row] = []
-        while sum(len(row.ids) for row in rows) < tokens:
-            is_plain = self._rng.random() < self.PLAIN_SHARE
-            rows.append(self._plain_row() if is_plain else self._dialogue_row())
-        return rows
+    def batches(self, tokens: int) -> Iterator[list[Row]]:
+        """Endless batches of about ``tokens`` tokens, each of rows of like length.
+
+        Drawn from a pool of :attr:`POOL` batches at a time, so that little is padding.
+        """
+        while True:
+            pool: list[Row] = []
+            size = 0
+            while size < self.POOL * tokens:
+                pool.append(self._row())
+                size += len(pool[-1].ids)
+            pool.sort(key=lambda row: len(row.ids))
+            made = list(_cut(pool, tokens))
+            self._rng.shuffle(made)
+            yield from made
+
+    def _row(self) -> Row:
+        is_plain = self._rng.random() < self.PLAIN_SHARE
+        return self._plain_row() if is_plain else self._dialogue_row()
 
     def _plain_row(self) -> Row:
         line = self._rng.choice(self._plain)
@@ -293,6 +308,18 @@ class Corpus:
         if ids is None:
             ids = self._cache[text] = self._tokenizer(text)["input_ids"]
         return ids
+
+
+def _cut(rows: list[Row], tokens: int) -> Iterator[list[Row]]:
+    """Consecutive rows with ``tokens`` tokens together, or a few more."""
+    batch: list[Row] = []
+    for row in rows:
+        batch.append(row)
+        if sum(len(one.ids) for one in batch) >= tokens:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _loss(model: Qwen3ForCausalLM, rows: Iterable[Row]) -> Any:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from adapters.errors import BaseNotFound
+from adapters.errors import BaseNotFound, LcccError
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
     from adapters.base import Base
+
+POCKET = "pocket"
 
 
 @click.command()
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 @pass_admin
 def base(admin: AdminContext, name: str, rebuild: bool) -> None:
     """Build the base `pocket` here, or download another from the hub (e.g. Qwen/Qwen3-0.6B)."""
+    if rebuild and name != POCKET:
+        raise click.UsageError(f"--rebuild is for '{POCKET}' alone; '{name}' is not built here.")
     found = obtain_base(admin, name, rebuild=rebuild)
     shape = found.architecture
     admin.output.say(
@@ -33,26 +38,70 @@ def obtain_base(admin: AdminContext, name: str, *, rebuild: bool = False) -> Bas
     Raises:
         BaseNotFound: it is neither here nor to be had.
     """
-    from adapters.base import find_base
+    from adapters.base import find_base, read_base
 
-    if not (rebuild and name == "pocket"):
+    if not rebuild:
         try:
             return find_base(name, admin.home)
         except BaseNotFound:
-            if name != "pocket" and not _is_hub_id(name):
+            if not _can_be_had(name):
                 raise
-    if name == "pocket":
+    if name == POCKET:
         _build_pocket(admin)
-    else:
-        admin.output.say(f"{name} is not on this machine; downloading it from the hub …")
-        from training.download import download_base
+        return find_base(name, admin.home)
+    admin.output.say(f"{name} is not on this machine; downloading it from the hub …")
+    from training.download import download_base
 
-        download_base(name)
-    return find_base(name, admin.home)
+    return read_base(download_base(name), name)
 
 
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+def present_base(admin: AdminContext, name: str) -> Base:
+    """The base called ``name``, for a command that neither builds nor downloads.
+
+    Raises:
+        BaseMissing: it is not here, but `lccc-admin base` would get it.
+        BaseNotFound: it is neither here nor to be had.
+    """
+    from adapters.base import find_base
+
+    try:
+        return find_base(name, admin.home)
+    except BaseNotFound:
+        if _can_be_had(name):
+            raise BaseMissing(name) from None
+        raise
+
+
+class BaseMissing(LcccError):
+    """A dry run was asked for, and its base would have to be built or downloaded first."""
+
+    def __init__(self, name: str) -> None:
+        verb = "builds" if name == POCKET else "downloads"
+        super().__init__(
+            f"--dry-run counts tokens with the base's own tokenizer, and '{name}' is not on this "
+            f"machine. `lccc-admin base {name}` {verb} it."
+        )
+
+
+def base_argument(admin: AdminContext, name: str, path: str | None) -> str:
+    """What leads to the base of a run again: its name, or ``path`` where the name finds nothing.
+
+    A base that was given as a directory is called by the directory's last part alone.
+    """
+    from adapters.base import locate_base
+
+    try:
+        locate_base(name, admin.home)
+    except BaseNotFound:
+        is_there = path is not None and (Path(path) / "config.json").is_file()
+        return path if path and (is_there or not _can_be_had(name)) else name
+    return name
+
+
+def _can_be_had(name: str) -> bool:
+    """Whether ``name`` could be built here or is a hub id."""
+    is_hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    return name == POCKET or is_hub_id
 
 
 def _build_pocket(admin: AdminContext) -> None:
@@ -60,5 +109,5 @@ def _build_pocket(admin: AdminContext) -> None:
     from training.pocket import build_pocket
 
     admin.output.say("Building 'pocket' from the bundled dialogues (once, about a minute).")
-    with progress_bar(admin.output, "pocket") as advance:
-        build_pocket(admin.home.bases / "pocket", on_progress=advance)
+    with progress_bar(admin.output, POCKET) as advance:
+        build_pocket(admin.home.bases / POCKET, on_progress=advance)

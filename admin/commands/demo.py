@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
+from adapters.errors import AdapterError
 from admin.commands.base import obtain_base
-from admin.commands.train import run_training
+from admin.commands.train import run_training, tell_how_to_resume
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
 
 QUESTION = "今天加班到10点，好累啊"
 ADAPTERS = {"cat": "a playful cat (小猫)", "scholar": "a courteous scholar of old (书生)"}
+
+INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ def demo(admin: AdminContext, once: bool, retrain: bool, port: int) -> None:
     from server.background import serve_in_thread
     from server.settings import ServerSettings
 
+    _refuse_to_replace(admin)
     base = obtain_base(admin, "pocket")
     for adapter, character in ADAPTERS.items():
         _train(admin, base, adapter, character, retrain=retrain)
@@ -59,7 +67,7 @@ def demo(admin: AdminContext, once: bool, retrain: bool, port: int) -> None:
         home=admin.home, base="pocket", port=port, port_search=50, drain_timeout_s=1.0
     )
     admin.output.say("Starting the server …")
-    with serve_in_thread(settings) as serving:
+    with _sigterm_as_ctrl_c(), serve_in_thread(settings) as serving:
         if port and not serving.base_url.endswith(f":{port}"):
             admin.output.say(f"Port {port} is taken; serving at {serving.base_url} instead.")
         with ThreadPoolExecutor() as pool:
@@ -71,6 +79,30 @@ def demo(admin: AdminContext, once: bool, retrain: bool, port: int) -> None:
             _wait(admin)
 
 
+def _refuse_to_replace(admin: AdminContext) -> None:
+    """Leave alone what the user registered under the name of one of ours.
+
+    Raises:
+        AdapterError: there is such an adapter, which no demo made.
+    """
+    from adapters.registry import Registry
+
+    entries = Registry(admin.home.registry).snapshot().entries
+    for adapter in entries.keys() & ADAPTERS.keys():
+        made_by = entries[adapter].manifest.run
+        if made_by is None or made_by.dataset != _dataset_name(adapter):
+            raise AdapterError(
+                f"The demo trains an adapter called '{adapter}', and one that is not the demo's is "
+                "registered under this name. Register that under another name and remove it here "
+                f"(`lccc-admin adapters remove {adapter}`), or give the demo a home of its own "
+                "(`lccc-admin --home DIR demo`)."
+            )
+
+
+def _dataset_name(adapter: str) -> str:
+    return f"demo-{adapter}"
+
+
 def _train(admin: AdminContext, base: Base, adapter: str, character: str, *, retrain: bool) -> None:
     """Prepare the sample dialogues of ``adapter`` and train it, unless that has been done."""
     from adapters.registry import Registry
@@ -80,7 +112,10 @@ def _train(admin: AdminContext, base: Base, adapter: str, character: str, *, ret
     from training.train import plan_training
 
     dataset = prepare(
-        [SAMPLES / f"{adapter}.json"], f"demo-{adapter}", admin.home.datasets, overwrite=True
+        [SAMPLES / f"{adapter}.json"],
+        _dataset_name(adapter),
+        admin.home.datasets,
+        overwrite=True,
     )
     recipe = read_recipe("pocket")
     entry = Registry(admin.home.registry).snapshot().entries.get(adapter)
@@ -90,14 +125,22 @@ def _train(admin: AdminContext, base: Base, adapter: str, character: str, *, ret
         admin.output.say(f"The adapter '{adapter}' is there already (--retrain makes it anew).")
         return
     admin.output.say(f"Training '{adapter}', {character}, with QLoRA …")
-    run_training(admin, plan_training(base, recipe, dataset), adapter)
+    outcome = run_training(admin, plan_training(base, recipe, dataset), adapter)
+    if outcome.status.state != "completed":
+        tell_how_to_resume(admin, outcome)
+        admin.output.say("and then `lccc-admin demo` again.")
+        sys.exit(INTERRUPTED)
 
 
 def ask(api_url: str, model: str, question: str = QUESTION) -> Reply:
-    """Stream one reply, as any OpenAI client would."""
+    """Stream one reply, as any OpenAI client would.
+
+    Raises:
+        ChatFailed: the server refused, or the reply broke off.
+    """
     import time
 
-    import httpx
+    from admin.chat_client import ChatClient
 
     body = {
         "model": model,
@@ -109,13 +152,8 @@ def ask(api_url: str, model: str, question: str = QUESTION) -> Reply:
     }
     text, first, tokens = "", 0.0, 0
     started = time.perf_counter()
-    url = f"{api_url}/chat/completions"
-    with httpx.stream("POST", url, json=body, timeout=60) as response:
-        response.raise_for_status()
-        for line in response.iter_lines():
-            if not line.startswith("data: ") or line == "data: [DONE]":
-                continue
-            chunk = json.loads(line.removeprefix("data: "))
+    with ChatClient(api_url) as client:
+        for chunk in client.stream(body):
             for choice in chunk["choices"]:
                 piece = choice["delta"].get("content") or ""
                 first = first or (time.perf_counter() - started if piece else 0.0)
@@ -162,6 +200,16 @@ def _next_steps(serving: Serving) -> str:
             "",
         ]
     )
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Whoever ends the demo by SIGTERM gets the same orderly end."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _wait(admin: AdminContext) -> None:

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
@@ -16,7 +16,10 @@ import click
 from admin.context import AdminContext, pass_admin
 
 Verdict = Literal["ok", "advice", "problem"]
-PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "litestar")
+TRAINING = frozenset({"torch", "transformers", "peft", "bitsandbytes", "accelerate", "psutil"})
+HUB = frozenset({"transformers"})  # brings huggingface_hub, whose cache may hold bases
+PACKAGES = (*sorted(TRAINING), "datasets", "litestar")
+INSTALL = "pip install -c constraints.txt -e ."
 COLOURS = {"ok": "green", "advice": "yellow", "problem": "red"}
 NEEDED_BYTES = 5 * 2**30
 
@@ -52,36 +55,68 @@ def doctor(admin: AdminContext, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _examine(admin: AdminContext) -> Iterator[Finding]:
-    yield from _environment()
-    yield from _devices()
-    yield _quantisation()
-    yield from _home(admin)
-    yield from _bases(admin)
+@dataclass(frozen=True)
+class Examination:
+    """One look at the machine. It is left out where a package that it ``needs`` is missing."""
 
+    subject: str
+    look: Callable[[], Iterable[Finding]]
+    needs: frozenset[str] = frozenset()
 
-def _environment() -> Iterator[Finding]:
-    yield Finding("Python", "ok", f"{platform.python_version()} on {platform.platform()}")
-    found, missing = [], []
-    for name in PACKAGES:
+    def findings(self) -> Iterator[Finding]:
+        """What was found; where the look itself fails, that is the finding."""
         try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            missing.append(name)
+            yield from self.look()
+        except Exception as error:  # noqa: BLE001 # broken installations break in any way
+            said = " ".join(str(error).split())
+            found = f"{type(error).__name__}: {said}" if said else type(error).__name__
+            yield Finding(self.subject, "problem", found, f"Installing again may help: {INSTALL}")
+
+
+def _examine(admin: AdminContext) -> Iterator[Finding]:
+    from adapters.base import DEFAULT_BASE
+
+    missing = {name for name in PACKAGES if _version(name) is None}
+    for examination in (
+        Examination("Python", _python),
+        Examination("packages", lambda: _packages(missing)),
+        Examination("devices", _devices, TRAINING),
+        Examination("bitsandbytes NF4", _quantisation, TRAINING),
+        Examination("home", lambda: _home(admin)),
+        Examination("base pocket", lambda: _base(admin, "pocket"), HUB),
+        Examination(f"base {DEFAULT_BASE}", lambda: _base(admin, DEFAULT_BASE), HUB),
+        Examination("adapters", lambda: _adapters(admin)),
+    ):
+        if not examination.needs & missing:
+            yield from examination.findings()
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("Python", "ok", f"{platform.python_version()} on {platform.platform()}")
+
+
+def _packages(missing: set[str]) -> Iterator[Finding]:
     if missing:
-        advice = "Install with: pip install -c constraints.txt -e ."
-        yield Finding("packages", "problem", f"missing: {', '.join(missing)}", advice)
-    yield Finding("packages", "ok", ", ".join(found))
-    try:
+        absent = ", ".join(name for name in PACKAGES if name in missing)
+        yield Finding("packages", "problem", f"missing: {absent}", f"Install with: {INSTALL}")
+    else:
+        found = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+        yield Finding("packages", "ok", found)
+    if kernels := _version("kernels"):
         yield Finding(
             "packages",
             "advice",
-            f"kernels {version('kernels')} is installed",
+            f"kernels {kernels} is installed",
             "bitsandbytes then looks for kernels on the hub when it is imported; "
             "`pip uninstall kernels` keeps it offline.",
         )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
     except PackageNotFoundError:
-        return
+        return None
 
 
 def _devices() -> Iterator[Finding]:
@@ -93,13 +128,14 @@ def _devices() -> Iterator[Finding]:
         )
 
 
-def _quantisation() -> Finding:
+def _quantisation() -> Iterator[Finding]:
     from training.devices import check_nf4
 
     problem = check_nf4()
     if problem is None:
-        return Finding("bitsandbytes NF4", "ok", "a quantised layer computes, with gradients")
-    return Finding(
+        yield Finding("bitsandbytes NF4", "ok", "a quantised layer computes, with gradients")
+        return
+    yield Finding(
         "bitsandbytes NF4",
         "problem",
         problem,
@@ -122,19 +158,30 @@ def _home(admin: AdminContext) -> Iterator[Finding]:
         yield Finding("home", "ok", found)
 
 
-def _bases(admin: AdminContext) -> Iterator[Finding]:
-    from adapters.base import DEFAULT_BASE, find_base
-    from adapters.errors import AdapterError
+def _base(admin: AdminContext, name: str) -> Iterator[Finding]:
+    from adapters.base import find_base
+    from adapters.errors import BaseInvalid, BaseNotFound
+
+    subject, is_pocket = f"base {name}", name == "pocket"
+    try:
+        base = find_base(name, admin.home)
+    except BaseNotFound:
+        verb = "builds it here in about a minute" if is_pocket else "downloads it"
+        yield Finding(subject, "advice", "not here", f"`lccc-admin base {name}` {verb}.")
+    except BaseInvalid as error:
+        advice = (
+            "`lccc-admin base pocket --rebuild` builds it again."
+            if is_pocket
+            else f"Remove that directory; `lccc-admin base {name}` downloads it again."
+        )
+        yield Finding(subject, "problem", str(error), advice)
+    else:
+        yield Finding(subject, "ok", f"{base.architecture.layers} layers")
+
+
+def _adapters(admin: AdminContext) -> Iterator[Finding]:
     from adapters.registry import Registry
 
-    for name in ("pocket", DEFAULT_BASE):
-        try:
-            base = find_base(name, admin.home)
-        except AdapterError:
-            verb = "builds it here in about a minute" if name == "pocket" else "downloads it"
-            yield Finding(f"base {name}", "advice", "not here", f"`lccc-admin base {name}` {verb}.")
-        else:
-            yield Finding(f"base {name}", "ok", f"{base.architecture.layers} layers")
     snapshot = Registry(admin.home.registry).snapshot()
     yield Finding("adapters", "ok", f"{len(snapshot.entries)} registered")
     for name, reason in snapshot.broken.items():

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
 from adapters.base import DEFAULT_BASE
+from adapters.errors import AdapterInvalid
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
+    from adapters.base import Base
     from training.plan import Plan
     from training.runs import Run
     from training.train import Outcome
@@ -55,17 +59,18 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     """
     if resume:
         _refuse_with_resume()
-        run, plan, adapter = _resumed(admin, resume)
+        run, plan, adapter = _resumed(admin, resume, dry_run=dry_run)
     else:
         if not dataset or not adapter:
             missing = "--data" if not dataset else "--name"
             raise click.UsageError(f"Missing option '{missing}' (or --resume RUN).")
-        run, plan = None, _new_plan(admin, dataset, adapter, base, recipe, overrides)
+        run = None
+        plan = _new_plan(admin, dataset, adapter, base, recipe, overrides, dry_run=dry_run)
     if dry_run:
         _print_plan(admin, plan)
         return
     outcome = run_training(admin, plan, adapter, register=not no_register, resume=run)
-    _tell(admin, outcome, adapter)
+    _tell(admin, outcome, adapter, plan.base)
 
 
 def _refuse_with_resume() -> None:
@@ -84,9 +89,10 @@ def _new_plan(
     base: str,
     recipe: str | None,
     overrides: tuple[str, ...],
+    *,
+    dry_run: bool,
 ) -> Plan:
     from adapters.registry import check_name
-    from admin.commands.base import obtain_base
     from training.data.dataset import PreparedDataset
     from training.recipe import DEFAULT_RECIPE, read_recipe
     from training.train import plan_training
@@ -94,11 +100,11 @@ def _new_plan(
     resolved = read_recipe(recipe or DEFAULT_RECIPE, overrides)
     prepared = PreparedDataset.open(admin.home.datasets, dataset)
     check_name(adapter, base)
-    return plan_training(obtain_base(admin, base), resolved, prepared)
+    return plan_training(_base(admin, base, dry_run), resolved, prepared)
 
 
-def _resumed(admin: AdminContext, run_id: str) -> tuple[Run, Plan, str]:
-    from admin.commands.base import obtain_base
+def _resumed(admin: AdminContext, run_id: str, *, dry_run: bool) -> tuple[Run, Plan, str]:
+    from admin.commands.base import base_argument
     from training.data.dataset import PreparedDataset
     from training.recipe import decode_recipe
     from training.runs import RunStore
@@ -108,7 +114,15 @@ def _resumed(admin: AdminContext, run_id: str) -> tuple[Run, Plan, str]:
     status = run.status()
     recipe = decode_recipe(run.recipe_path.read_text("utf-8"), str(run.recipe_path))
     prepared = PreparedDataset.open(admin.home.datasets, status.dataset)
-    return run, plan_training(obtain_base(admin, status.base), recipe, prepared), status.adapter
+    base = _base(admin, base_argument(admin, status.base, status.base_path), dry_run)
+    return run, plan_training(base, recipe, prepared), status.adapter
+
+
+def _base(admin: AdminContext, name: str, dry_run: bool) -> Base:
+    """A dry run takes what is there; a training gets what it needs."""
+    from admin.commands.base import obtain_base, present_base
+
+    return present_base(admin, name) if dry_run else obtain_base(admin, name)
 
 
 def run_training(
@@ -125,33 +139,52 @@ def run_training(
     from training.runs import RunStore
     from training.train import train as run_train
 
-    with stop_on_signal(admin) as should_stop, TrainingProgress(admin.output, adapter) as progress:
-        return run_train(
-            plan,
-            adapter,
-            runs=RunStore(admin.home.runs),
-            registry=Registry(admin.home.registry) if register else None,
-            progress=progress,
-            should_stop=should_stop,
-            resume=resume,
-        )
+    try:
+        with (
+            TrainingProgress(admin.output, adapter) as progress,
+            stop_on_signal(progress.note) as should_stop,
+        ):
+            return run_train(
+                plan,
+                adapter,
+                runs=RunStore(admin.home.runs),
+                registry=Registry(admin.home.registry) if register else None,
+                progress=progress,
+                should_stop=should_stop,
+                resume=resume,
+            )
+    except AdapterInvalid as refusal:
+        admin.output.say("The training is finished, its adapter was not registered. When what is")
+        admin.output.say("said below has been put right, register it with:")
+        admin.output.say(_register_command(admin, refusal.source, adapter, plan.base))
+        raise
 
 
 @contextmanager
-def stop_on_signal(admin: AdminContext) -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a request to stop; a second one interrupts at once."""
-    asked = False
+def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a request to stop; a second one interrupts at once.
+
+    Yields the question whether to stop, which says so when it is first answered with yes: the
+    handler itself may run in the middle of another write to the terminal, so it writes nothing.
+    """
+    asked = said = False
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
             raise KeyboardInterrupt
         asked = True
-        admin.output.say("Stopping after this step, with a checkpoint (again: at once) …")
+
+    def should_stop() -> bool:
+        nonlocal said
+        if asked and not said:
+            said = True
+            say("Stopping after this step, with a checkpoint (again: at once) …")
+        return asked
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield should_stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -176,20 +209,34 @@ def _print_plan(admin: AdminContext, plan: Plan) -> None:
     out.table(("plan", ""), rows)
 
 
-def _tell(admin: AdminContext, outcome: Outcome, adapter: str) -> None:
+def _tell(admin: AdminContext, outcome: Outcome, adapter: str, base: Base) -> None:
     status, say = outcome.status, admin.output.say
     if status.state == "stopped":
-        say(f"Stopped at step {status.step} of {status.total_steps}. Continue with:")
-        say(f"  lccc-admin train --resume {outcome.run.id}")
+        tell_how_to_resume(admin, outcome)
     elif outcome.entry is not None:
         nll = status.validation_nll
         scored = f" (best validation loss {nll:.4f} at step {status.best_step})" if nll else ""
         say(f"Registered '{adapter}'{scored}. A running server finds it within 2 s. Try it:")
-        say(f"  lccc-admin serve --base {status.base}")
+        say(f"  lccc-admin serve --base {_base_option(admin, base)}")
         say(f"  lccc-admin chat --model {adapter}")
     else:
         say("Finished, not registered. Register it with:")
-        say(
-            f"  lccc-admin adapters register {outcome.run.adapter} "
-            f"--name {adapter} --base {status.base}"
-        )
+        say(_register_command(admin, outcome.run.adapter, adapter, base))
+
+
+def tell_how_to_resume(admin: AdminContext, outcome: Outcome) -> None:
+    """How far a stopped training came, and the command that continues it."""
+    status = outcome.status
+    admin.output.say(f"Stopped at step {status.step} of {status.total_steps}. Continue with:")
+    admin.output.say(f"  lccc-admin train --resume {outcome.run.id}")
+
+
+def _register_command(admin: AdminContext, directory: Path, adapter: str, base: Base) -> str:
+    where, called = shlex.quote(str(directory)), _base_option(admin, base)
+    return f"  lccc-admin adapters register {where} --name {adapter} --base {called}"
+
+
+def _base_option(admin: AdminContext, base: Base) -> str:
+    from admin.commands.base import base_argument
+
+    return shlex.quote(base_argument(admin, base.name, str(base.path)))
