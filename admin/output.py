@@ -9,6 +9,8 @@ from typing import Any
 import click
 import msgspec
 
+LEAST_WIDTH = 6  # of a column, with the space before it, beside one that is kept whole
+
 
 class Output:
     """Tables, JSON and messages, in one place so that colour and width are decided once."""
@@ -38,21 +40,23 @@ class Output:
     ) -> None:
         """A table on stdout; plain and unwrapped where stdout is no terminal.
 
-        On a narrow terminal cells are folded, never cut. Those of the columns ``whole`` keep their
-        line as long as the terminal has room for them at all, so that they can be copied.
+        On a narrow terminal cells are folded, never cut; those of the columns ``whole`` last, so
+        that what they hold can be copied.
         """
         from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        cells = [[str(cell) for cell in row] for row in rows]
-        for index, title in enumerate(columns):
-            longest = max(cell_len(cell) for cell in [title, *(row[index] for row in cells)])
-            width = longest if title in whole else None
-            table.add_column(title, overflow="fold", width=width)
-        for row in cells:
-            table.add_row(*row)
         width = None if sys.stdout.isatty() else 200
         console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        room = max(1, console.width - LEAST_WIDTH * (len(columns) - 1))
+        cells = [[str(cell) for cell in row] for row in rows]
+        for index, title in enumerate(columns):
+            longest = max(cell_len(row[index]) for row in [columns, *cells])
+            table.add_column(
+                title, overflow="fold", width=min(longest, room) if title in whole else None
+            )
+        for row in cells:
+            table.add_row(*row)
         console.print(table)

@@ -139,8 +139,8 @@ def _tokenizer_texts(dialogues: Dialogues, grammar: Grammar, rng: random.Random)
 def build_model(shape: PocketShape, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     """A Qwen3 with random weights of deviation ``hidden_size ** -0.5``.
 
-    With the usual 0.02 a model this narrow takes twice as many steps before it attends to the
-    user's line at all (measured, BENCHMARKS.md).
+    With the usual 0.02 a model this narrow needs 1.6 times the steps to the same loss
+    (BENCHMARKS.md).
     """
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -106,6 +107,82 @@ def test_runs_are_listed_newest_first_and_found_by_id(tmp_path: Path) -> None:
     assert store.get(listed[1].id).directory == listed[1].directory
     with pytest.raises(RunNotFound, match=listed[0].id):
         store.get("nonsense")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"format":"lccc-run/2"}', b'{"id":"\xff"}', None])
+def test_a_broken_run_hurts_no_other(tmp_path: Path, content: bytes | None) -> None:
+    """It is left out of the list and says what is wrong when asked for; the others are there."""
+    store = RunStore(tmp_path)
+    sound, broken = store.create("bot", "", {}), store.create("broken", "", {})
+    sound.write_status(status_of(sound))
+    if content is None:
+        (broken.directory / "status.json").mkdir()
+    else:
+        (broken.directory / "status.json").write_bytes(content)
+
+    assert [run.id for run in store.all()] == [sound.id]
+    assert store.get(sound.id).status() == status_of(sound)
+    with pytest.raises(RunNotFound, match=broken.id):
+        store.get(broken.id).status()
+
+
+def test_a_run_is_opened_without_reading_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are."""
+    made = RunStore(tmp_path).create("bot", "", {})
+    made.write_status(status_of(made))
+    monkeypatch.setattr(RunStore, "all", lambda _: pytest.fail("the others were read"))
+
+    assert RunStore(tmp_path).get(made.id).directory == made.directory
+
+
+@pytest.mark.parametrize("run_id", ["", ".", "..", "../outside", "a/../../outside", "/outside"])
+def test_an_id_never_leads_out_of_the_store(tmp_path: Path, run_id: str) -> None:
+    """What lies beside the runs is no run."""
+    outside = RunStore(tmp_path).create("outside", "", {})
+    outside.write_status(status_of(outside))
+    outside.directory.rename(tmp_path / "outside")
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    asked = str(tmp_path / "outside") if run_id.startswith("/") else run_id
+    for place in (tmp_path, tmp_path / "runs"):
+        (place / "status.json").write_bytes((tmp_path / "outside" / "status.json").read_bytes())
+
+    with pytest.raises(RunNotFound, match="There is no run"):
+        RunStore(tmp_path / "runs").get(asked)
+
+
+def test_a_record_is_on_the_disk_before_it_has_its_name(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut leaves the old status or the new one, never an empty file."""
+    steps: list[str] = []
+
+    def recorded(name: str) -> Callable[..., None]:
+        real = getattr(os, name)
+
+        def step(*arguments: object, **options: object) -> None:
+            steps.append(name)
+            real(*arguments, **options)
+
+        return step
+
+    for name in ("fsync", "rename", "replace"):
+        monkeypatch.setattr(os, name, recorded(name))
+    run.write("recipe.toml", "new")
+
+    assert steps[0] == steps[-1] == "fsync"
+    assert len(steps) == 3
+    assert run.recipe_path.read_text() == "new"
+    assert not list(run.directory.glob(".*"))
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 2**70])
+def test_an_impossible_process_is_gone(run: Run, pid: int) -> None:
+    """Whatever a record claims, reading it raises nothing."""
+    run.write_status(status_of(run, pid=pid))
+
+    assert run.status().state == "interrupted"
 
 
 def test_an_empty_store_is_empty(tmp_path: Path) -> None:

@@ -1,0 +1,206 @@
+"""``lccc-admin train``: what it says, where it stops, how it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import count
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from adapters.errors import AdapterInvalid
+from adapters.home import Home
+from adapters.registry import Registry
+from admin.cli import main
+from admin.commands.train import stop_on_signal
+from tests.tiny import tiny_base
+from tests.training.conftest import DIALOGUES, QUICK
+from training.data.dataset import prepare
+from training.runs import RunStore
+
+STEPS = [part for one in (*QUICK, "training.max_steps=3") for part in ("--set", one)]
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base in a directory of its own and a dataset."""
+    root = tmp_path_factory.mktemp("material")
+    tiny_base(root / "models" / "foo bar")
+    (root / "raw.json").write_text(
+        json.dumps({"train": DIALOGUES[:20], "valid": DIALOGUES[20:]}), encoding="utf-8"
+    )
+    prepare([root / "raw.json"], "small", root / "datasets")
+    return root
+
+
+@pytest.fixture
+def model(material: Path) -> Path:
+    return material / "models" / "foo bar"
+
+
+@pytest.fixture
+def home(tmp_path: Path, material: Path) -> Home:
+    """An empty home but for the dataset; the base is not under it."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "datasets").symlink_to(material / "datasets")
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture(autouse=True)
+def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache of the hub instead of the developer's."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def run(home: Home, *arguments: object) -> Result:
+    command = ["--home", str(home.root), "train", *map(str, arguments)]
+    return CliRunner().invoke(main, command)
+
+
+def new(home: Home, base: object, *more: object) -> Result:
+    return run(home, "--data", "small", "--name", "bot", "--base", base, *STEPS, *more)
+
+
+def stopping_after(polls: int) -> Callable[..., AbstractContextManager[Callable[[], bool]]]:
+    """Stands for a Ctrl-C that comes when the loop has asked ``polls`` times."""
+    asked = count(1)
+    return lambda _say: nullcontext(lambda: next(asked) > polls)
+
+
+def test_a_stopped_training_on_a_directory_goes_on_and_says_how_to_use_it(
+    home: Home, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base was given as a path: resuming finds it, and every line to copy names it."""
+    with monkeypatch.context() as stopped:
+        stopped.setattr("admin.commands.train.stop_on_signal", stopping_after(2))
+        first = new(home, model)
+    (record,) = RunStore(home.runs).all()
+
+    assert first.exit_code == 0, first.stderr
+    assert record.status().state == "stopped"
+    assert f"Stopped at step {record.status().step} of 3." in first.stderr
+    assert f"  lccc-admin train --resume {record.id}\n" in first.stderr
+
+    resumed = run(home, "--resume", record.id)
+
+    assert resumed.exit_code == 0, resumed.stderr
+    assert "Registered 'bot' (best validation loss " in resumed.stderr
+    assert f"  lccc-admin serve --base {shlex.quote(str(model))}\n" in resumed.stderr
+    assert record.status().state == "completed"
+    assert Registry(home.registry).get("bot").manifest.base.name == "foo bar"
+
+
+def test_without_registration_the_command_for_it_works(home: Home, model: Path) -> None:
+    """The printed line is run as it stands."""
+    trained = new(home, model, "--no-register")
+    assert Registry(home.registry).snapshot().entries == {}
+
+    (line,) = [line for line in trained.stderr.splitlines() if "adapters register" in line]
+    words = shlex.split(line)
+    done = CliRunner().invoke(main, ["--home", str(home.root), *words[1:]])
+
+    assert words[0] == "lccc-admin"
+    assert done.exit_code == 0, done.stderr
+    assert list(Registry(home.registry).snapshot().entries) == ["bot"]
+
+
+def test_a_refused_registration_tells_where_the_adapter_lies(
+    home: Home, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of training are not lost: the directory and the command, then the reason."""
+
+    def register(_self: Registry, source: Path, *_: object) -> None:
+        raise AdapterInvalid(source, ["a reason"])
+
+    monkeypatch.setattr(Registry, "register", register)
+
+    result = new(home, model)
+
+    (record,) = RunStore(home.runs).all()
+    assert (record.adapter / "adapter_model.safetensors").is_file()
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        f"  lccc-admin adapters register {record.adapter} --name bot --base '{model}'\n"
+        f"Error: {record.adapter} was refused, the registry is unchanged:\n  - a reason\n"
+    )
+
+
+def test_a_dry_run_prints_recipe_and_plan_and_leaves_nothing(home: Home, model: Path) -> None:
+    """The resolved values on stdout, no run."""
+    result = new(home, model, "--dry-run")
+
+    assert result.exit_code == 0, result.stderr
+    assert "max_steps = 3" in result.stdout
+    assert "3 of 4 dialogues (5 an epoch)" in result.stdout
+    assert not home.runs.exists()
+
+
+@pytest.mark.parametrize(("base", "verb"), [("pocket", "builds it"), ("org/model", "downloads it")])
+def test_a_dry_run_gets_no_base(
+    home: Home, monkeypatch: pytest.MonkeyPatch, base: str, verb: str
+) -> None:
+    """It says why one is needed and how to get it, and builds or downloads nothing."""
+    done: list[str] = []
+    monkeypatch.setattr("training.download.download_base", done.append)
+    monkeypatch.setattr("training.pocket.build_pocket", lambda *_, **__: done.append("pocket"))
+
+    result = new(home, base, "--dry-run")
+
+    assert (result.exit_code, result.stdout, done) == (1, "", [])
+    assert result.stderr == (
+        "Error: --dry-run counts tokens with the base's own tokenizer, and "
+        f"'{base}' is not on this machine. `lccc-admin base {base}` {verb}.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--name", "bot"), "Missing option '--data' (or --resume RUN)."),
+        (("--data", "small"), "Missing option '--name' (or --resume RUN)."),
+        (("--resume", "r", "--data", "d"), "--data cannot go with --resume"),
+        (("--resume", "r", "--set", "a=1"), "--set cannot go with --resume"),
+    ],
+)
+def test_what_cannot_go_together_is_a_usage_error(
+    home: Home, arguments: tuple[str, ...], said: str
+) -> None:
+    """Exit code 2, before anything is read."""
+    result = run(home, *arguments)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_an_impossible_name_is_refused_before_the_training(home: Home, model: Path) -> None:
+    """Not after hours of it."""
+    result = run(home, "--data", "small", "--name", "../x", "--base", model)
+
+    assert result.exit_code == 1
+    assert "cannot be used" in result.stderr
+    assert not home.runs.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_interrupts(number: signal.Signals) -> None:
+    """The handler writes nothing, it may run within another write; the loop's question says it,
+    once. Afterwards the old handlers are back.
+    """
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    said: list[str] = []
+    with stop_on_signal(said.append) as should_stop:
+        assert not should_stop()
+        os.kill(os.getpid(), number)
+        assert said == []
+        assert should_stop()
+        assert should_stop()
+        assert said == ["Stopping after this step, with a checkpoint (again: at once) …"]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
