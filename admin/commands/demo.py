@@ -151,8 +151,8 @@ def ask(api_url: str, model: str, question: str = QUESTION) -> Reply:
         "seed": 1,
     }
     text, first, tokens = "", 0.0, 0
-    started = time.perf_counter()
     with ChatClient(api_url) as client:
+        started = time.perf_counter()
         for chunk in client.stream(body):
             for choice in chunk["choices"]:
                 piece = choice["delta"].get("content") or ""

@@ -58,6 +58,9 @@ class _Parts:
     following: asyncio.Task[None]
 
 
+WARM_UP = (0, 0, 0, 0)  # any tokens
+
+
 class LocalEngine:
     """An :class:`server.engine.types.Engine` on a thread of this process.
 
@@ -94,6 +97,20 @@ class LocalEngine:
             raise EngineClosed
         self._parts = self._assemble(tokenizer, runner, catalog)
         self._parts.loop.start()
+        await self._warm_up()
+
+    async def _warm_up(self) -> None:
+        """Generate two tokens for no one, so that the first user does not pay for the first step.
+
+        In it memory is touched, and the libraries choose and prepare their kernels.
+        """
+        sampling = SamplingParams(temperature=0.5, max_tokens=2)
+        request = GenerationRequest(
+            id="warm-up", model=self._config.base.name, prompt=WARM_UP, sampling=sampling
+        )
+        with suppress(GenerationFailed):  # the first user is told, as any later one
+            async for _ in await self.submit(request):
+                pass
 
     async def close(self) -> None:
         self._is_closing = True
