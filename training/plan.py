@@ -34,7 +34,6 @@ class Plan:
     report: EncodeReport
     validation: list[Example]
     validation_characters: int
-
     order: StepOrder
 
     @property
