@@ -47,7 +47,7 @@ from adapters.storage import (
     replace_file,
 )
 
-__all__ = ["Entry", "Registry", "Snapshot", "check_name"]
+__all__ = ["Entry", "Registry", "Snapshot"]
 
 
 def name_problems(name: str, base: str) -> list[str]:
@@ -58,16 +58,6 @@ def name_problems(name: str, base: str) -> list[str]:
     if name.casefold() in (base.casefold(), PurePath(base).name.casefold()):
         return [f"name '{name}' is the base's own; choose another"]
     return []
-
-
-def check_name(name: str, base: str) -> None:
-    """Refuse a name before hours of training go into it.
-
-    Raises:
-        AdapterError: no adapter of this base can be called so.
-    """
-    for problem in name_problems(name, base):
-        raise AdapterError(f"The {problem}.")
 
 
 class Registry:
@@ -136,6 +126,15 @@ class Registry:
             return [str(error)]
         return differences(entry.path, entry.manifest)
 
+    def check_name(self, name: str, base: str) -> None:
+        """Refuse a name before hours of training go into it.
+
+        Raises:
+            AdapterError: no adapter of the base called ``base`` can be registered so.
+        """
+        for problem in self._name_problems(name, base):
+            raise AdapterError(f"The {problem}.")
+
     def register(self, source: Path, name: str, base: Base, *, assume_base: bool = False) -> Entry:
         """Copy the adapter in ``source`` here and point ``name`` at it, replacing what it was.
 
@@ -148,12 +147,12 @@ class Registry:
         """
         with self._writing(), self._staged() as staging:
             manifest, problems = take_in(source, staging, base, self._disk, assume_base=assume_base)
-            problems = [*self._name_problems(name, base), *problems]
+            problems = [*self._name_problems(name, base.name), *problems]
             if manifest is None or problems:
                 raise AdapterInvalid(source, problems)
             self._seal(staging, manifest)
             with exclusive_lock(self._layout.lock):
-                if problems := self._name_problems(name, base):
+                if problems := self._name_problems(name, base.name):
                     raise AdapterInvalid(source, problems)  # taken while the files were copied
                 return self._publish(staging, name, manifest)
 
@@ -264,8 +263,8 @@ class Registry:
         except OSError as error:
             raise AdapterError(f"The registry {self.root} cannot be read: {error}") from error
 
-    def _name_problems(self, name: str, base: Base) -> list[str]:
-        if problems := name_problems(name, base.name):
+    def _name_problems(self, name: str, base: str) -> list[str]:
+        if problems := name_problems(name, base):
             return problems
         folded = name.casefold()
         twins = [known for known in self._known() if known != name and known.casefold() == folded]

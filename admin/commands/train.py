@@ -92,14 +92,14 @@ def _new_plan(
     *,
     dry_run: bool,
 ) -> Plan:
-    from adapters.registry import check_name
+    from adapters.registry import Registry
     from training.data.dataset import PreparedDataset
     from training.recipe import DEFAULT_RECIPE, read_recipe
     from training.train import plan_training
 
     resolved = read_recipe(recipe or DEFAULT_RECIPE, overrides)
     prepared = PreparedDataset.open(admin.home.datasets, dataset)
-    check_name(adapter, base)
+    Registry(admin.home.registry).check_name(adapter, base)
     return plan_training(_base(admin, base, dry_run), resolved, prepared)
 
 

@@ -27,7 +27,7 @@ from adapters.manifest import (
     SamplingDefaults,
     read_manifest,
 )
-from adapters.registry import Entry, Registry, Snapshot, check_name
+from adapters.registry import Entry, Registry, Snapshot
 from adapters.storage import exclusive_lock, is_in_use
 from tests.tiny import random_adapter
 
@@ -197,12 +197,14 @@ class TestNames:
             with pytest.raises(AdapterInvalid, match=f"name '{name}' is the base's own"):
                 registry.register(source, name, base)
 
-    def test_a_name_can_be_checked_ahead(self):
+    def test_a_name_can_be_checked_ahead(self, registry: Registry, source: Path, base: Base):
         """By the rules that registration has, with the base as a name or a path."""
-        check_name("poet", "Qwen/Qwen3-0.6B")
-        for name, base in (("a/b", "tiny"), ("tiny", "tiny"), ("Tiny", "/bases/tiny")):
+        registry.register(source, "Poet", base)
+        registry.check_name("Poet", "Qwen/Qwen3-0.6B")
+        refused = (("a/b", "tiny"), ("tiny", "tiny"), ("Tiny", "/bases/tiny"), ("poet", "tiny"))
+        for name, of in refused:
             with pytest.raises(AdapterError, match=f"^The name '{name}' "):
-                check_name(name, base)
+                registry.check_name(name, of)
 
     def test_names_that_differ_in_case_alone_are_refused(
         self, registry: Registry, source: Path, base: Base
