@@ -9,9 +9,9 @@ from collections.abc import MutableMapping
 def prepare_environment(environment: MutableMapping[str, str]) -> None:
     """Set what must be set before torch is imported; values already there are kept.
 
-    By default OpenMP's threads spin for long at every barrier while something else wants the core;
-    a short spin is as quick on a quiet machine and ten times quicker on a busy one, and none at
-    all makes the small operations of a training twice as slow (measured, BENCHMARKS.md).
+    By default OpenMP's threads spin for long at every barrier while something else wants the core.
+    A short spin gives it up soon; none at all makes the small operations of a training two to
+    three times as slow (BENCHMARKS.md).
     The other keeps tokenizers from a second pool of threads.
     """
     environment.setdefault("GOMP_SPINCOUNT", "10000")
