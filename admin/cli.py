@@ -14,6 +14,7 @@ from adapters.errors import LcccError
 from adapters.home import Home
 from admin.commands.adapters import adapters
 from admin.commands.base import base
+from admin.commands.bench import bench
 from admin.commands.chat import chat
 from admin.commands.data import data
 from admin.commands.demo import demo
@@ -67,5 +68,5 @@ def main(ctx: click.Context, home: Path | None) -> None:
     ctx.obj = AdminContext(home=where, output=Output())
 
 
-for command in (data, train, runs, adapters, base, serve, chat, demo, doctor, openapi):
+for command in (data, train, runs, adapters, base, serve, chat, demo, bench, doctor, openapi):
     main.add_command(command)

@@ -14,16 +14,23 @@ if TYPE_CHECKING:
     from adapters.base import Base
 
 POCKET = "pocket"
+BENCH_BASE = "bench-0.6b"
+BUILT_HERE = (POCKET, BENCH_BASE)
 
 
 @click.command()
 @click.argument("name")
-@click.option("--rebuild", is_flag=True, help="Build `pocket` again although it is there.")
+@click.option("--rebuild", is_flag=True, help="Build it again although it is there.")
 @pass_admin
 def base(admin: AdminContext, name: str, rebuild: bool) -> None:
-    """Build the base `pocket` here, or download another from the hub (e.g. Qwen/Qwen3-0.6B)."""
-    if rebuild and name != POCKET:
-        raise click.UsageError(f"--rebuild is for '{POCKET}' alone; '{name}' is not built here.")
+    """Build the base `pocket` here, or download another from the hub (e.g. Qwen/Qwen3-0.6B).
+
+    `bench-0.6b` is built here too: random weights in the shape of Qwen3-0.6B, for benchmarks.
+    """
+    if rebuild and name not in BUILT_HERE:
+        raise click.UsageError(
+            f"--rebuild is for '{POCKET}' and '{BENCH_BASE}' alone; '{name}' is not built here."
+        )
     found = obtain_base(admin, name, rebuild=rebuild)
     shape = found.architecture
     admin.output.say(
@@ -33,7 +40,7 @@ def base(admin: AdminContext, name: str, rebuild: bool) -> None:
 
 
 def obtain_base(admin: AdminContext, name: str, *, rebuild: bool = False) -> Base:
-    """The base called ``name``; `pocket` is built and a hub id downloaded where it is missing.
+    """The base called ``name``; where it is missing, ours are built and a hub id is downloaded.
 
     Raises:
         BaseNotFound: it is neither here nor to be had.
@@ -46,8 +53,8 @@ def obtain_base(admin: AdminContext, name: str, *, rebuild: bool = False) -> Bas
         except BaseNotFound:
             if not _can_be_had(name):
                 raise
-    if name == POCKET:
-        _build_pocket(admin)
+    if name in BUILT_HERE:
+        (_build_pocket if name == POCKET else _make_bench_base)(admin)
         return find_base(name, admin.home)
     admin.output.say(f"{name} is not on this machine; downloading it from the hub …")
     from training.download import download_base
@@ -76,7 +83,7 @@ class BaseMissing(LcccError):
     """A dry run was asked for, and its base would have to be built or downloaded first."""
 
     def __init__(self, name: str) -> None:
-        verb = "builds" if name == POCKET else "downloads"
+        verb = "builds" if name in BUILT_HERE else "downloads"
         super().__init__(
             f"--dry-run counts tokens with the base's own tokenizer, and '{name}' is not on this "
             f"machine. `lccc-admin base {name}` {verb} it."
@@ -101,7 +108,7 @@ def base_argument(admin: AdminContext, name: str, path: str | None) -> str:
 def _can_be_had(name: str) -> bool:
     """Whether ``name`` could be built here or is a hub id."""
     is_hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    return name == POCKET or is_hub_id
+    return name in BUILT_HERE or is_hub_id
 
 
 def _build_pocket(admin: AdminContext) -> None:
@@ -111,3 +118,12 @@ def _build_pocket(admin: AdminContext) -> None:
     admin.output.say("Building 'pocket' from the bundled dialogues (once, about a minute).")
     with progress_bar(admin.output, POCKET) as advance:
         build_pocket(admin.home.bases / POCKET, on_progress=advance)
+
+
+def _make_bench_base(admin: AdminContext) -> None:
+    from admin.progress import progress_bar
+    from training.random_base import make_random_base
+
+    admin.output.say(f"Making '{BENCH_BASE}', random weights in Qwen3-0.6B's shape (1.2 GB, once).")
+    with progress_bar(admin.output, BENCH_BASE) as advance:
+        make_random_base(admin.home.bases / BENCH_BASE, on_progress=advance)

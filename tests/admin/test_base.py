@@ -81,12 +81,13 @@ def test_an_unusable_pocket_can_be_rebuilt(home: Home, built: list[Path]) -> Non
 
 
 @pytest.mark.parametrize("name", ["org/model", "/models/foo", "nobody"])
-def test_only_pocket_is_rebuilt(home: Home, name: str) -> None:
+def test_only_what_is_built_here_is_rebuilt(home: Home, name: str) -> None:
     """Anything else with `--rebuild` is a slip, not a download."""
     result = run(home, name, "--rebuild")
 
     assert result.exit_code == 2
-    assert f"--rebuild is for 'pocket' alone; '{name}' is not built here." in result.stderr
+    assert "--rebuild is for 'pocket' and 'bench-0.6b' alone" in result.stderr
+    assert f"'{name}' is not built here." in result.stderr
 
 
 def test_an_interrupted_download_is_taken_up_again(

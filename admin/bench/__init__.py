@@ -1,0 +1,1 @@
+"""What ``lccc-admin bench`` measures with: load, clocks and figures."""

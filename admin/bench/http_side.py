@@ -1,0 +1,80 @@
+"""A server over HTTP as one side of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from admin.bench.errors import BenchFailed
+from admin.bench.http_client import HttpClient, full_length
+from admin.bench.load import closed_loop
+from admin.bench.timeline import Round, Timeline
+from admin.bench.workload import CountTokens, Message, Prompter, Workload, one_message
+
+WARM_UP_ROUND = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpSide:
+    """Requests of ``prompter.workload``, with ``models`` and ``extra`` bodies taken in turn.
+
+    A field of an extra body that is null takes that field out of the request, for servers that
+    refuse what they do not know.
+    """
+
+    client: HttpClient
+    models: Sequence[str]
+    prompter: Prompter
+    extra: Sequence[Mapping[str, Any]] = field(default=({},))
+    temperature: float = 0.0
+
+    @property
+    def workload(self) -> Workload:
+        return self.prompter.workload
+
+    async def warm_up(self, count: int) -> None:
+        """Send ``count`` requests that are not measured.
+
+        Raises:
+            BenchFailed: one of them failed, so that nothing is to be measured here.
+        """
+        warmed = await self.play(WARM_UP_ROUND, count)
+        for timeline in warmed.timelines:
+            if timeline.failure is not None:
+                raise BenchFailed(
+                    f"{self.client.url} cannot be measured: a first request for "
+                    f"'{timeline.model}' failed: {timeline.failure}"
+                )
+
+    async def play(self, number: int, count: int | None = None) -> Round:
+        """Make round ``number``, of ``count`` requests where not all are meant."""
+        jobs = [
+            self.request(index, self.prompter.messages(number, index))
+            for index in range(self.workload.requests if count is None else count)
+        ]
+        played = await closed_loop(jobs, self.workload.concurrency, self._send)
+        return replace(played, timelines=tuple(map(self._recounted, played.timelines)))
+
+    def request(self, index: int, messages: Sequence[Message]) -> tuple[str, dict[str, Any]]:
+        """Model and body of request ``index``."""
+        body = full_length(messages, self.workload.output_tokens, self.temperature)
+        body |= self.extra[index % len(self.extra)]
+        kept = {name: value for name, value in body.items() if value is not None}
+        return self.models[index % len(self.models)], kept
+
+    async def _send(self, job: tuple[str, dict[str, Any]]) -> Timeline:
+        return await self.client.chat(*job)
+
+    def _recounted(self, timeline: Timeline) -> Timeline:
+        """With the tokens that the tokenizer finds, where the server did not count them."""
+        count = self.prompter.count
+        if timeline.counted == "usage" or timeline.failure is not None or count is None:
+            return timeline
+        tokens = text_tokens(timeline.text, count)
+        return replace(timeline, output_tokens=tokens, counted="tokenizer")
+
+
+def text_tokens(text: str, count: CountTokens) -> int:
+    """Tokens of ``text`` by itself."""
+    return count(one_message(text)) - count(one_message(""))

@@ -1,0 +1,272 @@
+"""``lccc-admin bench``: how quick a server or the engine is, alone or beside a peer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from admin.commands.base import BENCH_BASE
+from admin.context import AdminContext, pass_admin
+
+if TYPE_CHECKING:
+    from admin.bench.workload import Workload
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Several options in one decorator, in the order in which help shows them."""
+
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+def count_option(name: str, default: int, text: str, least: int = 1) -> Callable[[Any], Any]:
+    """An option whose value is a number of things."""
+    return click.option(name, type=click.IntRange(least), default=default, help=text)
+
+
+def load_options(
+    *, concurrency: int, requests: int, prompt_tokens: int, output_tokens: int, rounds: int
+) -> Callable[[Command], Command]:
+    """The size of the load, with the defaults of the one benchmark."""
+    return options(
+        count_option("--concurrency", concurrency, "Requests that run at any time."),
+        count_option("--requests", requests, "Requests of one round."),
+        count_option("--prompt-tokens", prompt_tokens, "Length of a prompt, template included."),
+        count_option("--output-tokens", output_tokens, "Length of a reply.", least=2),
+        count_option("--rounds", rounds, "How often each side plays; sides take turns."),
+        count_option("--seed", 0, "Chooses the prompts.", least=0),
+    )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+base_option = click.option(
+    "--base", default=BENCH_BASE, help="The base: `bench-0.6b`, or any that `serve` takes."
+)
+weights_option = click.option(
+    "--weights", default="auto", help="Number format of the base's weights, as for `serve`."
+)
+device_option = click.option("--device", default="auto", help="Where the model runs.")
+serve_options_option = click.option(
+    "--serve-options",
+    default="",
+    metavar="TEXT",
+    help="Further options of `lccc-admin serve` for our own server, in one quoted text.",
+)
+adapters_option = click.option(
+    "--adapters",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Ask N random adapters in turn, bench-1 to bench-N; they are made where missing.",
+)
+
+
+@click.group()
+def bench() -> None:
+    """Measure a server or the engine, alone or in turn with a peer.
+
+    TTFT, ITL, TPOT and throughput are what vLLM's benchmark calls so. Replies have their full
+    length, prompts differ in every request, and the base `bench-0.6b` (the shape of Qwen3-0.6B,
+    random weights) is made when it is first needed. Ratios in one run are worth more than seconds.
+    """
+
+
+class JsonObjects(click.ParamType[tuple[dict[str, Any], ...]]):
+    """One JSON object, or a list of them."""
+
+    name = "JSON"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[dict[str, Any], ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            found = json.loads(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is not JSON: {error}.", param, ctx)
+        objects = found if isinstance(found, list) else [found]
+        if not objects or not all(isinstance(each, dict) for each in objects):
+            self.fail("needed is a JSON object, or a list of at least one.", param, ctx)
+        return tuple(objects)
+
+
+EXTRA_BODY = (
+    "Fields to merge into each request; null takes one out. Of a list, the objects take turns."
+)
+
+
+@bench.command("serve")
+@click.option("--url", help="A server's API, e.g. http://127.0.0.1:8000/v1.  [default: our own]")
+@click.option("--model", "models", multiple=True, help="A model to ask; several take turns.")
+@adapters_option
+@click.option("--api-key", help="Sent as a bearer token.")
+@click.option("--extra-body", type=JsonObjects(), default="{}", help=EXTRA_BODY)
+@click.option("--compare", metavar="URL", help="A peer's API; the two are measured in turn.")
+@click.option("--compare-model", "compare_models", multiple=True, help="As --model, for the peer.")
+@click.option("--compare-api-key", help="As --api-key, for the peer.")
+@click.option("--compare-extra-body", type=JsonObjects(), default="{}", help=EXTRA_BODY)
+@load_options(concurrency=16, requests=32, prompt_tokens=64, output_tokens=48, rounds=3)
+@count_option("--shared-prefix-tokens", 0, "Tokens that all prompts begin with.", least=0)
+@click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, help="0 is greedy.")
+@click.option("--warmup", type=click.IntRange(0), help="First requests, not measured.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Seconds a request."
+)
+@click.option("--tokenizer", metavar="BASE", help="Base that counts tokens, for a --url.")
+@base_option
+@weights_option
+@serve_options_option
+@json_option
+@pass_admin
+def bench_serve(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
+    """Load a server over HTTP with --concurrency requests at any time.
+
+    Without --url, `lccc-admin serve` is started with --base and stopped afterwards. Prompts have
+    exactly --prompt-tokens where the base is known (--base, or --tokenizer with a --url).
+    A request that fails is counted and named, and the exit code is then 1.
+    """
+    from admin.bench.report import show
+    from admin.bench.serve import ServeOptions, measure
+
+    if given["url"] and given["adapters"]:
+        raise click.UsageError("--adapters is for our own server; with --url, name each --model.")
+    if given["tokenizer"] and not given["url"]:
+        raise click.UsageError("--tokenizer is for a --url; our own server has that of its base.")
+    asked = ServeOptions(workload=_workload(given), **given)
+    show(admin.output, measure(admin, asked), as_json=as_json)
+
+
+@bench.command("engine")
+@load_options(concurrency=16, requests=32, prompt_tokens=64, output_tokens=48, rounds=3)
+@adapters_option
+@click.option("--without-adapters", is_flag=True, help="Measure the base in turn with --adapters.")
+@base_option
+@weights_option
+@device_option
+@json_option
+@pass_admin
+def bench_engine(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
+    """Load the engine in this process, without HTTP, and show what its steps spend time on."""
+    from admin.bench.engine import EngineOptions, measure_engine
+    from admin.bench.report import show
+
+    if given["without_adapters"] and not given["adapters"]:
+        raise click.UsageError("--without-adapters compares with --adapters N; say how many.")
+    asked = EngineOptions(workload=_workload(given), **given)
+    show(admin.output, measure_engine(admin, asked), as_json=as_json)
+
+
+@bench.command("turn")
+@count_option("--turn", 5, "The turn that is measured.", least=2)
+@count_option("--history-tokens", 512, "Tokens of all turns before it.")
+@count_option("--question-tokens", 16, "Tokens that the user says in it.")
+@count_option("--reply-tokens", 16, "Length of each reply.", least=2)
+@count_option("--rounds", 5, "Chats with each of the two servers, which take turns.")
+@count_option("--seed", 0, "Chooses what is said.", least=0)
+@adapters_option
+@base_option
+@weights_option
+@serve_options_option
+@json_option
+@pass_admin
+def bench_turn(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
+    """Time the first token of a chat's fifth turn, with and without the prefix cache.
+
+    Two servers of our own hold the same chats; one of them runs with --no-prefix-cache.
+    """
+    from admin.bench.chat_turns import ChatShape
+    from admin.bench.report import show
+    from admin.bench.turn import TurnOptions, measure_turn
+
+    shape = ChatShape(
+        turns=given.pop("turn"),
+        history_tokens=given.pop("history_tokens"),
+        question_tokens=given.pop("question_tokens"),
+        reply_tokens=given.pop("reply_tokens"),
+    )
+    show(admin.output, measure_turn(admin, TurnOptions(shape=shape, **given)), as_json=as_json)
+
+
+@bench.command("itl")
+@load_options(concurrency=32, requests=32, prompt_tokens=32, output_tokens=64, rounds=3)
+@adapters_option
+@base_option
+@weights_option
+@device_option
+@json_option
+@pass_admin
+def bench_itl(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
+    """Compare the time between tokens over HTTP with that of the engine in this process."""
+    from admin.bench.engine import EngineOptions
+    from admin.bench.itl import measure_itl
+    from admin.bench.report import show
+
+    asked = EngineOptions(workload=_workload(given), **given)
+    show(admin.output, measure_itl(admin, asked), as_json=as_json)
+
+
+@bench.command("sampling")
+@load_options(concurrency=32, requests=32, prompt_tokens=32, output_tokens=48, rounds=3)
+@base_option
+@weights_option
+@device_option
+@json_option
+@pass_admin
+def bench_sampling(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
+    """Show sampling's share of a decode step, with every sampling parameter on and greedily."""
+    from admin.bench.engine import EngineOptions, measure_sampling
+    from admin.bench.report import show
+
+    asked = EngineOptions(workload=_workload(given), **given)
+    show(admin.output, measure_sampling(admin, asked), as_json=as_json)
+
+
+@bench.command("peft")
+@count_option("--rows", 8, "Rows of the batch.")
+@count_option("--adapters", 8, "Random adapters, which the rows take in turn.")
+@count_option("--context", 256, "Tokens of each row's prompt.")
+@count_option("--steps", 32, "Decode steps of one round.", least=2)
+@count_option("--rounds", 3, "How often each side plays; sides take turns.")
+@count_option("--seed", 0, "Chooses the prompts.", least=0)
+@base_option
+@weights_option
+@device_option
+@json_option
+@pass_admin
+def bench_peft(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
+    """Compare decode steps of the engine with those of PEFT's mixed batch, both in this process.
+
+    PEFT runs in transformers with `adapter_names`, in bf16 where the device computes it and fp32
+    elsewhere. Prompts are not part of the figures.
+    """
+    from admin.bench.engine import EngineOptions
+    from admin.bench.peft import measure_peft
+    from admin.bench.report import show
+
+    rows = given.pop("rows")
+    given |= {"concurrency": rows, "requests": rows}
+    given["prompt_tokens"] = given.pop("context")
+    given["output_tokens"] = given.pop("steps") + 1  # the first comes with the prompt
+    asked = EngineOptions(workload=_workload(given), **given)
+    show(admin.output, measure_peft(admin, asked), as_json=as_json)
+
+
+def _workload(given: dict[str, Any]) -> Workload:
+    """The load that the options describe, which are taken out of ``given``."""
+    from admin.bench.workload import Workload
+
+    sizes = ("concurrency", "requests", "prompt_tokens", "output_tokens", "seed")
+    return Workload(
+        **{name: given.pop(name) for name in sizes},
+        shared_prefix_tokens=given.pop("shared_prefix_tokens", 0),
+    )
