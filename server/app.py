@@ -63,7 +63,7 @@ def local_engine(settings: ServerSettings) -> Engine:
 
     limits = {
         name: getattr(settings, name)
-        for name in ("max_running", "max_waiting", "max_context")
+        for name in ("max_running", "max_waiting", "max_context", "kv_cache_tokens")
         if getattr(settings, name) is not None
     }
     return LocalEngine(
@@ -72,6 +72,9 @@ def local_engine(settings: ServerSettings) -> Engine:
             registry_root=settings.home.registry,
             weights=settings.weights,
             device=settings.device,
+            kernels=settings.kernels,
+            prefix_cache=settings.prefix_cache,
+            speculative_tokens=settings.speculative_tokens,
             **limits,
         )
     )

@@ -25,6 +25,7 @@ from server.engine.errors import (
     PromptInvalid,
     PromptTooLong,
     QueueFull,
+    SamplingInvalid,
     UnknownModel,
 )
 from server.wire.errors import ErrorBody, ErrorEnvelope, InvalidRequest
@@ -85,6 +86,7 @@ _ENGINE_PROBLEMS: dict[type[EngineError], Problem] = {
     PromptTooLong: Problem(
         status=400, message="", param="messages", code="context_length_exceeded"
     ),
+    SamplingInvalid: Problem(status=400, message=""),
     QueueFull: Problem(status=429, message="", type="rate_limit_error", code="queue_full"),
     EngineClosed: SHUTTING_DOWN,
     GenerationFailed: Problem(
@@ -124,6 +126,8 @@ def _engine_problem(error: EngineError) -> Problem:
     known = _ENGINE_PROBLEMS.get(type(error))
     if known is None:
         return _BUG
+    if isinstance(error, SamplingInvalid):
+        return replace(known, message=str(error), param=error.field)
     headers = known.headers
     if isinstance(error, QueueFull):
         headers = {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}

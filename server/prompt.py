@@ -36,12 +36,19 @@ def sampling(request: ChatRequest, card: ModelCard, prompt_tokens: int) -> Sampl
         temperature=_first(request.temperature, defaults.temperature, neutral.temperature),
         top_p=_first(request.top_p, defaults.top_p, neutral.top_p),
         top_k=max(0, top_k),
+        min_p=_first(request.min_p, neutral.min_p),
         repetition_penalty=_first(
             request.repetition_penalty, defaults.repetition_penalty, neutral.repetition_penalty
         ),
+        presence_penalty=_first(request.presence_penalty, neutral.presence_penalty),
+        frequency_penalty=_first(request.frequency_penalty, neutral.frequency_penalty),
+        logit_bias=request.logit_bias or {},
         max_tokens=_max_tokens(request, card, prompt_tokens),
+        min_tokens=request.min_tokens or 0,
         seed=request.seed,
         stop=_stop(request),
+        stop_token_ids=tuple(request.stop_token_ids or ()),
+        ignore_eos=bool(request.ignore_eos),
     )
 
 
@@ -50,11 +57,15 @@ def _first(*candidates: _T | None) -> _T:
 
 
 def _max_tokens(request: ChatRequest, card: ModelCard, prompt_tokens: int) -> int | None:
-    """The client's limit as it is; the model's default only as far as the context has room."""
+    """The client's limit as it is; the model's default only as far as the context has room.
+
+    That default gives way to ``min_tokens``, which the client did ask for.
+    """
     asked = request.max_completion_tokens or request.max_tokens
     default = card.sampling.max_tokens
     if asked is not None or default is None:
         return asked
+    default = max(default, request.min_tokens or 0)
     room = card.context_length - prompt_tokens
     return min(default, room) if room > 0 else default
 

@@ -16,7 +16,8 @@ from adapters.home import Home
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
-Weights = Literal["auto", "fp32", "bf16"]
+Weights = Literal["auto", "fp32", "bf16", "int8", "nf4"]
+Kernels = Literal["auto", "native", "torch"]
 Device = Literal["auto", "cpu", "cuda"]
 
 PREFIX = "LCCC_"
@@ -45,9 +46,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     weights: Weights = "auto"
     device: Device = "auto"
+    kernels: Kernels = "auto"
     max_running: Count | None = None
     max_waiting: Annotated[int, Meta(ge=0)] | None = None
     max_context: Annotated[int, Meta(ge=2)] | None = None
+    kv_cache_tokens: Count | None = None
+    prefix_cache: bool = True
+    speculative_tokens: Annotated[int, Meta(ge=0)] = 0
 
     max_body_bytes: Count = 2_000_000
     ping_interval_s: Seconds = 15.0

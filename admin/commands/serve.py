@@ -55,11 +55,11 @@ GREETING = "你好"
 )
 @click.option(
     "--weights",
-    type=click.Choice(["auto", "fp32", "bf16"]),
+    type=click.Choice(["auto", "fp32", "bf16", "int8", "nf4"]),
     default="auto",
     envvar="LCCC_WEIGHTS",
     show_envvar=True,
-    help="Number format of the base's weights.",
+    help="Number format of the base's weights; auto is bf16 on a GPU, int8 on a CPU.",
 )
 @click.option(
     "--device",
@@ -68,6 +68,14 @@ GREETING = "你好"
     envvar="LCCC_DEVICE",
     show_envvar=True,
     help="Where the model runs.",
+)
+@click.option(
+    "--kernels",
+    type=click.Choice(["auto", "native", "torch"]),
+    default="auto",
+    envvar="LCCC_KERNELS",
+    show_envvar=True,
+    help="What computes on a CPU: compiled kernels (auto: where there is a C compiler) or torch.",
 )
 @click.option(
     "--max-running",
@@ -89,6 +97,28 @@ GREETING = "你好"
     envvar="LCCC_MAX_CONTEXT",
     show_default="the engine's choice",
     help="Tokens that a prompt and its reply may have together.",
+)
+@click.option(
+    "--kv-cache-tokens",
+    type=click.IntRange(2),
+    envvar="LCCC_KV_CACHE_TOKENS",
+    show_default="a share of the memory",
+    help="Tokens that running and remembered conversations may hold together.",
+)
+@click.option(
+    "--prefix-cache/--no-prefix-cache",
+    default=True,
+    envvar="LCCC_PREFIX_CACHE",
+    show_envvar=True,
+    help="Whether the next turn of a chat finds the computed turns before it.",
+)
+@click.option(
+    "--speculative-tokens",
+    type=click.IntRange(0),
+    default=0,
+    envvar="LCCC_SPECULATIVE_TOKENS",
+    show_envvar=True,
+    help="Tokens that a step may guess from the text so far: quicker where replies copy.",
 )
 @click.option(
     "--drain-timeout",

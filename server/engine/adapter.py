@@ -17,7 +17,7 @@ from adapters.errors import AdapterInvalid
 from adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from adapters.peft_config import LoraSettings, read_settings
 from adapters.validate import expected_tensors
-from server.engine.lora import GROUPS, Expand, GroupFactors, LoadedAdapter, LoraStack
+from server.engine.lora import GROUPS, Expand, GroupFactors, LoraStack
 
 # Where a projection's factors lie in a layer, by the group that it is computed in.
 _BLOCKS = {"qkv": "self_attn", "output": "self_attn", "gate_up": "mlp", "down": "mlp"}
@@ -25,8 +25,8 @@ _BLOCKS = {"qkv": "self_attn", "output": "self_attn", "gate_up": "mlp", "down": 
 
 def load_adapter(
     entry: Entry, base: Base, *, dtype: torch.dtype, device: torch.device
-) -> LoadedAdapter:
-    """The adapter of ``entry`` as ``dtype`` on ``device``.
+) -> LoraStack:
+    """The factors of ``entry`` as ``dtype`` on ``device``.
 
     Raises:
         RegistryCorrupt: its bytes are gone or not what was registered.
@@ -44,7 +44,7 @@ def load_adapter(
         raise AdapterInvalid(entry.path, [f"{WEIGHTS_FILE}: {problem}" for problem in problems])
     ready = {name: tensor.to(device, dtype) for name, tensor in tensors.items()}
     layers = [_layer(ready, settings, base, number) for number in range(base.architecture.layers)]
-    return LoadedAdapter(entry.digest, LoraStack(tuple(layers)))
+    return LoraStack(tuple(layers))
 
 
 def _misfits(

@@ -1,4 +1,4 @@
-"""Attention of one step's tokens over the cache, row by row and segment by segment.
+"""Attention of one step's tokens over the paged cache, with torch on any device.
 
 Grouped-query heads are packed, never repeated: the queries of a group stand where a kernel expects
 several positions (single tokens) or several heads (segments) over one shared key head.
@@ -6,53 +6,135 @@ several positions (single tokens) or several heads (segments) over one shared ke
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - everyone's name for it
 
-from server.engine.batch import Batch, Row, Segment
+from server.engine.batch import Batch, Segment
+from server.engine.blocks import BLOCK_TOKENS, blocks_for
+from server.engine.cache import KVCache
 
 
-def attend(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, batch: Batch
-) -> torch.Tensor:
-    """Attention output of one layer, [T, heads, head_dim].
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What the single tokens of a step look at: ``tables`` [N, W], all their blocks.
 
-    ``queries``: [T, heads, head_dim]. ``keys`` and ``values``: the layer's whole cache,
-    [slots, kv_heads, context, head_dim], with this step's already written.
+    ``bias``: [1, N, 1, W * BLOCK_TOKENS], 0 where a token may look and -inf where nothing of its
+    own lies. ``alien``: [N, W * BLOCK_TOKENS, 1], true there.
     """
-    out = torch.empty_like(queries)
-    for index, row in enumerate(batch.rows):
-        out[index] = _row(queries[index], keys, values, row)
-    for segment in batch.segments:
-        place = slice(segment.begin, segment.end)
-        out[place] = _segment(queries[place], keys, values, segment)
-    return out
+
+    tables: torch.Tensor
+    bias: torch.Tensor
+    alien: torch.Tensor
 
 
-def _row(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, row: Row) -> torch.Tensor:
-    """[heads, head_dim]: one token looks at all that its row holds."""
-    k = keys[row.slot, :, : row.length].unsqueeze(0)
-    v = values[row.slot, :, : row.length].unsqueeze(0)
-    heads, head_dim = query.shape
-    packed = query.view(1, k.shape[1], heads // k.shape[1], head_dim)
-    return F.scaled_dot_product_attention(packed, k, v).reshape(heads, head_dim)
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one segment looks at: its ``table`` [W], and a ``mask`` for it.
+
+    ``mask``: [tokens, past + tokens], 0 where a token may look and -inf elsewhere; ``None`` where
+    nothing precedes, so that plain causality does.
+    """
+
+    segment: Segment
+    table: torch.Tensor
+    mask: torch.Tensor | None
 
 
-def _segment(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, segment: Segment
+class StepAttention:
+    """Where one step's tokens are written, and what they see; made once for all layers."""
+
+    def __init__(self, batch: Batch, cache: KVCache) -> None:
+        self._cache = cache
+        self._blocks = batch.places // BLOCK_TOKENS
+        self._offsets = batch.places % BLOCK_TOKENS
+        like = cache.keys[0]
+        self._rows = _rows(batch, like) if batch.rows else None
+        self._pieces = [_piece(batch, segment, like) for segment in batch.segments]
+
+    def __call__(
+        self, layer: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> torch.Tensor:
+        """Store keys and values ([T, kv_heads, head_dim]), then attend: [T, heads, head_dim]."""
+        all_keys, all_values = self._cache.keys[layer], self._cache.values[layer]
+        all_keys[self._blocks, :, self._offsets] = keys
+        all_values[self._blocks, :, self._offsets] = values
+        out = torch.empty_like(queries)
+        if self._rows is not None:
+            count = self._rows.tables.shape[0]
+            out[:count] = _attend_rows(queries[:count], all_keys, all_values, self._rows)
+        for piece in self._pieces:
+            place = slice(piece.segment.begin, piece.segment.end)
+            out[place] = _attend_piece(queries[place], all_keys, all_values, piece)
+        return out
+
+
+def _rows(batch: Batch, like: torch.Tensor) -> Rows:
+    count = len(batch.rows)
+    lengths = [past + 1 for past in batch.pasts[:count]]
+    tables = batch.tables[:count, : blocks_for(max(lengths))]
+    ends = torch.tensor(lengths, device=like.device).unsqueeze(1)
+    alien = torch.arange(tables.shape[1] * BLOCK_TOKENS, device=like.device) >= ends
+    bias = like.new_zeros(alien.shape).masked_fill_(alien, float("-inf"))
+    return Rows(tables, bias.unsqueeze(1).unsqueeze(0), alien.unsqueeze(-1))
+
+
+def _piece(batch: Batch, segment: Segment, like: torch.Tensor) -> Piece:
+    table = batch.tables[segment.chunk, : blocks_for(segment.length)]
+    if not segment.past:
+        return Piece(segment, table, None)
+    count = segment.end - segment.begin
+    return Piece(segment, table, causal_mask(segment.past, count, like.dtype, like.device))
+
+
+def _attend_rows(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: Rows
+) -> torch.Tensor:
+    """[N, heads, head_dim]: each token looks at all that its own table holds."""
+    count, heads, head_dim = queries.shape
+    kv_heads = keys.shape[1]
+    packed = queries.view(count, kv_heads, heads // kv_heads, head_dim).transpose(0, 1)
+    out = F.scaled_dot_product_attention(
+        packed, _gathered(keys, rows), _gathered(values, rows), attn_mask=rows.bias
+    )
+    return out.transpose(0, 1).reshape(count, heads, head_dim)
+
+
+def _gathered(cache: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """[kv_heads, N, W * BLOCK_TOKENS, head_dim]: copies, side by side, zero where nothing lies.
+
+    What others left there may be infinite or no number, which no weight of zero would hide.
+    """
+    copied = cache.transpose(0, 1)[:, rows.tables].flatten(2, 3)
+    return copied.masked_fill_(rows.alien, 0.0)
+
+
+def _attend_piece(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, piece: Piece
 ) -> torch.Tensor:
     """[tokens, heads, head_dim]: each token looks at what precedes it, earlier chunks included."""
-    k = keys[segment.slot, :, : segment.length].unsqueeze(1)
-    v = values[segment.slot, :, : segment.length].unsqueeze(1)
     count, heads, head_dim = queries.shape
-    kv_heads = k.shape[0]
+    kv_heads = keys.shape[1]
     group = heads // kv_heads
     packed = queries.view(count, kv_heads, group, head_dim).permute(1, 2, 0, 3)
     out = F.scaled_dot_product_attention(
         packed,
-        k.expand(-1, group, -1, -1),
-        v.expand(-1, group, -1, -1),
-        attn_mask=segment.mask,
-        is_causal=segment.mask is None,
+        _contiguous(keys, piece).expand(-1, group, -1, -1),
+        _contiguous(values, piece).expand(-1, group, -1, -1),
+        attn_mask=piece.mask,
+        is_causal=piece.mask is None,
     )
     return out.permute(2, 0, 1, 3).reshape(count, heads, head_dim)
+
+
+def _contiguous(cache: torch.Tensor, piece: Piece) -> torch.Tensor:
+    """[kv_heads, 1, past + tokens, head_dim]: a copy of what the segment's blocks hold."""
+    copied = cache[piece.table].transpose(0, 1).flatten(1, 2)
+    return copied[:, : piece.segment.length].unsqueeze(1)
+
+
+def causal_mask(past: int, count: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """[count, past + count]: token ``i`` sees everything up to position ``past + i``."""
+    mask = torch.full((count, past + count), float("-inf"), dtype=dtype, device=device)
+    return mask.triu_(past + 1)

@@ -23,23 +23,39 @@ class Source(Protocol):
 SourceT = TypeVar("SourceT", bound=Source)
 
 
-class BankFull(Exception):
-    """Every resident adapter is in use. Becomes :class:`server.engine.errors.QueueFull`."""
+class AdapterTooLarge(Exception):
+    """One adapter needs more than all may have. Becomes ``AdapterUnavailable``."""
 
 
 class AdapterBank(Generic[SourceT]):
-    """At most ``capacity`` adapters, by content digest; the least recently used goes first.
+    """At most ``max_count`` adapters of ``max_bytes``, by content digest.
 
-    ``load`` is called in a thread and may raise; who waits for that adapter gets the error, and
-    the next :meth:`acquire` tries again.
+    The least recently used goes first. ``size_of`` tells how many bytes a source will take, before
+    it is loaded. ``load`` is called in a thread and may raise; who waits for that adapter gets the
+    error, and the next :meth:`acquire` tries again.
+
+    Who needs room while everything is in use waits for it, and whoever comes later waits behind:
+    so it waits for the generations that are open now, and never for new ones.
     """
 
-    def __init__(self, load: Callable[[SourceT], LoadedAdapter], capacity: int) -> None:
+    def __init__(
+        self,
+        load: Callable[[SourceT], LoadedAdapter],
+        size_of: Callable[[SourceT], int],
+        *,
+        max_bytes: int,
+        max_count: int,
+    ) -> None:
         self._load = load
-        self._capacity = capacity
+        self._size_of = size_of
+        self._max_bytes = max_bytes
+        self._max_count = max_count
         self._resident: OrderedDict[str, LoadedAdapter] = OrderedDict()
         self._loading: dict[str, asyncio.Task[LoadedAdapter]] = {}
+        self._sizes: dict[str, int] = {}  # of the resident and the loading
         self._pins: Counter[str] = Counter()
+        self._entrance = asyncio.Lock()  # first come, first served
+        self._changed = asyncio.Event()
 
     @property
     def resident(self) -> tuple[str, ...]:
@@ -51,26 +67,25 @@ class AdapterBank(Generic[SourceT]):
         """Digests of the adapters in use."""
         return frozenset(self._pins)
 
+    @property
+    def nbytes(self) -> int:
+        """What resident and loading adapters take together."""
+        return sum(self._sizes.values())
+
     async def acquire(self, source: SourceT) -> LoadedAdapter:
         """Return the adapter, loaded if need be, and keep it until :meth:`release`.
 
         Raises:
-            BankFull: there is no room, and nothing that may be evicted.
+            AdapterTooLarge: it would not fit if it were the only one.
         """
-        digest = source.digest
-        self._pins[digest] += 1
+        async with self._entrance:
+            if source.digest not in self._sizes:
+                await self._begin_loading(source)
+            self._pins[source.digest] += 1
         try:
-            if digest in self._resident:
-                self._resident.move_to_end(digest)
-                return self._resident[digest]
-            if digest not in self._loading:
-                self._make_room()
-                task = asyncio.create_task(self._fetch(source))
-                task.add_done_callback(_retrieve)
-                self._loading[digest] = task
-            return await asyncio.shield(self._loading[digest])
+            return await self._ready(source.digest)
         except BaseException:
-            self.release(digest)
+            self.release(source.digest)
             raise
 
     def release(self, digest: str) -> None:
@@ -78,21 +93,55 @@ class AdapterBank(Generic[SourceT]):
         self._pins[digest] -= 1
         if not self._pins[digest]:
             del self._pins[digest]
+            self._changed.set()
+
+    async def _ready(self, digest: str) -> LoadedAdapter:
+        if digest in self._resident:
+            self._resident.move_to_end(digest)
+            return self._resident[digest]
+        return await asyncio.shield(self._loading[digest])
+
+    async def _begin_loading(self, source: SourceT) -> None:
+        size = self._size_of(source)
+        if size > self._max_bytes:
+            raise AdapterTooLarge(f"it takes {size:,} bytes, all may take {self._max_bytes:,}")
+        while not self._has_room(size):
+            self._changed.clear()
+            await self._changed.wait()
+        self._sizes[source.digest] = size
+        task = asyncio.create_task(self._fetch(source))
+        task.add_done_callback(_retrieve)
+        self._loading[source.digest] = task
 
     async def _fetch(self, source: SourceT) -> LoadedAdapter:
         try:
             adapter = await asyncio.to_thread(self._load, source)
+            self._resident[source.digest] = adapter
+        except BaseException:
+            del self._sizes[source.digest]
+            raise
         finally:
             del self._loading[source.digest]
-        self._resident[source.digest] = adapter
+            self._changed.set()
         return adapter
 
-    def _make_room(self) -> None:
-        while len(self._resident) + len(self._loading) >= self._capacity:
+    def _has_room(self, size: int) -> bool:
+        """Whether ``size`` more bytes fit, once those that nobody uses have gone as need be."""
+        while self.nbytes + size > self._max_bytes or len(self._sizes) >= self._max_count:
             victim = next((digest for digest in self._resident if digest not in self._pins), None)
             if victim is None:
-                raise BankFull
-            del self._resident[victim]
+                return False
+            del self._resident[victim], self._sizes[victim]
+        return True
+
+    def check_integrity(self) -> None:
+        """Assert that what is counted is there, and within the bounds."""
+        assert self._sizes.keys() == self._resident.keys() | self._loading.keys(), "sizes of others"
+        assert not self._resident.keys() & self._loading.keys(), "loaded twice"
+        assert self._pins.keys() <= self._sizes.keys(), "an adapter in use is not in memory"
+        assert all(count > 0 for count in self._pins.values()), "released more than acquired"
+        assert self.nbytes <= self._max_bytes, "more bytes than may be"
+        assert len(self._sizes) <= self._max_count, "more adapters than may be"
 
 
 def _retrieve(task: asyncio.Task[LoadedAdapter]) -> None:

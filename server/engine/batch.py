@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from server.engine.blocks import BLOCK_TOKENS
 from server.engine.sequence import Chunk
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One token whose cache row ``slot`` holds ``length`` tokens once its own are written."""
-
-    slot: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
 class Segment:
-    """Tokens ``begin`` to ``end`` of the batch: the piece of one prompt after ``past`` tokens.
+    """Tokens ``begin`` to ``end`` of the batch: the piece of one text after ``past`` tokens.
 
-    ``mask``: [tokens, past + tokens], 0 where a token may look and -inf elsewhere; ``None`` where
-    nothing precedes, so that plain causality does.
+    ``chunk`` is its index in the batch.
     """
 
+    chunk: int
     begin: int
     end: int
-    slot: int
     past: int
-    mask: torch.Tensor | None
 
     @property
     def length(self) -> int:
+        """Tokens that its last one looks at."""
         return self.past + self.end - self.begin
 
 
@@ -41,16 +34,34 @@ class Segment:
 class Batch:
     """What the decoder computes in one step.
 
-    ``tokens``, ``positions`` and ``slots``: [T] int64. The first ``len(rows)`` of them are the
-    single tokens. ``sampled``: [R] int64, the indices whose logits are wanted.
+    ``tokens``, ``positions`` and ``places``: [T] int64; the keys and values of a token go to
+    ``place = block * BLOCK_TOKENS + offset``. Chunk ``c`` is the tokens ``begins[c]`` to
+    ``begins[c] + counts[c]``, and ``pasts[c]`` tokens precede it in its blocks, which are row ``c``
+    of ``tables``: [C, W] int32, padded with 0. Chunks of one token come first. ``sampled``: [R]
+    int64, the indices whose logits are wanted.
     """
 
     tokens: torch.Tensor
     positions: torch.Tensor
-    slots: torch.Tensor
-    rows: tuple[Row, ...]
-    segments: tuple[Segment, ...]
+    places: torch.Tensor
+    begins: tuple[int, ...]
+    counts: tuple[int, ...]
+    pasts: tuple[int, ...]
+    tables: torch.Tensor
     sampled: torch.Tensor
+
+    @property
+    def rows(self) -> range:
+        """The chunks of one token; token ``row`` is all of chunk ``row``."""
+        return range(self.counts.count(1))
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The longer chunks."""
+        return tuple(
+            Segment(c, self.begins[c], self.begins[c] + self.counts[c], self.pasts[c])
+            for c in range(len(self.rows), len(self.counts))
+        )
 
 
 def in_batch_order(chunks: Sequence[Chunk]) -> list[Chunk]:
@@ -58,43 +69,47 @@ def in_batch_order(chunks: Sequence[Chunk]) -> list[Chunk]:
     return sorted(chunks, key=lambda chunk: chunk.count > 1)
 
 
-def build(chunks: Sequence[Chunk], *, dtype: torch.dtype, device: torch.device) -> Batch:
-    """The batch of ``chunks``, which are in batch order. ``dtype`` is the decoder's."""
+def build(chunks: Sequence[Chunk], device: torch.device) -> Batch:
+    """The batch of ``chunks``, which are in batch order and whose blocks are there."""
     tokens: list[int] = []
     positions: list[int] = []
-    slots: list[int] = []
-    rows: list[Row] = []
-    segments: list[Segment] = []
+    places: list[int] = []
+    begins: list[int] = []
     sampled: list[int] = []
     for chunk in chunks:
-        slot = chunk.sequence.slot
-        assert slot is not None, "a waiting sequence has no place in a batch"
         begin = len(tokens)
-        tokens += chunk.sequence.tokens[chunk.start : chunk.end]
+        begins.append(begin)
+        tokens += chunk.tokens
         positions += range(chunk.start, chunk.end)
-        slots += [slot] * chunk.count
-        if chunk.count == 1:
-            rows.append(Row(slot, chunk.end))
-        else:
-            mask = causal_mask(chunk.start, chunk.count, dtype, device) if chunk.start else None
-            segments.append(Segment(begin, len(tokens), slot, chunk.start, mask))
-        if chunk.is_sampled:
-            sampled.append(len(tokens) - 1)
-    lists = (tokens, positions, slots, sampled)
-    flat = torch.tensor([*tokens, *positions, *slots, *sampled], dtype=torch.int64)
+        places += _places(chunk)
+        sampled += (begin + position - chunk.start for position in chunk.sampled)
+    lists = (tokens, positions, places, sampled)
+    flat = torch.tensor([*tokens, *positions, *places, *sampled], dtype=torch.int64)
     on_device = flat.to(device)  # one transfer for all
     parts = on_device.split([len(each) for each in lists])
     return Batch(
         tokens=parts[0],
         positions=parts[1],
-        slots=parts[2],
-        rows=tuple(rows),
-        segments=tuple(segments),
+        places=parts[2],
+        begins=tuple(begins),
+        counts=tuple(chunk.count for chunk in chunks),
+        pasts=tuple(chunk.start for chunk in chunks),
+        tables=_tables([chunk.sequence.blocks for chunk in chunks]).to(device),
         sampled=parts[3],
     )
 
 
-def causal_mask(past: int, count: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """[count, past + count]: token ``i`` sees everything up to position ``past + i``."""
-    mask = torch.full((count, past + count), float("-inf"), dtype=dtype, device=device)
-    return mask.triu_(past + 1)
+def _places(chunk: Chunk) -> list[int]:
+    blocks = chunk.sequence.blocks
+    return [
+        blocks[position // BLOCK_TOKENS] * BLOCK_TOKENS + position % BLOCK_TOKENS
+        for position in range(chunk.start, chunk.end)
+    ]
+
+
+def _tables(blocks: Sequence[array[int]]) -> torch.Tensor:
+    """[C, W] int32; copies bytes, for long texts have thousands of blocks."""
+    width = max(map(len, blocks))
+    padded = (each.tobytes().ljust(width * each.itemsize, b"\0") for each in blocks)
+    joined = bytearray(b"".join(padded))
+    return torch.frombuffer(joined, dtype=torch.int32).view(len(blocks), width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812 - everyone's name for it
 
-from server.engine.attention import attend
+from server.engine.attention import StepAttention
 from server.engine.batch import Batch
 from server.engine.cache import KVCache
 from server.engine.lora import StepLora
@@ -37,10 +37,10 @@ class Decoder:
         x = F.embedding(batch.tokens, self._weights.embedding)
         cosines = self._cosines[batch.positions].unsqueeze(1)
         sines = self._sines[batch.positions].unsqueeze(1)
-        cache.write_tokens(batch)
+        attention = StepAttention(batch, cache)
         for index, layer in enumerate(self._weights.layers):
             normed = self._norm(x, layer.input_norm)
-            x = x + self._attention(index, layer, normed, (cosines, sines), batch, cache, lora)
+            x = x + self._attention(index, layer, normed, (cosines, sines), attention, lora)
             x = x + self._mlp(index, layer, self._norm(x, layer.mlp_norm), lora)
         sampled = self._norm(x[batch.sampled], self._weights.norm)
         return self._weights.head(sampled).float()
@@ -51,8 +51,7 @@ class Decoder:
         layer: Layer,
         x: torch.Tensor,
         angles: tuple[torch.Tensor, torch.Tensor],
-        batch: Batch,
-        cache: KVCache,
+        attention: StepAttention,
         lora: StepLora | None,
     ) -> torch.Tensor:
         shape = self._spec.architecture
@@ -64,8 +63,7 @@ class Decoder:
         if layer.qk_norm is not None:
             qk = F.rms_norm(qk, (shape.head_dim,), None, self._spec.norm_epsilon) * layer.qk_norm
         queries, keys = rotate(qk, *angles).split([shape.heads, shape.kv_heads], dim=1)
-        cache.write(index, batch, keys, values)
-        attended = attend(queries, cache.keys[index], cache.values[index], batch).flatten(1)
+        attended = attention(index, queries, keys, values).flatten(1)
         out = layer.output(attended)
         if lora is not None:
             lora.add(index, "output", attended, out)

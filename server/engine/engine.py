@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-import math
 import secrets
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Rows
@@ -16,7 +15,9 @@ from dataclasses import dataclass
 from adapters.entry import Entry
 from adapters.errors import AdapterError
 from server.engine.admission import Admission
-from server.engine.bank import AdapterBank, BankFull
+from server.engine.bank import AdapterBank, AdapterTooLarge
+from server.engine.blocks import BlockPool
+from server.engine.bounds import refuse_out_of_range
 from server.engine.catalog import Catalog
 from server.engine.config import EngineConfig
 from server.engine.errors import (
@@ -25,25 +26,40 @@ from server.engine.errors import (
     GenerationFailed,
     PromptInvalid,
     PromptTooLong,
+    SamplingInvalid,
 )
 from server.engine.generation import LocalGeneration, Mailbox
+from server.engine.grammar import Grammar
+from server.engine.guess import Guesser
+from server.engine.guide import grammar_for
 from server.engine.loop import BROKE_OFF, EngineLoop, Notice
 from server.engine.lora import LoadedAdapter
+from server.engine.memory import adapter_budget
 from server.engine.runner import Runner
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
 from server.engine.tokenizer import Tokenizer
-from server.engine.types import Finished, GenerationRequest, ModelCard, SamplingParams
+from server.engine.types import (
+    PRIORITIES,
+    Finished,
+    GenerationRequest,
+    ModelCard,
+    SamplingParams,
+)
 
 _SEED_BITS = 63
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Open:
-    """A generation that has not ended: where its events go, and which adapter it pins."""
+    """A generation that has not ended: where its events go, and which adapter it pins.
+
+    ``waiting_tokens`` of its prompt are counted until it begins to reply.
+    """
 
     mailbox: Mailbox
     pinned: str | None
+    waiting_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +150,14 @@ class LocalEngine:
         self._parts.loop.check_integrity()
         assert self._parts.admission.open == len(self._open), "counted are others than open"
         pinned = {opened.pinned for opened in self._open.values()} - {None}
+        self._parts.bank.check_integrity()
         assert self._parts.bank.pinned == pinned, "the bank pins others than are in use"
+        waiting = sum(opened.waiting_tokens for opened in self._open.values())
+        assert self._parts.admission.waiting_tokens == waiting, "counted tokens wait for nobody"
+
+    def timings(self) -> Mapping[str, float]:
+        """Seconds that all steps so far took, by part; empty where the runner measures none."""
+        return self._ready().loop.timings()
 
     # What is served
 
@@ -158,31 +181,43 @@ class LocalEngine:
     async def submit(self, request: GenerationRequest) -> LocalGeneration:
         """Admit a request; what its adapter needs is loaded before this returns.
 
+        Where all adapters in memory are in use, that includes waiting until one is not.
+
         Raises:
-            UnknownModel, AdapterUnavailable, PromptInvalid, PromptTooLong, QueueFull, EngineClosed
-            ValueError: a sampling parameter is out of range.
+            UnknownModel, AdapterUnavailable, PromptInvalid, PromptTooLong, SamplingInvalid,
+            QueueFull, EngineClosed
+            ValueError: the priority is out of range.
         """
         parts = self._ready()
-        refuse_out_of_range(request.sampling)
+        refuse_out_of_range(request.sampling, self._config.base.architecture.vocab_size)
+        if request.priority not in PRIORITIES:
+            raise ValueError(f"out of range: priority={request.priority}")
         entry = await parts.catalog.find(request.model)
+        self._ready()  # it may have been closed meanwhile
         max_tokens = self._room(request)
-        parts.admission.enter()
+        grammar = grammar_for(request.sampling)
+        parts.admission.enter(len(request.prompt))
         try:
             adapter = None if entry is None else await self._acquire(parts, entry)
-            self._ready()  # it may have been closed while the adapter was loaded
         except BaseException:
+            parts.admission.begin(len(request.prompt))
             parts.admission.leave()
             raise
-        return self._open_generation(parts, request, max_tokens, adapter)
+        return self._open_generation(parts, request, max_tokens, adapter, grammar)
 
     async def _acquire(self, parts: _Parts, entry: Entry) -> LoadedAdapter:
         try:
-            return await parts.bank.acquire(entry)
-        except BankFull:
-            raise parts.admission.full() from None
+            adapter = await parts.bank.acquire(entry)
+        except AdapterTooLarge as error:
+            reason = f"{error}; raise adapter_cache_bytes"
+            raise AdapterUnavailable(entry.name, reason) from error
         except AdapterError as error:
             parts.catalog.mark_failed(entry, str(error))
             raise AdapterUnavailable(entry.name, str(error)) from error
+        if not self.is_ready:  # closed while the adapter was loaded
+            parts.bank.release(adapter.digest)
+            raise EngineClosed
+        return adapter
 
     def _open_generation(
         self,
@@ -190,20 +225,24 @@ class LocalEngine:
         request: GenerationRequest,
         max_tokens: int,
         adapter: LoadedAdapter | None,
+        grammar: Grammar | None,
     ) -> LocalGeneration:
         key = next(self._keys)
-        seed = request.sampling.seed
+        sampling, seed = request.sampling, request.sampling.seed
         sequence = Sequence(
             key=key,
             tokens=list(request.prompt),
-            sampling=request.sampling,
+            sampling=sampling,
             seed=secrets.randbits(_SEED_BITS) if seed is None else seed,
             max_tokens=max_tokens,
             end_tokens=parts.tokenizer.end_tokens,
-            reply=parts.tokenizer.reply(request.sampling.stop),
+            reply=parts.tokenizer.reply(sampling.stop, min_tokens=sampling.min_tokens),
             adapter=adapter,
+            grammar=grammar,
+            guesser=None if grammar else self._guesser(),
+            priority=request.priority,
         )
-        opened = _Open(asyncio.Queue(), None if adapter is None else adapter.digest)
+        opened = _Open(asyncio.Queue(), sequence.digest, sequence.prompt_tokens)
         self._open[key] = opened
         parts.loop.submit(sequence)
         digest = opened.pinned or self._config.base.ref.weights_sha256
@@ -211,11 +250,15 @@ class LocalEngine:
             request.id, digest, opened.mailbox, functools.partial(parts.loop.abort, key)
         )
 
+    def _guesser(self) -> Guesser | None:
+        longest = self._config.speculative_tokens
+        return Guesser(longest) if longest else None
+
     def _room(self, request: GenerationRequest) -> int:
         """How many tokens the reply may have.
 
         Raises:
-            PromptInvalid, PromptTooLong
+            PromptInvalid, PromptTooLong, SamplingInvalid
         """
         asked, prompt = request.sampling.max_tokens, request.prompt
         limit, vocabulary = self._config.context_length, self._config.base.architecture.vocab_size
@@ -225,7 +268,11 @@ class LocalEngine:
             raise PromptInvalid(f"A token of the prompt is not in the vocabulary of {vocabulary}.")
         if len(prompt) + (asked or 1) > limit:
             raise PromptTooLong(len(prompt), asked, limit)
-        return asked or limit - len(prompt)
+        room = limit - len(prompt)
+        if request.sampling.min_tokens > room:
+            what = f"{request.sampling.min_tokens} is more than the context has room for, {room}."
+            raise SamplingInvalid("min_tokens", what)
+        return asked or room
 
     def _ready(self) -> _Parts:
         if self._parts is None or not self.is_ready:
@@ -239,21 +286,39 @@ class LocalEngine:
 
     def _assemble(self, tokenizer: Tokenizer, runner: Runner, catalog: Catalog) -> _Parts:
         config = self._config
-        scheduler = Scheduler(max_running=runner.slots, prefill_tokens=config.prefill_chunk_tokens)
+        scheduler = Scheduler(
+            max_running=config.max_running,
+            prefill_tokens=config.prefill_chunk_tokens,
+            pool=BlockPool(runner.blocks),
+            reuses_prefixes=config.prefix_cache,
+            guessed_tokens=config.speculative_tokens,
+        )
         deliver = functools.partial(_hand_over, asyncio.get_running_loop(), self._receive)
         return _Parts(
             tokenizer=tokenizer,
             catalog=catalog,
-            bank=AdapterBank(runner.load, config.max_resident_adapters),
-            admission=Admission(max_running=runner.slots, max_waiting=config.max_waiting),
+            bank=AdapterBank(
+                runner.load,
+                runner.adapter_bytes,
+                max_bytes=adapter_budget(config),
+                max_count=config.max_resident_adapters,
+            ),
+            admission=Admission(
+                max_running=config.max_running,
+                max_waiting=config.max_waiting,
+                max_waiting_tokens=config.waiting_token_limit,
+            ),
             loop=EngineLoop(scheduler, runner, deliver),
             following=asyncio.create_task(catalog.follow()),
         )
 
     def _receive(self, notices: Rows[Notice]) -> None:
         """Pass events on to their generations, and let go of what ended."""
+        assert self._parts is not None
         for key, event in notices:
             opened = self._open[key]
+            self._parts.admission.begin(opened.waiting_tokens)
+            opened.waiting_tokens = 0
             opened.mailbox.put_nowait(event)
             if isinstance(event, Finished | GenerationFailed):
                 self._settle(key)
@@ -264,22 +329,6 @@ class LocalEngine:
         self._parts.admission.leave()
         if opened.pinned is not None:
             self._parts.bank.release(opened.pinned)
-
-
-def refuse_out_of_range(sampling: SamplingParams) -> None:
-    """Raise ``ValueError``, naming the field: one bad row would break a step for all."""
-    checks = {
-        "temperature": 0 <= sampling.temperature < math.inf,
-        "top_p": 0 <= sampling.top_p <= 1,
-        "top_k": sampling.top_k >= 0,
-        "repetition_penalty": 0 < sampling.repetition_penalty < math.inf,
-        "max_tokens": sampling.max_tokens is None or sampling.max_tokens > 0,
-    }
-    wrong = [
-        f"{name}={getattr(sampling, name)}" for name, is_right in checks.items() if not is_right
-    ]
-    if wrong:
-        raise ValueError(f"out of range: {', '.join(wrong)}")
 
 
 def _hand_over(

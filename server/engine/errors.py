@@ -5,7 +5,8 @@ EngineError
 ├── AdapterUnavailable  registered, but it cannot be served (the reason says why)
 ├── PromptInvalid       the prompt is empty, or the chat template refuses it
 ├── PromptTooLong       prompt and reply do not fit the context
-├── QueueFull           too many sequences are waiting (try again later)
+├── SamplingInvalid     a sampling parameter is out of range
+├── QueueFull           too many sequences or tokens are waiting (try again later)
 ├── EngineClosed        shutting down, no new work
 └── GenerationFailed    an accepted generation broke off
 """
@@ -54,14 +55,27 @@ class PromptTooLong(EngineError):
         )
 
 
-class QueueFull(EngineError):
-    """The waiting line is full. ``retry_after_s`` is a measured guess, in seconds."""
+class SamplingInvalid(EngineError, ValueError):
+    """A value that no reply can be sampled with. ``field``: the parameter's name."""
 
-    def __init__(self, waiting: int, retry_after_s: float) -> None:
+    def __init__(self, field: str, what: str) -> None:
+        self.field = field
+        super().__init__(f"{field}: {what}")
+
+
+class QueueFull(EngineError):
+    """The waiting line is full. ``retry_after_s`` is a measured guess, in seconds.
+
+    ``waiting_tokens``: what is still to be computed of the prompts that came before.
+    """
+
+    def __init__(self, waiting: int, retry_after_s: float, waiting_tokens: int = 0) -> None:
         self.waiting = waiting
         self.retry_after_s = retry_after_s
+        self.waiting_tokens = waiting_tokens
+        tokens = f" and {waiting_tokens} tokens of prompts" if waiting_tokens else ""
         super().__init__(
-            f"The server is busy: {waiting} requests are waiting. "
+            f"The server is busy: {waiting} requests{tokens} are waiting. "
             f"Try again in {retry_after_s:.0f} s."
         )
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from server.engine.draw import Drawn
 from server.engine.errors import GenerationFailed
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Chunk, Sequence
@@ -26,12 +28,15 @@ Notice = tuple[int, Event | GenerationFailed]
 
 BROKE_OFF = "The reply broke off because of an error in the server; its log says which."
 NO_NUMBERS = "The reply broke off: the model computed values that are not finite."
+NOTHING_ALLOWED = "The reply broke off: no token is allowed to follow."
 
 
 class StepRunner(Protocol):
     """What computes a step; see :class:`server.engine.runner.Runner`."""
 
-    def run(self, chunks: Rows[Chunk]) -> list[tuple[Sequence, int | None]]: ...
+    def run(self, chunks: Rows[Chunk]) -> list[tuple[Sequence, Drawn]]: ...
+
+    def timings(self) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,10 @@ class EngineLoop:
 
     def join(self) -> None:
         self._thread.join()
+
+    def timings(self) -> Mapping[str, float]:
+        """Seconds that the runner's steps took so far, by part. Safe in any thread."""
+        return self._runner.timings()
 
     def check_integrity(self) -> None:
         """Assert that the scheduler's books are right. Only while the engine is idle."""
@@ -130,22 +139,37 @@ class EngineLoop:
             logger.exception("A step failed, and with it the replies that were running.")
             self._fail_all(self._scheduler.running, BROKE_OFF)
             return
-        for sequence, token in results:
-            self._accept(sequence, token)
+        self._accept_all(chunks, results)
 
-    def _accept(self, sequence: Sequence, token: int | None) -> None:
-        if token is None:
-            self._fail_all([sequence], NO_NUMBERS)
-            return
+    def _accept_all(self, chunks: Rows[Chunk], results: Rows[tuple[Sequence, Drawn]]) -> None:
+        accepted: Counter[int] = Counter()
+        over: set[int] = set()
+        for sequence, drawn in results:
+            if sequence.key in over:  # it ended before what was guessed
+                continue
+            accepted[sequence.key] += 1
+            if not self._accept(sequence, drawn):
+                over.add(sequence.key)
+        for chunk in chunks:
+            if chunk.guess:
+                self._scheduler.confirm(chunk, accepted[chunk.sequence.key] - 1)
+
+    def _accept(self, sequence: Sequence, drawn: Drawn) -> bool:
+        """Add a drawn token to its reply; tells whether the reply goes on."""
+        if drawn.token is None:
+            is_barred = drawn.failure == "none allowed"
+            self._fail_all([sequence], NOTHING_ALLOWED if is_barred else NO_NUMBERS)
+            return False
         try:
-            delta, reason = sequence.accept(token)
+            delta, reason = sequence.accept(drawn.token, drawn.logprobs)
         except Exception:
             logger.exception("A reply failed.")
             self._fail_all([sequence], BROKE_OFF)
-            return
+            return False
         self._notices.append((sequence.key, delta))
         if reason is not None:
             self._finish(sequence, reason)
+        return reason is None
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self._scheduler.remove(sequence)

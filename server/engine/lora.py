@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from server.engine.batch import Batch
+
+if TYPE_CHECKING:
+    from server.engine.native.adapter import PackedStack
 
 # Projections that read the same input share one product with A and one fused output.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -122,10 +126,13 @@ def column_owners(stacks: Sequence[LoraStack]) -> dict[str, list[int]]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LoadedAdapter:
-    """An adapter in memory, ready to be applied. ``digest`` tells its content."""
+    """An adapter in memory, ready to be applied by the model that it was loaded for.
+
+    ``digest`` tells its content.
+    """
 
     digest: str
-    stack: LoraStack
+    stack: LoraStack | PackedStack
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +157,12 @@ class StepLora:
                 factors.add(x[place], y[place], None)
 
 
+def stack_of(adapter: LoadedAdapter) -> LoraStack:
+    """The factors of an adapter that was loaded for torch."""
+    assert isinstance(adapter.stack, LoraStack), "loaded for another model"
+    return adapter.stack
+
+
 class ActiveAdapters:
     """Keeps the stack of the adapters that single tokens use now. Owned by the engine thread.
 
@@ -169,7 +182,7 @@ class ActiveAdapters:
         count = len(batch.rows)
         self._use(adapters[:count])
         segments = tuple(
-            (slice(segment.begin, segment.end), adapter.stack)
+            (slice(segment.begin, segment.end), stack_of(adapter))
             for segment, adapter in zip(batch.segments, adapters[count:], strict=True)
             if adapter is not None
         )
@@ -190,7 +203,7 @@ class ActiveAdapters:
 
     def _stack_up(self, active: tuple[LoadedAdapter, ...]) -> None:
         self._active, self._rows, self._stack = (), None, None  # as it stays if memory runs out
-        stacks = [adapter.stack for adapter in active]
+        stacks = [stack_of(adapter) for adapter in active]
         self._owners = {
             name: torch.tensor(columns, device=self._device)
             for name, columns in column_owners(stacks).items()

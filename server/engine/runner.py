@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Rows
+from time import perf_counter
 
 import torch
 
 from adapters.entry import Entry
 from server.engine.adapter import load_adapter
 from server.engine.batch import build, in_batch_order
-from server.engine.cache import KVCache, affordable_slots
+from server.engine.cache import KVCache
 from server.engine.config import EngineConfig
-from server.engine.decoder import Decoder
-from server.engine.lora import ActiveAdapters, LoadedAdapter
-from server.engine.sampling import draw_for, sample
+from server.engine.draw import Draw, Drawn
+from server.engine.lora import LoadedAdapter
+from server.engine.memory import cache_blocks
+from server.engine.model import load_model
+from server.engine.sampling import sampler_for
 from server.engine.sequence import Chunk, Sequence
-from server.engine.spec import read_spec
-from server.engine.weights import load_weights
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Runner:
-    """Decoder, cache and active adapters. :meth:`run` is called by the engine thread alone.
+    """Model and cache. :meth:`run` is called by the engine thread alone.
 
     Raises:
         BaseInvalid: the base needs something this engine does not do.
@@ -30,42 +30,63 @@ class Runner:
 
     def __init__(self, config: EngineConfig) -> None:
         self._base = config.base
-        self._device = torch.device(config.device_name)
-        self._dtype = DTYPES[config.weight_format]
-        spec = read_spec(config.base)
-        weights = load_weights(config.base.path, spec, dtype=self._dtype, device=self._device)
-        self._decoder = Decoder(spec, weights, context_length=config.context_length)
-        self.slots = affordable_slots(
-            spec.architecture, config.max_running, config.context_length, self._dtype, self._device
-        )
+        self._model = load_model(config)
+        self._device = self._model.device
+        self._sampling_s = 0.0
+        self._sample = sampler_for(self._device, may_be_native=config.kernels != "torch")
+        self.blocks = cache_blocks(config, self._model.kv_dtype)
         self._cache = KVCache(
-            spec.architecture,
-            slots=self.slots,
-            context_length=config.context_length,
-            dtype=self._dtype,
+            config.base.architecture,
+            blocks=self.blocks,
+            dtype=self._model.kv_dtype,
             device=self._device,
         )
-        self._active = ActiveAdapters(self._device)
+
+    def adapter_bytes(self, entry: Entry) -> int:
+        """What :meth:`load` of this entry will take."""
+        return self._model.adapter_bytes(entry.manifest.rank, entry.manifest.target_modules)
 
     def load(self, entry: Entry) -> LoadedAdapter:
-        """Read an adapter; safe in any thread. Errors are those of ``load_adapter``.
+        """Read an adapter; safe in any thread. Errors are those of ``load_adapter``."""
+        dtype = self._model.adapter_dtype
+        stack = load_adapter(entry, self._base, dtype=dtype, device=self._device)
+        return LoadedAdapter(entry.digest, self._model.packed(stack, entry.manifest.rank))
 
-        On a CPU the factors are fp32 whatever the base is: small products are faster so, and it is
-        what PEFT computes with.
-        """
-        dtype = torch.float32 if self._device.type == "cpu" else self._dtype
-        return load_adapter(entry, self._base, dtype=dtype, device=self._device)
+    def timings(self) -> Mapping[str, float]:
+        """Seconds spent so far, by kind of work; empty on a GPU, where work outlasts its call."""
+        if self._device.type != "cpu":
+            return {}
+        return {**self._model.timings(), "sampling": self._sampling_s}
 
-    def run(self, chunks: Rows[Chunk]) -> list[tuple[Sequence, int | None]]:
-        """Compute ``chunks``; for each that ends at the last known token, the next one.
+    def run(self, chunks: Rows[Chunk]) -> list[tuple[Sequence, Drawn]]:
+        """Compute ``chunks``, whose blocks are there; the next tokens of those that are sampled.
 
-        The token is ``None`` where the model gave no numbers.
+        One each, and one more for every guess that was right.
         """
         with torch.inference_mode():
             ordered = in_batch_order(chunks)
-            batch = build(ordered, dtype=self._dtype, device=self._device)
-            lora = self._active.step(batch, [chunk.sequence.adapter for chunk in ordered])
-            logits = self._decoder.forward(batch, self._cache, lora)
-            sampled = [chunk.sequence for chunk in ordered if chunk.is_sampled]
-            draws = [draw_for(sequence, self._cache.tokens) for sequence in sampled]
-            return list(zip(sampled, sample(logits, draws), strict=True))
+            batch = build(ordered, self._device)
+            adapters = [chunk.sequence.adapter for chunk in ordered]
+            logits = self._model.forward(batch, self._cache, adapters)
+            begun_s = perf_counter()
+            sampled = [chunk for chunk in ordered if chunk.is_sampled]
+            drawn = iter(self._sample(logits, [draw for chunk in sampled for draw in draws(chunk)]))
+            results = [
+                (chunk.sequence, each)
+                for chunk in sampled
+                for each in in_line(chunk.guess, [next(drawn) for _ in chunk.sampled])
+            ]
+            self._sampling_s += perf_counter() - begun_s
+            return results
+
+
+def draws(chunk: Chunk) -> list[Draw]:
+    """What the choice after its last known token, and after each guessed one, depends on."""
+    return [chunk.sequence.draw(chunk.guess[:ahead]) for ahead in range(len(chunk.guess) + 1)]
+
+
+def in_line(guess: Rows[int], drawn: Rows[Drawn]) -> Rows[Drawn]:
+    """Those of ``drawn`` that follow what was drawn before them: up to the first wrong guess."""
+    pairs = enumerate(zip(guess, drawn, strict=False))
+    wrong = next((at for at, (guessed, each) in pairs if each.token != guessed), len(guess))
+    return drawn[: wrong + 1]

@@ -1,36 +1,54 @@
 """Which sequences run, and which of their tokens the next step computes.
 
-First come, first served. Running replies get one token in every step; prompts share what the token
-budget leaves, oldest first, so a long prompt delays its neighbours by one chunk at a time.
+Running replies get one token in every step; prompts share what the token budget leaves, the most
+deserving first, so a long prompt delays its neighbours by one chunk at a time. When the cache is
+short, the least deserving loses its blocks and is computed again later.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
 
+from server.engine.blocks import BlockPool
+from server.engine.pager import Pager
 from server.engine.sequence import Chunk, Sequence
-from server.engine.slots import SlotAllocator
+from server.engine.turns import Turns
 
 
 class Scheduler:
-    """The waiting line and the running rows. Owned by the engine thread.
+    """The waiting lines and the running sequences. Owned by the engine thread.
 
-    ``prefill_tokens`` is the most prompt tokens that one step computes, over all sequences.
+    ``prefill_tokens`` is the most prompt tokens that one step computes, over all sequences, and
+    ``guessed_tokens`` the most guesses at replies.
+    ``pool`` must hold the longest sequence: then the most deserving one always gets on, and since
+    what is deserved never changes, no two can take each other's blocks in turn.
     """
 
-    def __init__(self, *, max_running: int, prefill_tokens: int) -> None:
-        self._slots = SlotAllocator(max_running)
+    def __init__(
+        self,
+        *,
+        max_running: int,
+        prefill_tokens: int,
+        pool: BlockPool,
+        reuses_prefixes: bool = True,
+        guessed_tokens: int = 0,
+    ) -> None:
+        self._max_running = max_running
         self._prefill_tokens = prefill_tokens
-        self._waiting: deque[Sequence] = deque()
+        self._guessed_tokens = guessed_tokens
+        self._pager = Pager(pool, reuses_prefixes=reuses_prefixes)
+        self._turns = Turns()
+        self._preempted: list[Sequence] = []  # most deserving first; they return before all others
         self._running: dict[int, Sequence] = {}
 
     @property
     def has_work(self) -> bool:
-        return bool(self._running or self._waiting)
+        return bool(self._running or self._preempted or self._turns)
 
     @property
     def waiting(self) -> tuple[Sequence, ...]:
-        return tuple(self._waiting)
+        """The pre-empted, then those that never ran, in order of arrival."""
+        return (*self._preempted, *self._turns.waiting)
 
     @property
     def running(self) -> tuple[Sequence, ...]:
@@ -38,54 +56,127 @@ class Scheduler:
         return tuple(self._running.values())
 
     def add(self, sequence: Sequence) -> None:
-        """Put a new sequence at the end of the waiting line."""
-        self._waiting.append(sequence)
+        """Let a new sequence wait for its model's turn."""
+        self._turns.add(sequence)
 
     def find(self, key: int) -> Sequence | None:
         """Return the waiting or running sequence of this key."""
-        found = self._running.get(key)
-        return found or next((one for one in self._waiting if one.key == key), None)
+        found = self._running.get(key) or self._turns.find(key)
+        return found or next((one for one in self._preempted if one.key == key), None)
 
     def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence, whatever its phase; its row is free for the next step."""
-        if sequence.slot is None:
-            self._waiting.remove(sequence)
-            return
-        del self._running[sequence.key]
-        self._slots.give_back(sequence.slot)
-        sequence.slot = None
+        """Forget a sequence, whatever its phase; its blocks are free for the next step."""
+        if sequence.key in self._running:
+            del self._running[sequence.key]
+            self._pager.drop(sequence)
+        elif sequence in self._preempted:
+            self._preempted.remove(sequence)
+        else:
+            self._turns.remove(sequence)
 
     def plan(self) -> list[Chunk]:
         """Admit what fits, and choose the tokens of the next step."""
         self._admit()
-        chunks, budget = [], self._prefill_tokens
-        for sequence in self._running.values():
-            count = sequence.pending
-            if sequence.completion_tokens == 0:  # still in its prompt
-                count = min(count, budget)
-                budget -= count
-            if count:
-                chunks.append(Chunk(sequence, sequence.computed, count))
-        return chunks
+        chunks: list[Chunk] = []
+        budget = self._prefill_tokens
+        for sequence in sorted(self._running.values(), key=lambda one: one.rank):
+            if sequence.key not in self._running:  # pre-empted for one before it
+                continue
+            chunk = self._chunk(sequence, budget, chunks)
+            if chunk is not None:
+                chunks.append(chunk)
+                budget -= chunk.count if chunk.count > 1 else 0
+        return self._with_guesses(chunks)
 
     def advance(self, chunks: list[Chunk]) -> None:
         """Note that ``chunks`` are computed."""
         for chunk in chunks:
-            chunk.sequence.computed = chunk.end
+            chunk.sequence.computed = chunk.known_end
+            self._pager.publish(chunk.sequence)
+
+    def confirm(self, chunk: Chunk, right: int) -> None:
+        """Note that of an advanced chunk's guess the first ``right`` tokens have come."""
+        sequence = chunk.sequence
+        if sequence.guesser is not None:
+            sequence.guesser.learn(len(chunk.guess), right)
+        if chunk.guess and sequence.key in self._running:
+            sequence.computed = chunk.known_end + right
+            self._pager.trim(sequence)
+            self._pager.publish(sequence)
+
+    # Who runs
 
     def _admit(self) -> None:
-        while self._waiting and self._slots.free:
-            sequence = self._waiting.popleft()
-            sequence.slot = self._slots.take()
+        while len(self._running) < self._max_running:
+            sequence = self._preempted[0] if self._preempted else self._turns.first()
+            if sequence is None or not self._fits(sequence):
+                return
+            if self._preempted:
+                self._preempted.pop(0)
+            else:
+                self._turns.take(sequence)
             self._running[sequence.key] = sequence
 
+    def _fits(self, sequence: Sequence) -> bool:
+        """Whether all known tokens have room beside those that run; if so it holds what it reuses.
+
+        Nobody is pre-empted for a new one. Alone it always fits.
+        """
+        self._pager.reuse(sequence)
+        promised = sum(self._pager.missing(one) for one in self._running.values())
+        if self._pager.missing(sequence) + promised <= self._pager.available:
+            return True
+        self._pager.restart(sequence)
+        return False
+
+    def _preempt(self) -> Sequence:
+        """Take all blocks from the least deserving of the running; returns it."""
+        victim = max(self._running.values(), key=lambda one: one.rank)
+        del self._running[victim.key]
+        victim.preemptions += 1
+        self._pager.restart(victim)
+        insort(self._preempted, victim, key=lambda one: one.rank)
+        return victim
+
+    # What is computed
+
+    def _chunk(self, sequence: Sequence, budget: int, planned: list[Chunk]) -> Chunk | None:
+        """Its share of the step, with the blocks for it; ``None`` where it has to wait."""
+        self._pager.reuse(sequence)
+        count = sequence.pending
+        if count > 1:
+            count = min(count, budget)
+            if not count or self._pager.is_coming(sequence, planned):
+                return None
+        while not self._pager.grow(sequence, sequence.computed + count):
+            if self._preempt() is sequence:
+                return None
+        return Chunk(sequence, sequence.computed, count)
+
+    def _with_guesses(self, chunks: list[Chunk]) -> list[Chunk]:
+        """The plan with guesses at the replies that go on; nobody is pre-empted for one."""
+        budget = self._guessed_tokens
+        guessing = []
+        for chunk in chunks:
+            sequence = chunk.sequence
+            guess = sequence.guess(budget) if budget and chunk.is_sampled else ()
+            if guess and self._pager.grow(sequence, chunk.end + len(guess)):
+                budget -= len(guess)
+                chunk = Chunk(sequence, chunk.start, chunk.count + len(guess), guess)  # noqa: PLW2901 - the same, longer
+            guessing.append(chunk)
+        return guessing
+
     def check_integrity(self) -> None:
-        """Assert that every taken slot belongs to exactly one running sequence."""
-        self._slots.check_integrity()
-        held = [sequence.slot for sequence in self._running.values()]
-        assert len(set(held)) == len(held), f"two sequences share a slot: {held}"
-        assert set(held) == self._slots.taken, f"{held} held, {self._slots.taken} taken"
-        assert all(sequence.slot is None for sequence in self._waiting), "a waiting one has a slot"
+        """Assert that every sequence is in one place and holds what it should. Between steps."""
+        self._turns.check_integrity()
+        self._pager.check_integrity(self._running.values())
+        waiting = [one.key for one in self.waiting]
+        assert len(set(waiting)) == len(waiting), "a sequence waits twice"
+        assert not self._running.keys() & set(waiting), "a sequence runs and waits"
+        assert len(self._running) <= self._max_running, "more run than may"
+        assert all(not one.blocks and not one.computed for one in self.waiting), "waits with blocks"
+        ranks = [one.rank for one in self._preempted]
+        assert ranks == sorted(ranks), "the pre-empted are out of order"
         for key, sequence in self._running.items():
             assert key == sequence.key
             assert 0 <= sequence.computed < len(sequence.tokens), "nothing left to compute"

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
 from typing import Any
 
+from server.engine.draw import Draw
+from server.engine.grammar import Grammar
+from server.engine.guess import Guesser
+from server.engine.guide import Guide
 from server.engine.text import Reply
-from server.engine.types import Delta, Finished, FinishReason, SamplingParams
+from server.engine.types import Delta, Finished, FinishReason, SamplingParams, TokenLogprobs
+
+# How many later arrivals of a priority one higher may go first.
+HEAD_START = 32
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -15,7 +24,11 @@ class Sequence:
 
     ``key`` is unique in an engine. ``adapter`` is whatever the runner needs to apply it, ``None``
     for the base. ``tokens`` starts as the prompt; ``computed`` of them have their keys and values
-    in the cache row ``slot`` (``None`` while waiting). ``seed`` is never ``None`` here.
+    in the cache, in ``blocks``, the first ``len(links)`` of which can be found by others.
+    ``seed`` is never ``None`` here.
+
+    ``cached_tokens`` of the prompt were found in the cache when it was first computed;
+    ``preemptions`` counts how often all blocks were taken away since.
     """
 
     key: int
@@ -26,51 +39,120 @@ class Sequence:
     end_tokens: frozenset[int]
     reply: Reply
     adapter: Any = None
+    grammar: Grammar | None = None
+    guesser: Guesser | None = None
+    guide: Guide = field(init=False)
     prompt_tokens: int = field(init=False)
     computed: int = 0
-    slot: int | None = None
+    blocks: array[int] = field(default_factory=lambda: array("i"))
+    links: list[int] = field(default_factory=list)
+    cached_tokens: int = 0
+    preemptions: int = 0
+    priority: int = 0
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.tokens)
+        self.guide = Guide(
+            self.sampling,
+            seed=self.seed,
+            prompt=self.tokens,
+            end_tokens=self.end_tokens,
+            grammar=self.grammar,
+        )
+
+    @property
+    def digest(self) -> str | None:
+        """Which adapter, by content; ``None`` for the base."""
+        return None if self.adapter is None else self.adapter.digest
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Orders sequences: the lower, the more deserving. Never changes, so nothing starves.
+
+        ``key`` counts arrivals; one more of ``priority`` is worth a head start of some.
+        """
+        return self.key - HEAD_START * self.priority, self.key
 
     @property
     def pending(self) -> int:
         """Tokens that are known but not yet computed: the rest of the prompt, or the last token."""
         return len(self.tokens) - self.computed
 
+    def guess(self, at_most: int) -> tuple[int, ...]:
+        """Up to ``at_most`` tokens that may follow; never as many as would end the reply.
+
+        None with a grammar, whose masks depend on the tokens before.
+        """
+        if self.guesser is None or self.grammar is not None:
+            return ()
+        left = self.max_tokens - self.completion_tokens - 1
+        return self.guesser.guess(self.tokens, min(at_most, left))
+
     @property
     def completion_tokens(self) -> int:
         return len(self.tokens) - self.prompt_tokens
 
-    def accept(self, token: int) -> tuple[Delta, FinishReason | None]:
+    def draw(self, ahead: Rows[int] = ()) -> Draw:
+        """What the choice of the next token depends on, or of the one after the guess ``ahead``."""
+        return self.guide.draw(ahead)
+
+    def accept(
+        self, token: int, logprobs: TokenLogprobs | None = None
+    ) -> tuple[Delta, FinishReason | None]:
         """Append a sampled token; returns its text and, where it was the last, why."""
         self.tokens.append(token)
-        if token in self.end_tokens:
-            return Delta(self.reply.finish(), 1), "stop"
+        text, reason = self._followed(token)
+        return Delta(text, 1, () if logprobs is None else (logprobs,)), reason
+
+    def _followed(self, token: int) -> tuple[str, FinishReason | None]:
+        if token in self.guide.ends:
+            return self.reply.finish(), "stop"
+        self.guide.accept(token)
         text = self.reply.feed(token)
         if self.reply.is_stopped:
-            return Delta(text, 1), "stop"
+            return text, "stop"
+        if self.guide.is_complete:
+            return text + self.reply.finish(), "stop"
         if self.completion_tokens >= self.max_tokens:
-            return Delta(text + self.reply.finish(), 1), "length"
-        return Delta(text, 1), None
+            return text + self.reply.finish(), "length"
+        return text, None
 
     def finished(self, reason: FinishReason) -> Finished:
-        return Finished(reason, self.prompt_tokens, self.completion_tokens)
+        return Finished(reason, self.prompt_tokens, self.completion_tokens, self.cached_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """``count`` tokens of ``sequence`` from position ``start``, to be computed in one step."""
+    """``count`` tokens of ``sequence`` from position ``start``, to be computed in one step.
+
+    The last of them may be a ``guess`` at what follows the known ones. Where the chunk reaches the
+    end of these, the successors of the last known token and of all guessed ones are drawn.
+    """
 
     sequence: Sequence
     start: int
     count: int
+    guess: tuple[int, ...] = ()
 
     @property
     def end(self) -> int:
         return self.start + self.count
 
     @property
+    def known_end(self) -> int:
+        """Where its known tokens end."""
+        return self.end - len(self.guess)
+
+    @property
+    def tokens(self) -> list[int]:
+        return [*self.sequence.tokens[self.start : self.known_end], *self.guess]
+
+    @property
+    def sampled(self) -> range:
+        """Positions whose logits are wanted; none where the chunk ends before the known tokens."""
+        return range(self.known_end - 1 if self.is_sampled else self.end, self.end)
+
+    @property
     def is_sampled(self) -> bool:
         """True where this chunk reaches the last known token, so that the next one is drawn."""
-        return self.end == len(self.sequence.tokens)
+        return self.known_end == len(self.sequence.tokens)

@@ -62,11 +62,17 @@ class StopFinder:
 
 
 class Reply:
-    """The text of one generation: detokenised, and ended by a stop string."""
+    """The text of one generation: detokenised, and ended by a stop string.
 
-    def __init__(self, detokenizer: Detokenizer, stops: Iterable[str] = ()) -> None:
+    Stop strings are looked for in what follows the first ``min_tokens`` tokens.
+    """
+
+    def __init__(
+        self, detokenizer: Detokenizer, stops: Iterable[str] = (), *, min_tokens: int = 0
+    ) -> None:
         self._detokenizer = detokenizer
         self._finder = StopFinder(stops)
+        self._unstoppable = min_tokens
 
     @property
     def is_stopped(self) -> bool:
@@ -74,7 +80,11 @@ class Reply:
 
     def feed(self, token: int) -> str:
         """Return the text that may be shown now."""
-        return self._finder.feed(self._detokenizer.feed(token))
+        text = self._detokenizer.feed(token)
+        if self._unstoppable:
+            self._unstoppable -= 1
+            return text
+        return self._finder.feed(text)
 
     def finish(self) -> str:
         """Return the rest, once no token follows."""

@@ -46,9 +46,10 @@ class Tokenizer:
         except TemplateError as error:
             raise PromptInvalid(f"The chat template refuses these messages: {error}") from error
 
-    def reply(self, stops: Iterable[str] = ()) -> Reply:
+    def reply(self, stops: Iterable[str] = (), *, min_tokens: int = 0) -> Reply:
         """Return an empty reply, to be fed with tokens."""
-        return Reply(Detokenizer(self._pieces, strips_first_space=self._strips_space), stops)
+        detokenizer = Detokenizer(self._pieces, strips_first_space=self._strips_space)
+        return Reply(detokenizer, stops, min_tokens=min_tokens)
 
     def text(self, tokens: Iterable[int]) -> str:
         """The text of a whole reply."""

@@ -7,51 +7,91 @@ one :class:`Finished` or with :class:`server.engine.errors.GenerationFailed` rai
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from adapters.manifest import SamplingDefaults
+from server.engine.grammar import Grammar
 
 FinishReason = Literal["stop", "length", "abort"]
 ModelState = Literal["ready", "loading", "broken"]
 
+PRIORITIES = range(-8, 9)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingParams:
-    """How to choose the next token. Defaults are the neutral ones of the field.
+    """How to choose the next token, and when to stop. Defaults are the neutral ones of the field.
 
-    ``temperature`` 0 is greedy. ``top_k`` 0 and ``top_p`` 1 switch those filters off.
+    ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch those filters off.
+    ``repetition_penalty`` (1 is none) goes by prompt and reply, as in transformers; presence and
+    frequency penalty (0 is none) by the reply alone, as at OpenAI and in vLLM.
+    ``logit_bias`` is added to the logits of its token ids.
     ``max_tokens`` counts generated tokens; ``None`` fills the context.
+    ``min_tokens``: nothing ends the reply before it has so many, ``max_tokens`` apart.
+    ``stop`` strings and ``stop_token_ids`` end the reply and are not part of it; ``ignore_eos``
+    makes the base's own end tokens ordinary ones.
     ``seed`` makes a reply reproducible whatever else runs in the batch; ``None`` draws one.
-    ``stop`` strings end the reply and are not part of it.
+    ``logprobs``: how many of the likeliest tokens to report with each one; 0 reports that one
+    alone, ``None`` nothing. ``grammar`` makes the grammar of one reply.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     max_tokens: int | None = None
+    min_tokens: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    grammar: Callable[[], Grammar] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationRequest:
-    """One generation: which model, on which prompt tokens, sampled how."""
+    """One generation: which model, on which prompt tokens, sampled how.
+
+    ``priority``, of :data:`PRIORITIES`: one more goes before a bounded number of earlier requests.
+    """
 
     id: str
     model: str
     prompt: tuple[int, ...]
     sampling: SamplingParams = SamplingParams()
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Natural logarithms of probabilities at the place of ``token``, which was drawn there.
+
+    They are the model's own: before mask, bias, penalties, temperature and filters.
+    ``alternatives`` are the likeliest tokens, the first first; ``token`` may be among them.
+    """
+
+    token: int
+    logprob: float
+    alternatives: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """New text, complete characters only, never part of a stop string. May be ``""``."""
+    """New text, complete characters only, never part of a stop string. May be ``""``.
+
+    ``logprobs``: one for each of its ``tokens``, if they were asked for.
+    """
 
     text: str
     tokens: int
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

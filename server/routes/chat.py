@@ -50,7 +50,8 @@ async def create_chat_completion(
     decoded = decode_chat_request(await _body(request))
     asked = decoded.request
     card = engine.model(asked.model)
-    generation = await _admit(engine, card, asked)
+    # An adapter may have to be loaded first, or a place in memory awaited.
+    generation = await _unless_gone(_admit(engine, card, asked), request.receive)
     headers = _headers(card, generation, decoded.ignored)
     if not asked.stream:
         whole = Reply(generation, card.name).completion()

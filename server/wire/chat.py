@@ -14,15 +14,32 @@ TopP = Annotated[float, Meta(gt=0, le=1, description="Keep the likeliest tokens 
 TopK = Annotated[
     int, Meta(ge=-1, le=2**31 - 1, description="Keep this many tokens; 0 and -1 keep all.")
 ]
+MinP = Annotated[
+    float, Meta(ge=0, le=1, description="Drop tokens below this share of the likeliest one's.")
+]
+Penalty = Annotated[
+    float, Meta(ge=-2, le=2, description="Above 0, what the reply already has gets less likely.")
+]
 RepetitionPenalty = Annotated[
     float, Meta(ge=0.1, le=10, description="Above 1, tokens already seen become less likely.")
 ]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+LogitBias = Annotated[
+    dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]],
+    Meta(max_length=1024, description="Token ids, and what is added to their logits."),
+]
 MaxTokens = Annotated[int, Meta(ge=1, le=2**31 - 1, description="At most this many new tokens.")]
+MinTokens = Annotated[
+    int, Meta(ge=0, le=2**31 - 1, description="Nothing ends the reply before it has this many.")
+]
 Seed = Annotated[
     int, Meta(ge=-(2**63), le=2**63 - 1, description="The same seed gives the same reply.")
 ]
 StopString = Annotated[str, Meta(min_length=1, max_length=256)]
 StopStrings = Annotated[list[StopString], Meta(max_length=4)]
+StopTokenIds = Annotated[
+    list[TokenId], Meta(max_length=64, description="These tokens end the reply, too.")
+]
 OneChoice = Annotated[int, Meta(ge=1, le=1, description="Only one choice is supported so far.")]
 Metadata = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
@@ -97,9 +114,16 @@ class ChatRequest(Inbound, frozen=True, kw_only=True):
     temperature: Temperature | None = None
     top_p: TopP | None = None
     top_k: TopK | None = None
+    min_p: MinP | None = None
     repetition_penalty: RepetitionPenalty | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: LogitBias | None = None
+    min_tokens: MinTokens | None = None
     seed: Seed | None = None
     stop: StopString | StopStrings | None = None
+    stop_token_ids: StopTokenIds | None = None
+    ignore_eos: bool | None = None
     n: OneChoice | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

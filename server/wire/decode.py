@@ -25,14 +25,7 @@ UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "modalities": (["text"],),
     "prediction": (),
     "web_search_options": (),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "min_p": (0,),
     "best_of": (1,),
-    "min_tokens": (0,),
-    "ignore_eos": (False,),
-    "stop_token_ids": ([],),
     "allowed_token_ids": (),
     "bad_words": ([],),
     "use_beam_search": (False,),
@@ -85,6 +78,11 @@ def decode_chat_request(body: bytes) -> Decoded:
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest(
             "stream_options: only allowed together with stream: true.", "stream_options"
+        )
+    most = request.max_completion_tokens or request.max_tokens
+    if most is not None and (request.min_tokens or 0) > most:
+        raise InvalidRequest(
+            f"min_tokens: {request.min_tokens} is more than the most tokens, {most}.", "min_tokens"
         )
     unknown = fields.keys() - set(ChatRequest.__struct_fields__) - UNSUPPORTED.keys()
     named = sorted(name for name in unknown if _PRINTABLE.fullmatch(name))

@@ -78,9 +78,16 @@ def test_the_engine_gets_exactly_what_was_asked(
         temperature=0.5,
         top_p=0.9,
         top_k=-1,
+        min_p=0.05,
         repetition_penalty=1.2,
+        presence_penalty=0.5,
+        frequency_penalty=-0.25,
+        logit_bias={"17": 2.5, "42": -100},
+        min_tokens=3,
         seed=-7,
         stop=["。", "！"],
+        stop_token_ids=[7, 8],
+        ignore_eos=True,
         max_tokens=50,
         max_completion_tokens=20,
         n=1,
@@ -94,10 +101,17 @@ def test_the_engine_gets_exactly_what_was_asked(
         temperature=0.5,
         top_p=0.9,
         top_k=0,
+        min_p=0.05,
         repetition_penalty=1.2,
+        presence_penalty=0.5,
+        frequency_penalty=-0.25,
+        logit_bias={17: 2.5, 42: -100.0},
         max_tokens=20,
+        min_tokens=3,
         seed=-7,
         stop=("。", "！"),
+        stop_token_ids=(7, 8),
+        ignore_eos=True,
     )
     assert request.model == "poet"
     assert request.prompt == tuple("你好".encode())
@@ -171,6 +185,18 @@ def test_the_models_default_length_shrinks_to_fit(
     ask(client, max_tokens=asked)
 
     assert engine.requests[0].sampling.max_tokens == expected
+
+
+def test_the_models_default_length_gives_way_to_min_tokens(
+    client: TestClient[Any], engine: ScriptedEngine
+) -> None:
+    """What the client asked for is not refused because of a limit that it did not set."""
+    sampling = SamplingDefaults(max_tokens=100)
+    engine.cards = [card("poet", "base", sampling=sampling)]
+
+    ask(client, min_tokens=150)
+
+    assert engine.requests[0].sampling.max_tokens == 150
 
 
 def test_the_adapter_that_answered_is_named_in_headers(client: TestClient[Any]) -> None:

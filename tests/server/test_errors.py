@@ -16,6 +16,7 @@ from server.engine.errors import (
     PromptInvalid,
     PromptTooLong,
     QueueFull,
+    SamplingInvalid,
     UnknownModel,
 )
 from server.errors import problem_of
@@ -126,6 +127,7 @@ ENGINE_ERRORS = [
         "messages",
         "context_length_exceeded",
     ),
+    (SamplingInvalid("logit_bias", "no."), 400, "invalid_request_error", "logit_bias", None),
     (QueueFull(64, 2.2), 429, "rate_limit_error", None, "queue_full"),
     (AdapterUnavailable("x", "bad"), 503, "server_error", "model", "adapter_unavailable"),
     (EngineClosed(), 503, "server_error", None, "shutting_down"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from server.engine.types import Generation, GenerationRequest
 from tests.conftest import Live, LiveServer
 from tests.fakes import Script
 from tests.waiting import PATIENCE_S, eventually
@@ -180,6 +182,30 @@ def test_a_client_that_hangs_up_on_a_whole_reply_stops_the_work(live: LiveServer
 
         assert eventually(lambda: bool(server.engine.aborted))
         assert stream(server, stream=False).status_code == 200
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_a_client_that_hangs_up_before_it_is_admitted_gives_its_place_back(
+    is_streamed: bool, live: LiveServer
+) -> None:
+    """While its adapter is loaded, say: the admission is cancelled, not left to go on."""
+    events: list[str] = []
+
+    async def endless(request: GenerationRequest) -> Generation:
+        events.append("begun")
+        try:
+            return await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            events.append("cancelled")
+            raise
+
+    with live() as server:
+        server.engine.submit = endless
+        body = asked(stream=is_streamed)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{server.url}/chat/completions", json=body, timeout=0.5)
+
+        assert eventually(lambda: events == ["begun", "cancelled"])
 
 
 def test_a_client_that_reads_nothing_is_cut_off(live: LiveServer) -> None:

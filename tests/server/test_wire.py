@@ -51,6 +51,25 @@ OUT_OF_BOUNDS: list[tuple[str, Any]] = [
     ("top_p", 1.01),
     ("top_k", -2),
     ("top_k", 2**31),
+    ("min_p", -0.1),
+    ("min_p", 1.1),
+    ("presence_penalty", -2.1),
+    ("presence_penalty", "1"),
+    ("frequency_penalty", 2.1),
+    ("logit_bias", [1]),
+    ("logit_bias", {"-1": 1}),
+    ("logit_bias", {"你": 1}),
+    ("logit_bias", {"1.5": 1}),
+    ("logit_bias", {"5": 100.5}),
+    ("logit_bias", {"5": None}),
+    ("logit_bias", {str(token): 1 for token in range(1025)}),
+    ("min_tokens", -1),
+    ("min_tokens", 1.5),
+    ("ignore_eos", 1),
+    ("stop_token_ids", 5),
+    ("stop_token_ids", [-1]),
+    ("stop_token_ids", [2**31]),
+    ("stop_token_ids", [5] * 65),
     ("repetition_penalty", 0),
     ("repetition_penalty", -1),
     ("repetition_penalty", 1e9),
@@ -189,11 +208,23 @@ def test_unknown_fields_are_ignored_and_named() -> None:
 
 def test_every_optional_field_may_be_null() -> None:
     """OpenAI's clients send null for what they leave open."""
-    optional = ("temperature", "top_p", "stop", "seed", "n", "stream", "stream_options", "metadata")
+    optional = (
+        *("temperature", "top_p", "stop", "seed", "n", "stream", "stream_options", "metadata"),
+        *("min_p", "presence_penalty", "frequency_penalty", "logit_bias", "min_tokens"),
+        *("ignore_eos", "stop_token_ids"),
+    )
 
     request = decode_chat_request(body(**dict.fromkeys(optional))).request
 
     assert [getattr(request, name) for name in optional] == [None] * len(optional)
+
+
+@pytest.mark.parametrize("most", ["max_tokens", "max_completion_tokens"])
+def test_the_least_tokens_must_not_be_more_than_the_most(most: str) -> None:
+    """Whichever name the limit has; without one the context's end is it."""
+    assert refusal(body(min_tokens=6, **{most: 5})).param == "min_tokens"
+    assert decode_chat_request(body(min_tokens=5, **{most: 5})).request.min_tokens == 5
+    assert decode_chat_request(body(min_tokens=6)).request.min_tokens == 6
 
 
 def test_usage_in_a_stream_needs_a_stream() -> None:
@@ -244,7 +275,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
-NAMES = st.sampled_from(["temperature", "stop", "n", "seed", "tools", "unknown"])
+NAMED = ("temperature", "stop", "n", "seed", "tools", "logit_bias", "stop_token_ids")
+NAMES = st.sampled_from([*NAMED, "unknown"])
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -253,4 +285,4 @@ def test_no_json_breaks_the_decoder(fields: dict[str, Any]) -> None:
     """Any value in any field is served or refused by that field's name."""
     param = param_of(body(**fields)) or ""
 
-    assert param.split("[")[0] in {"served", "temperature", "stop", "n", "seed", "tools"}
+    assert param.split("[")[0] in {"served", *NAMED}

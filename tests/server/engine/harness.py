@@ -14,6 +14,7 @@ from typing import Any
 from adapters.base import Base
 from adapters.registry import Entry, Registry
 from server.engine.config import EngineConfig
+from server.engine.draw import Drawn
 from server.engine.engine import LocalEngine
 from server.engine.generation import LocalGeneration
 from server.engine.sequence import Chunk, Sequence
@@ -69,7 +70,7 @@ class Throttle:
         self._event_loop = asyncio.get_running_loop()
         loop._runner = self
 
-    def run(self, chunks: Rows[Chunk]) -> list[tuple[Sequence, int | None]]:
+    def run(self, chunks: Rows[Chunk]) -> list[tuple[Sequence, Drawn]]:
         self._event_loop.call_soon_threadsafe(self._planned.put_nowait, list(chunks))
         if not self._is_open:
             self._permits.acquire()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import msgspec
@@ -32,9 +33,10 @@ def config(base: Base, **values: object) -> EngineConfig:
 
 
 def test_the_format_follows_size_and_machine(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU, fp32 for small bases and wherever bf16 is slow; what is asked for is kept."""
+    """On a CPU, fp32 for small bases; for others int8, or with torch alone what it is good at."""
     large = shaped(base, **QWEN3_06B)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr("server.engine.native.build.library", lambda: None)
     assert config(large, device="cpu").weight_format == "fp32"
     assert config(large, device="cpu", weights="bf16").weight_format == "bf16"
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
@@ -42,6 +44,10 @@ def test_the_format_follows_size_and_machine(base: Base, monkeypatch: pytest.Mon
     assert config(large, device="cpu").weight_format == "bf16"
     assert config(base, device="cuda").weight_format == "bf16"
     assert config(large, device="cpu", weights="fp32").weight_format == "fp32"
+    monkeypatch.setattr("server.engine.native.build.library", lambda: ctypes.CDLL(None))
+    assert config(large, device="cpu").weight_format == "int8"
+    assert config(base, device="cpu").weight_format == "fp32"
+    assert config(large, device="cpu", kernels="torch").weight_format == "bf16"
 
 
 def test_parameters_are_those_of_the_published_model(base: Base) -> None:
@@ -59,6 +65,12 @@ def test_the_context_is_the_models_up_to_a_default_or_what_is_asked(base: Base) 
     assert config(base, max_context=9000).context_length == 512
 
 
+def test_the_tokens_that_may_wait_follow_from_what_may_be_open(base: Base) -> None:
+    """A quarter of every open request's context, unless it is said."""
+    assert config(base, max_running=3, max_waiting=5).waiting_token_limit == 8 * 512 // 4
+    assert config(base, max_waiting_tokens=7).waiting_token_limit == 7
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -66,6 +78,9 @@ def test_the_context_is_the_models_up_to_a_default_or_what_is_asked(base: Base) 
         {"max_waiting": -1},
         {"prefill_chunk_tokens": 0},
         {"max_resident_adapters": 0},
+        {"max_waiting_tokens": 0},
+        {"adapter_cache_bytes": 0},
+        {"kv_cache_tokens": 511},
         {"max_context": 1},
         {"poll_interval_s": 0.0},
     ],

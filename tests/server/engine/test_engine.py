@@ -23,6 +23,7 @@ from server.engine.errors import (
     QueueFull,
     UnknownModel,
 )
+from server.engine.generation import LocalGeneration
 from server.engine.types import Delta, Engine, Finished, GenerationRequest, SamplingParams
 from tests.server.engine.harness import (
     GREEDY,
@@ -456,21 +457,137 @@ async def test_an_adapter_damaged_on_disk_is_unavailable_and_shown_broken(
         assert len(await engine.tokens("whole", (1,))) == GREEDY.max_tokens
 
 
-async def test_more_adapters_in_use_than_fit_are_refused_not_swapped(
+async def test_more_adapters_than_fit_wait_for_one_that_is_not_in_use(
     base: Base, publish: Publish
 ) -> None:
-    """An adapter in use is never evicted; one that is not makes room."""
+    """An adapter in use is never evicted; who needs its place gets it afterwards."""
     for seed, name in enumerate(["a", "b", "c"]):
         publish(name, seed=seed)
     async with running(base, publish.root, max_resident_adapters=2) as engine:
         expected = await engine.tokens("c", (5,))
         throttle = engine.throttle()
         busy = [await engine.submit("a", (5,)), await engine.submit("b", (5,))]
-        with pytest.raises(QueueFull):
-            await engine.submit("c", (5,))
+        waiting = asyncio.create_task(engine.submit("c", (5,)))
+        await throttle.planned()
+        assert not waiting.done()
         throttle.open()
         await asyncio.gather(*map(read, busy))
-        assert await engine.tokens("c", (5,)) == expected
+        await read(await waiting)
+        assert engine.sequences[-1].tokens[1:] == expected
+
+
+async def test_a_request_that_waits_for_its_adapter_can_be_cancelled(
+    base: Base, publish: Publish
+) -> None:
+    """A client that hangs up before its adapter is there leaves nothing behind."""
+    for seed, name in enumerate(["a", "b"]):
+        publish(name, seed=seed)
+    async with running(base, publish.root, max_resident_adapters=1) as engine:
+        throttle = engine.throttle()
+        busy = await engine.submit("a", (5,))
+        waiting = asyncio.create_task(engine.submit("b", (5,)))
+        await throttle.planned()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert engine.engine._parts.admission.open == 1
+        assert engine.engine._parts.admission.waiting_tokens == 1
+        throttle.open()
+        await read(busy)
+        assert len(await engine.tokens("b", (5,))) == GREEDY.max_tokens
+
+
+async def test_closing_while_an_adapter_is_awaited_refuses_that_request(
+    base: Base, publish: Publish
+) -> None:
+    """It never becomes a generation that nobody runs."""
+    for seed, name in enumerate(["a", "b"]):
+        publish(name, seed=seed)
+    async with running(base, publish.root, max_resident_adapters=1) as engine:
+        throttle = engine.throttle()
+        busy = await engine.submit("a", (5,))
+        waiting = asyncio.create_task(engine.submit("b", (5,)))
+        await throttle.planned()
+        closing = asyncio.create_task(engine.engine.close())
+        await asyncio.sleep(0)
+        throttle.open()
+        await closing
+        with pytest.raises(EngineClosed):
+            await waiting
+        assert (await read(busy))[-1].reason == "abort"
+
+
+async def test_an_adapter_beyond_the_budget_is_unavailable(base: Base, publish: Publish) -> None:
+    """The reason names the setting; smaller adapters and the base are not touched."""
+    publish("large", rank=64)
+    publish("small", rank=1)
+    async with running(base, publish.root, adapter_cache_bytes=100_000) as engine:
+        with pytest.raises(AdapterUnavailable, match="adapter_cache_bytes"):
+            await engine.submit("large", (1,))
+        assert engine.engine.model("large").state == "ready", "it is not broken"
+        for model in ("small", base.name):
+            assert len(await engine.tokens(model, (1,))) == GREEDY.max_tokens
+
+
+# Fairness
+
+
+async def test_a_flood_of_one_adapter_does_not_hold_up_another(
+    base: Base, publish: Publish
+) -> None:
+    """With one place, a late request for the base is served after at most one of the flood."""
+    publish("flood")
+    async with running(base, publish.root, max_running=1) as engine:
+        throttle = engine.throttle()
+        short = SamplingParams(temperature=0.0, max_tokens=2)
+        flood = [await engine.submit("flood", (5, number), short) for number in range(8)]
+        late = await engine.submit(base.name, (5,), short)
+        throttle.open()
+        order: list[str] = []
+
+        async def note(generation: LocalGeneration) -> None:
+            await read(generation)
+            order.append(generation.id)
+
+        await asyncio.gather(*map(note, [*flood, late]))
+        assert order.index(late.id) <= 2, "one ran already, and one may have its turn"
+
+
+async def test_priority_goes_before_age(base: Base, tmp_path: Path) -> None:
+    """The more important request gets the next place; beyond the range it is refused by name."""
+    async with running(base, tmp_path, max_running=1) as engine:
+        throttle = engine.throttle()
+        first = [await engine.submit(base.name, (1, number)) for number in range(2)]
+        await throttle.planned()
+        request = GenerationRequest(
+            id="urgent", model=base.name, prompt=(3,), sampling=GREEDY, priority=1
+        )
+        urgent = await engine.engine.submit(request)
+        throttle.open()
+        order: list[str] = []
+
+        async def note(generation: LocalGeneration) -> None:
+            await read(generation)
+            order.append(generation.id)
+
+        await asyncio.gather(*map(note, [*first, urgent]))
+        assert order == ["r0", "urgent", "r1"]
+        with pytest.raises(ValueError, match="priority=99"):
+            await engine.engine.submit(
+                GenerationRequest(id="x", model=base.name, prompt=(3,), priority=99)
+            )
+
+
+async def test_prompts_that_wait_are_bounded_by_their_tokens(base: Base, tmp_path: Path) -> None:
+    """A third long prompt is refused while two are not computed; later there is room again."""
+    async with running(base, tmp_path, max_waiting_tokens=100) as engine:
+        throttle = engine.throttle()
+        busy = [await engine.submit(base.name, prompt_of(50, seed=seed)) for seed in range(2)]
+        with pytest.raises(QueueFull, match="100 tokens"):
+            await engine.submit(base.name, prompt_of(50, seed=2))
+        throttle.open()
+        await asyncio.gather(*map(read, busy))
+        assert len(await engine.tokens(base.name, prompt_of(50, seed=2))) == GREEDY.max_tokens
 
 
 class _Broken:

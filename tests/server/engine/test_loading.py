@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from adapters.base import Base, read_base
 from adapters.errors import AdapterInvalid, BaseInvalid, RegistryCorrupt
 from server.engine.adapter import load_adapter
-from server.engine.lora import ActiveAdapters, concatenated
+from server.engine.lora import ActiveAdapters, LoadedAdapter, concatenated
 from server.engine.spec import read_spec
 from server.engine.weights import load_weights
 from tests.server.engine.harness import Publish
@@ -119,7 +119,10 @@ def test_an_adapter_of_another_shape_is_refused_tensor_by_tensor(
 def test_stacked_adapters_act_as_each_does_alone(base: Base, publish: Publish) -> None:
     """Columns, outputs and owners stay in step for any ranks and subsets side by side."""
     adapters = [
-        load_adapter(publish(name, seed, **settings), base, dtype=torch.float32, device=CPU)
+        LoadedAdapter(
+            name,
+            load_adapter(publish(name, seed, **settings), base, dtype=torch.float32, device=CPU),
+        )
         for seed, (name, settings) in enumerate(
             {
                 "all": {},

@@ -12,9 +12,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from adapters.base import Base, read_base
+from server.engine.native.build import library
 from server.engine.types import SamplingParams
 from tests.server.engine.harness import FAMILIES, GREEDY, prompt_of, running
 from tests.tiny import tiny_base
+
+needs_native = pytest.mark.skipif(library() is None, reason="needs a C compiler")
+KERNELS = (pytest.param("native", marks=needs_native), "torch")
 
 pytestmark = [
     pytest.mark.anyio,
@@ -43,16 +47,18 @@ def reference(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kernels", KERNELS)
 async def test_base_and_every_adapter_reply_as_transformers_and_peft_do(
     family: str,
     bases: dict[str, Base],
     adapter_paths: dict[str, dict[str, Path]],
     registries: dict[str, Path],
+    kernels: str,
 ) -> None:
     """Norms, biases, rope, heads and LoRA of any rank, scaling and subset are theirs."""
     prompt = prompt_of(30)
     replies = []
-    async with running(bases[family], registries[family]) as engine:
+    async with running(bases[family], registries[family], kernels=kernels) as engine:
         for name, path in [(family, None), *adapter_paths[family].items()]:
             reply = await engine.tokens(name, prompt)
             assert reply == reference(bases[family].path, path, prompt), name
@@ -77,33 +83,41 @@ async def test_a_gpu_replies_as_the_cpu_does(
             assert await engine.tokens(name, prompt) == reference(bases[family].path, path, prompt)
 
 
-async def test_one_token_is_prompt_enough(base: Base, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+async def test_one_token_is_prompt_enough(base: Base, tmp_path: Path, kernels: str) -> None:
     """The shortest prompt is computed as a single row and agrees too."""
-    async with running(base, tmp_path) as engine:
+    async with running(base, tmp_path, kernels=kernels) as engine:
         assert await engine.tokens(base.name, (65,)) == reference(base.path, None, (65,))
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])
+@pytest.mark.parametrize("kernels", KERNELS)
 async def test_a_prompt_in_chunks_gives_the_reply_of_the_whole(
     chunk: int,
     base: Base,
     adapter_paths: dict[str, dict[str, Path]],
     registries: dict[str, Path],
+    kernels: str,
 ) -> None:
     """Later chunks see all of the earlier ones and nothing ahead, with an adapter as without."""
     prompt = prompt_of(100, seed=3)
-    async with running(base, registries["qwen3"], prefill_chunk_tokens=chunk) as engine:
+    async with running(
+        base, registries["qwen3"], prefill_chunk_tokens=chunk, kernels=kernels
+    ) as engine:
         for name, path in (("qwen3", None), ("full", adapter_paths["qwen3"]["full"])):
             assert await engine.tokens(name, prompt) == reference(base.path, path, prompt), chunk
 
 
-async def test_repetition_penalty_is_that_of_transformers(base: Base, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+async def test_repetition_penalty_is_that_of_transformers(
+    base: Base, tmp_path: Path, kernels: str
+) -> None:
     """The penalty covers prompt and reply, in every step."""
     prompt = prompt_of(20, seed=5)
     sampling = SamplingParams(temperature=0.0, max_tokens=24, repetition_penalty=1.7)
     expected = reference(base.path, None, prompt, repetition_penalty=1.7)
     assert expected != reference(base.path, None, prompt), "the penalty must make a difference"
-    async with running(base, tmp_path) as engine:
+    async with running(base, tmp_path, kernels=kernels) as engine:
         assert await engine.tokens(base.name, prompt, sampling) == expected
 
 
@@ -121,7 +135,8 @@ ROPES = {
 
 
 @pytest.mark.parametrize("kind", ROPES)
-async def test_scaled_rope_agrees(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+async def test_scaled_rope_agrees(kind: str, tmp_path: Path, kernels: str) -> None:
     """Each supported kind of rope scaling gives transformers' angles."""
     rope = {"rope_theta": 10000.0, **ROPES[kind]}
     path = tiny_base(tmp_path / "base", "llama", rope_parameters=rope)
@@ -129,11 +144,12 @@ async def test_scaled_rope_agrees(kind: str, tmp_path: Path) -> None:
     expected = reference(path, None, prompt)
     plain = tiny_base(tmp_path / "plain", "llama")
     assert expected != reference(plain, None, prompt), "the scaling must make a difference"
-    async with running(read_base(path, "scaled"), tmp_path / "none") as engine:
+    async with running(read_base(path, "scaled"), tmp_path / "none", kernels=kernels) as engine:
         assert await engine.tokens("scaled", prompt) == expected
 
 
-async def test_old_spelling_of_rope_theta_agrees(base: Base, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+async def test_old_spelling_of_rope_theta_agrees(base: Base, tmp_path: Path, kernels: str) -> None:
     """Checkpoints on the hub say ``rope_theta`` at the top level."""
     path = tiny_base(tmp_path / "base", "qwen3", rope_theta=500.0)
     config = json.loads((path / "config.json").read_text())
@@ -142,7 +158,7 @@ async def test_old_spelling_of_rope_theta_agrees(base: Base, tmp_path: Path) -> 
     prompt = prompt_of(60)
     expected = reference(path, None, prompt)
     assert expected != reference(base.path, None, prompt)
-    async with running(read_base(path, "old"), tmp_path / "none") as engine:
+    async with running(read_base(path, "old"), tmp_path / "none", kernels=kernels) as engine:
         assert await engine.tokens("old", prompt) == expected
 
 
@@ -155,17 +171,22 @@ async def test_old_spelling_of_rope_theta_agrees(base: Base, tmp_path: Path) -> 
         ("llama", {"tie_word_embeddings": True, "head_dim": 24}),
     ],
 )
+@pytest.mark.parametrize("kernels", KERNELS)
 async def test_variants_of_the_families_agree(
-    family: str, shape: dict[str, Any], tmp_path: Path
+    family: str,
+    shape: dict[str, Any],
+    tmp_path: Path,
+    kernels: str,
 ) -> None:
     """Biases, ties, head counts and head sizes follow the config."""
     path = tiny_base(tmp_path / "base", family, **shape)
     prompt = prompt_of(40)
-    async with running(read_base(path, "variant"), tmp_path / "none") as engine:
+    async with running(read_base(path, "variant"), tmp_path / "none", kernels=kernels) as engine:
         assert await engine.tokens("variant", prompt) == reference(path, None, prompt)
 
 
-async def test_a_sharded_checkpoint_agrees(base: Base, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+async def test_a_sharded_checkpoint_agrees(base: Base, tmp_path: Path, kernels: str) -> None:
     """Weights in several files are one checkpoint."""
     path = tmp_path / "sharded"
     tiny_base(path, "qwen3")
@@ -173,5 +194,5 @@ async def test_a_sharded_checkpoint_agrees(base: Base, tmp_path: Path) -> None:
     (path / "model.safetensors").unlink()
     assert len(list(path.glob("*.safetensors"))) > 1
     prompt = prompt_of(30)
-    async with running(read_base(path, "sharded"), tmp_path / "none") as engine:
+    async with running(read_base(path, "sharded"), tmp_path / "none", kernels=kernels) as engine:
         assert await engine.tokens("sharded", prompt) == reference(base.path, None, prompt)

@@ -103,6 +103,15 @@ def test_held_text_is_shown_at_the_end() -> None:
     assert not reply.is_stopped
 
 
+def test_the_first_tokens_are_not_searched() -> None:
+    """Neither a stop string in them nor one that begins in them ends the reply."""
+    reply = Reply(Detokenizer([b"a", b"b", b"c"]), ["ab", "bc"], min_tokens=4)
+    assert [reply.feed(token) for token in (0, 1, 0, 1, 2)] == ["a", "b", "a", "b", "c"]
+    assert not reply.is_stopped
+    assert [reply.feed(token) for token in (0, 1)] == ["", ""]
+    assert reply.is_stopped
+
+
 def test_a_stop_string_completed_by_the_last_flush_is_found() -> None:
     """Also when its last character is only decoded at the end."""
     reply = Reply(Detokenizer(BYTES), ["a�"])

@@ -1,0 +1,87 @@
+"""One row to sample: what the choice depends on beside the logits, and what comes out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from array import array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from server.engine.history import History
+from server.engine.types import SamplingParams, TokenLogprobs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Below this a distribution is its maximum.
+GREEDY_BELOW = 1e-5
+# Above this it is flat; what is larger would only overflow.
+HOTTEST = 1e30
+
+Failure = Literal["not finite", "none allowed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bias:
+    """``values`` (fp32) are added to the logits of ``ids`` (int32, each once)."""
+
+    ids: array[int]
+    values: array[float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
+    """``uniform`` in [0, 1) decides. ``withheld``: int32 ids that may not come.
+
+    ``mask``: the grammar's, see :class:`server.engine.grammar.Grammar`; ``None`` allows all.
+    ``history`` and ``bias`` are ``None`` where they would change nothing.
+    """
+
+    sampling: SamplingParams
+    uniform: float
+    history: History | None = None
+    bias: Bias | None = None
+    withheld: array[int] = field(default_factory=lambda: array("i"))
+    mask: NDArray[np.int32] | None = None
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.sampling.temperature < GREEDY_BELOW
+
+    @property
+    def temperature(self) -> float:
+        return min(self.sampling.temperature, HOTTEST)
+
+    @property
+    def is_edited(self) -> bool:
+        """True where the logits are changed before the choice."""
+        return bool(self.withheld) or any(
+            part is not None for part in (self.mask, self.bias, self.history)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A token, with its logprobs if they were asked for; or ``None``, and why there is none."""
+
+    token: int | None
+    logprobs: TokenLogprobs | None = None
+    failure: Failure | None = None
+
+
+def bias_of(sampling: SamplingParams) -> Bias | None:
+    """``logit_bias`` as arrays."""
+    if not sampling.logit_bias:
+        return None
+    return Bias(
+        ids=array("i", sampling.logit_bias.keys()), values=array("f", sampling.logit_bias.values())
+    )
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1) with 53 random bits; equal arguments give equal numbers everywhere."""
+    key = struct.pack("<QQ", seed & (1 << 64) - 1, position)
+    bits = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
+    return (bits >> 11) * 2.0**-53

@@ -1,0 +1,189 @@
+/* Eight lanes at a time: the few vector operations that the kernels are written in.
+ *
+ * GCC's and Clang's vector types work on every processor. Where x86 has one instruction for what
+ * they would spell out in several, the intrinsic is used; the result is the same bit for bit.
+ */
+#ifndef LCCC_LANES_H
+#define LCCC_LANES_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#define LCCC_AVX2 1
+#endif
+
+#define LANES 8
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float f32x8 __attribute__((vector_size(32)));
+typedef int32_t i32x8 __attribute__((vector_size(32)));
+typedef uint32_t u32x8 __attribute__((vector_size(32)));
+typedef int16_t i16x16 __attribute__((vector_size(32)));
+typedef uint16_t u16x8 __attribute__((vector_size(16)));
+typedef int16_t i16x8 __attribute__((vector_size(16)));
+typedef int8_t i8x8 __attribute__((vector_size(8)));
+typedef int8_t i8x16 __attribute__((vector_size(16)));
+typedef int8_t i8x32 __attribute__((vector_size(32)));
+typedef uint8_t u8x32 __attribute__((vector_size(32)));
+
+INLINE f32x8 load_f32(const float *from) {
+    f32x8 lanes;
+    memcpy(&lanes, from, sizeof lanes);
+    return lanes;
+}
+
+INLINE void store_f32(float *to, f32x8 lanes) { memcpy(to, &lanes, sizeof lanes); }
+
+INLINE f32x8 splat_f32(float value) {
+    return (f32x8){value, value, value, value, value, value, value, value};
+}
+
+INLINE f32x8 load_bf16(const uint16_t *from) {
+    u16x8 halves;
+    memcpy(&halves, from, sizeof halves);
+    return (f32x8)(__builtin_convertvector(halves, u32x8) << 16);
+}
+
+/* Rounded to nearest, ties to even; no number stays no number. */
+INLINE uint16_t to_bf16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40);
+    return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
+}
+
+/* a * b + c, rounded once where the processor can. */
+INLINE f32x8 fma_f32(f32x8 a, f32x8 b, f32x8 c) {
+#ifdef LCCC_AVX2
+    return (f32x8)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
+/* The nearest whole numbers, ties to even. */
+INLINE i32x8 nearest(f32x8 lanes) {
+#ifdef LCCC_AVX2
+    return (i32x8)_mm256_cvtps_epi32((__m256)lanes);
+#else
+    i32x8 whole;
+    for (int lane = 0; lane < LANES; lane++) whole[lane] = (int32_t)lrintf(lanes[lane]);
+    return whole;
+#endif
+}
+
+INLINE f32x8 to_f32(i32x8 lanes) { return __builtin_convertvector(lanes, f32x8); }
+
+INLINE f32x8 select_f32(i32x8 mask, f32x8 yes, f32x8 no) {
+    return (f32x8)((mask & (i32x8)yes) | (~mask & (i32x8)no));
+}
+
+INLINE f32x8 max_f32(f32x8 a, f32x8 b) { return select_f32(a > b, a, b); }
+
+/* The sum of all lanes, always in the same order. */
+INLINE float sum_f32(f32x8 v) {
+    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+}
+
+INLINE float most_f32(f32x8 v) {
+    float most = v[0];
+    for (int lane = 1; lane < LANES; lane++) most = v[lane] > most ? v[lane] : most;
+    return most;
+}
+
+/* Sixteen signed bytes as sixteen signed 16-bit numbers. */
+INLINE i16x16 widen(const int8_t *from) {
+    i8x16 bytes;
+    memcpy(&bytes, from, sizeof bytes);
+    return __builtin_convertvector(bytes, i16x16);
+}
+
+/* Two 16-bit numbers that lie beside each other, in every 32-bit lane. */
+INLINE i16x16 splat_pair(const int16_t *from) {
+    int32_t pair;
+    memcpy(&pair, from, sizeof pair);
+    return (i16x16)(i32x8){pair, pair, pair, pair, pair, pair, pair, pair};
+}
+
+/* sum + a0 * b0 + a1 * b1 in every lane: exact while the caller keeps it in 32 bits. */
+INLINE i32x8 add_pairs(i32x8 sum, i16x16 a, i16x16 b) {
+#if defined(__AVXVNNI__)
+    return (i32x8)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
+#elif defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    return (i32x8)_mm256_dpwssd_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
+#elif defined(LCCC_AVX2)
+    return sum + (i32x8)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#else
+    i32x8 x = (i32x8)a, y = (i32x8)b;
+    return sum + ((x << 16) >> 16) * ((y << 16) >> 16) + (x >> 16) * (y >> 16);
+#endif
+}
+
+/* Sums of four products of an unsigned and a signed byte, twice, added in every 32-bit lane:
+ * a[0..3] * x[0..3] + b[0..3] * y[0..3] + sum. Exact while 2 * (a * x + b * y) fits 16 bits. */
+INLINE i32x8 add_bytes(i32x8 sum, u8x32 a, i8x32 x, u8x32 b, i8x32 y) {
+#ifdef LCCC_AVX2
+    __m256i first = _mm256_maddubs_epi16((__m256i)a, (__m256i)x);
+    __m256i second = _mm256_maddubs_epi16((__m256i)b, (__m256i)y);
+    __m256i pairs = _mm256_add_epi16(first, second);
+    return sum + (i32x8)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#else
+    for (int lane = 0; lane < LANES; lane++)
+        for (int at = 4 * lane; at < 4 * lane + 4; at++) sum[lane] += a[at] * x[at] + b[at] * y[at];
+    return sum;
+#endif
+}
+
+/* The same with one product a byte: a[0..3] * x[0..3] + sum. Exact while 2 * a * x fits 16 bits. */
+INLINE i32x8 add_wide_bytes(i32x8 sum, u8x32 a, i8x32 x) {
+#ifdef LCCC_AVX2
+    __m256i pairs = _mm256_maddubs_epi16((__m256i)a, (__m256i)x);
+    return sum + (i32x8)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#else
+    for (int lane = 0; lane < LANES; lane++)
+        for (int at = 4 * lane; at < 4 * lane + 4; at++) sum[lane] += a[at] * x[at];
+    return sum;
+#endif
+}
+
+INLINE i8x32 splat_four(const int8_t *from) {
+    int32_t four;
+    memcpy(&four, from, sizeof four);
+    return (i8x32)(i32x8){four, four, four, four, four, four, four, four};
+}
+
+/* table[code] for 32 codes of 0 to 15. `table` holds the sixteen values twice. */
+INLINE u8x32 look_up(u8x32 table, u8x32 codes) {
+#ifdef LCCC_AVX2
+    return (u8x32)_mm256_shuffle_epi8((__m256i)table, (__m256i)codes);
+#else
+    u8x32 found;
+    for (int lane = 0; lane < 32; lane++) found[lane] = table[codes[lane]];
+    return found;
+#endif
+}
+
+/* e^x for x <= 0 to about 1e-7 relative; 0 below -87. Cephes' polynomial (Moshier, netlib.org). */
+INLINE f32x8 exp_f32(f32x8 x) {
+    i32x8 vanishes = x < splat_f32(-87.0f);
+    x = select_f32(vanishes, splat_f32(0.0f), x);
+    /* Adding and taking away 1.5 * 2^23 rounds to a whole number. */
+    f32x8 magic = splat_f32(12582912.0f);
+    f32x8 whole = fma_f32(x, splat_f32(1.44269504088896341f), magic) - magic;
+    f32x8 rest = fma_f32(whole, splat_f32(-0.693359375f), x);
+    rest = fma_f32(whole, splat_f32(2.12194440e-4f), rest);
+    f32x8 y = splat_f32(1.9875691500e-4f);
+    y = fma_f32(y, rest, splat_f32(1.3981999507e-3f));
+    y = fma_f32(y, rest, splat_f32(8.3334519073e-3f));
+    y = fma_f32(y, rest, splat_f32(4.1665795894e-2f));
+    y = fma_f32(y, rest, splat_f32(1.6666665459e-1f));
+    y = fma_f32(y, rest, splat_f32(5.0000001201e-1f));
+    y = fma_f32(y * rest, rest, rest + splat_f32(1.0f));
+    i32x8 exponent = (__builtin_convertvector(whole, i32x8) + 127) << 23;
+    return select_f32(vanishes, splat_f32(0.0f), y * (f32x8)exponent);
+}
+
+#endif

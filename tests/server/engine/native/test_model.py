@@ -1,0 +1,196 @@
+"""The native decoder: every row as alone, bit for bit, and close to what torch computes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapters.base import Base
+from adapters.registry import Registry
+from server.engine.batch import build, in_batch_order
+from server.engine.blocks import BLOCK_TOKENS
+from server.engine.config import EngineConfig
+from server.engine.lora import LoadedAdapter
+from server.engine.native.build import library
+from server.engine.runner import Runner
+from server.engine.sequence import Chunk, Sequence
+from server.engine.text import Detokenizer, Reply
+from server.engine.types import SamplingParams
+from tests.server.engine.harness import FAMILIES, prompt_of
+
+pytestmark = pytest.mark.skipif(library() is None, reason="needs a C compiler")
+
+FORMATS = ("fp32", "bf16", "int8", "nf4")
+
+
+@dataclass
+class Bench:
+    """A runner with a cache, and sequences that are put into it block by block."""
+
+    runner: Runner
+    adapters: list[LoadedAdapter | None]
+    used: int = 0
+    sequences: list[Sequence] = field(default_factory=list)
+
+    def sequence(self, length: int, seed: int, adapter: int = 0) -> Sequence:
+        made = Sequence(
+            key=len(self.sequences),
+            tokens=list(prompt_of(length, seed=seed)),
+            sampling=SamplingParams(),
+            seed=0,
+            max_tokens=4,
+            end_tokens=frozenset(),
+            reply=Reply(Detokenizer([])),
+            adapter=self.adapters[adapter],
+        )
+        blocks = -(-length // BLOCK_TOKENS)
+        made.blocks.extend(range(self.used, self.used + blocks))
+        self.used += blocks
+        self.sequences.append(made)
+        return made
+
+    def logits(self, chunks: Rows[Chunk]) -> dict[int, torch.Tensor]:
+        """Of each sequence whose chunk is its last, by key."""
+        ordered = in_batch_order(chunks)
+        with torch.inference_mode():
+            batch = build(ordered, self.runner._device)
+            adapters = [chunk.sequence.adapter for chunk in ordered]
+            rows = self.runner._model.forward(batch, self.runner._cache, adapters)
+        last = [chunk.sequence.key for chunk in ordered if chunk.is_sampled]
+        return dict(zip(last, rows, strict=True))
+
+
+def bench(base: Base, registry: Path, weight_format: str, kernels: str = "native") -> Bench:
+    config = EngineConfig(
+        base=base, registry_root=registry, weights=weight_format, device="cpu", kernels=kernels
+    )
+    runner = Runner(config)
+    entries = sorted(Registry(registry).snapshot().entries.values(), key=lambda entry: entry.name)
+    return Bench(runner, [None, *(runner.load(entry) for entry in entries)])
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_is_the_same_in_any_company_and_in_any_pieces(
+    family: str, weight_format: str, bases: dict[str, Base], registries: dict[str, Path]
+) -> None:
+    """Same logits, bit for bit: alone in one piece, and in random pieces among random others."""
+    ours = bench(bases[family], registries[family], weight_format)
+    rng = random.Random(f"{family} {format}")
+    for case in range(3):
+        length, adapter = rng.randrange(2, 150), rng.randrange(4)
+        alone = ours.sequence(length, case, adapter)
+        expected = ours.logits([Chunk(alone, 0, length)])[alone.key]
+        again = ours.sequence(length, case, adapter)
+        start = 0
+        while start < length:
+            count = min(rng.choice([1, 2, 7, 31, 64]), length - start)
+            company = [
+                ours.sequence(rng.choice([1, 2, 5, 40]), rng.randrange(99), rng.randrange(4))
+                for _ in range(rng.randrange(9))
+            ]
+            chunks = [Chunk(one, 0, len(one.tokens)) for one in company]
+            chunks.insert(rng.randrange(len(chunks) + 1), Chunk(again, start, count))
+            found = ours.logits(chunks)
+            start += count
+        assert torch.equal(found[again.key], expected)
+
+
+@pytest.mark.parametrize("weight_format", ["fp32", "int8", "nf4"])
+def test_the_number_of_threads_changes_nothing(
+    weight_format: str, base: Base, registries: dict[str, Path]
+) -> None:
+    """One thread or three: who takes which task is no part of the result."""
+    replies = []
+    for threads in (1, 3):
+        ours = bench(base, registries["qwen3"], weight_format)
+        ours.runner._model._threads = threads
+        sequences = [ours.sequence(length, length, length % 4) for length in (1, 40, 1, 9, 70)]
+        found = ours.logits([Chunk(one, 0, len(one.tokens)) for one in sequences])
+        replies.append(torch.stack([found[key] for key in sorted(found)]))
+    assert torch.equal(*replies)
+
+
+# The error of the logits against fp32 in torch, relative to their norm: about twice the measured.
+ERRORS = {"fp32": 1e-5, "bf16": 0.06, "int8": 0.2}
+
+
+@pytest.mark.parametrize("weight_format", ERRORS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_close_to_torch_in_fp32(
+    family: str, weight_format: str, bases: dict[str, Base], registries: dict[str, Path]
+) -> None:
+    """Base and adapters, single tokens and pieces. Random weights magnify errors."""
+    rows = []
+    for kernels, chosen in (("torch", "fp32"), ("native", weight_format)):
+        ours = bench(bases[family], registries[family], chosen, kernels)
+        sequences = [ours.sequence(length, length, length % 4) for length in (1, 2, 3, 1, 20, 61)]
+        found = ours.logits([Chunk(one, 0, len(one.tokens)) for one in sequences])
+        rows.append(torch.stack([found[key] for key in sorted(found)]))
+    error = (rows[1] - rows[0]).norm(dim=1) / rows[0].norm(dim=1)
+    assert error.max() < ERRORS[weight_format]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nf4_is_close_to_bitsandbytes(
+    family: str, bases: dict[str, Base], registries: dict[str, Path]
+) -> None:
+    """Nearer to bitsandbytes' weights in fp32 than those are to the weights before quantising."""
+    rows = {}
+    for kernels, weight_format in (("torch", "fp32"), ("torch", "nf4"), ("native", "nf4")):
+        ours = bench(bases[family], registries[family], weight_format, kernels)
+        sequences = [ours.sequence(length, length, length % 4) for length in (1, 2, 3, 1, 20, 61)]
+        found = ours.logits([Chunk(one, 0, len(one.tokens)) for one in sequences])
+        rows[kernels, weight_format] = torch.stack([found[key] for key in sorted(found)])
+    scale = rows["torch", "fp32"].norm(dim=1)
+    theirs = ((rows["torch", "nf4"] - rows["torch", "fp32"]).norm(dim=1) / scale).mean()
+    apart = ((rows["native", "nf4"] - rows["torch", "nf4"]).norm(dim=1) / scale).mean()
+    assert apart < theirs / 2
+
+
+def test_int8_is_the_same_idea_in_torch(base: Base, registries: dict[str, Path]) -> None:
+    """Without a compiler int8 differs by the rounding of norms and of the cache alone."""
+    rows = []
+    for kernels in ("torch", "native"):
+        ours = bench(base, registries["qwen3"], "int8", kernels)
+        sequences = [ours.sequence(length, length, length % 4) for length in (1, 20, 61)]
+        found = ours.logits([Chunk(one, 0, len(one.tokens)) for one in sequences])
+        rows.append(torch.stack([found[key] for key in sorted(found)]))
+    torch.testing.assert_close(*rows, rtol=0, atol=0.05 * float(rows[0].abs().max()))
+
+
+def test_an_adapter_that_overflows_leaves_its_neighbours_untouched(
+    base: Base, registries: dict[str, Path]
+) -> None:
+    """Infinite activations of one adapter reach no other row."""
+    ours = bench(base, registries["qwen3"], "int8")
+    good, bad = ours.adapters[1], ours.adapters[3]
+    assert good is not None
+    assert bad is not None
+    beside = [ours.sequence(1, seed, adapter) for seed, adapter in ((1, 1), (2, 0), (3, 3))]
+    before = ours.logits([Chunk(one, 0, 1) for one in beside])
+    for tensor in bad.stack._tensors:
+        tensor.fill_(3e38)
+    after = ours.logits([Chunk(one, 0, 1) for one in beside])
+    assert not after[beside[2].key].isfinite().all(), "or this test shows nothing"
+    for one in beside[:2]:
+        assert torch.equal(after[one.key], before[one.key])
+
+
+def test_where_the_time_goes_is_counted(base: Base, registries: dict[str, Path]) -> None:
+    """Each kind of work has seconds after a step with adapters."""
+    ours = bench(base, registries["qwen3"], "fp32")
+    ours.logits([Chunk(ours.sequence(5, 0, 1), 0, 5)])
+    assert set(ours.runner._model.timings()) == {
+        "linears",
+        "attention",
+        "adapters",
+        "elementwise",
+        "head",
+    }
+    assert all(seconds > 0 for seconds in ours.runner._model.timings().values())
