@@ -38,7 +38,7 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_admin
 def doctor(admin: AdminContext, as_json: bool) -> None:
-    """Check the environment, the devices, bitsandbytes, home and the bases.
+    """Check the environment, the devices, bitsandbytes, the kernels, home and the bases.
 
     Exits with 1 where something would keep training or serving from working.
     """
@@ -82,6 +82,7 @@ def _examine(admin: AdminContext) -> Iterator[Finding]:
         Examination("packages", lambda: _packages(missing)),
         Examination("devices", _devices, TRAINING),
         Examination("bitsandbytes NF4", _quantisation, TRAINING),
+        Examination("native kernels", _kernels),
         Examination("home", lambda: _home(admin)),
         Examination("base pocket", lambda: _base(admin, "pocket"), HUB),
         Examination(f"base {DEFAULT_BASE}", lambda: _base(admin, DEFAULT_BASE), HUB),
@@ -110,6 +111,18 @@ def _packages(missing: set[str]) -> Iterator[Finding]:
             "bitsandbytes then looks for kernels on the hub when it is imported; "
             "`pip uninstall kernels` keeps it offline.",
         )
+
+
+def _kernels() -> Iterator[Finding]:
+    from server.engine.native.build import CompilationFailed, cache_directory, compiled
+
+    try:
+        library = compiled(cache_directory(os.environ), os.environ)
+    except (CompilationFailed, OSError) as error:
+        advice = "Without them a CPU serves several times slower."
+        yield Finding("native kernels", "advice", f"not compiled: {error}", advice)
+    else:
+        yield Finding("native kernels", "ok", f"compiled for this processor, {library}")
 
 
 def _version(package: str) -> str | None:

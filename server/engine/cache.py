@@ -11,6 +11,8 @@ from server.engine.blocks import BLOCK_TOKENS
 class KVCache:
     """``keys`` and ``values``: for each layer [blocks, kv_heads, BLOCK_TOKENS, head_dim].
 
+    That is torch's layout; native kernels keep keys as [head_dim, BLOCK_TOKENS] in the same place.
+
     Which token lies where is the scheduler's affair. Places are written before they are read, so
     the memory starts uninitialised; a CPU commits it only when it is touched.
     """

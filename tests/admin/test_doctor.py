@@ -155,3 +155,18 @@ def test_little_space_is_advice(home: Home, monkeypatch: pytest.MonkeyPatch) -> 
 
     assert found["home"]["verdict"] == "advice"
     assert "GiB free" in found["home"]["found"]
+
+
+def test_without_a_compiler_it_says_what_that_costs(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No kernels are no problem, for torch computes then: slower, which is advice."""
+    monkeypatch.setenv("CC", "no-such-compiler")
+    tiny_base(home.bases / "pocket")
+
+    code, found = examine(home)
+
+    assert code == 0
+    assert found["native kernels"]["verdict"] == "advice"
+    assert "no-such-compiler" in found["native kernels"]["found"]
+    assert "apt-get install gcc" in found["native kernels"]["found"]

@@ -15,6 +15,7 @@ from openai import AsyncOpenAI, NotFoundError, OpenAI
 from adapters.home import Home
 from server.process import Serving
 from tests.e2e.conftest import lccc_admin
+from tests.waiting import eventually
 from training.runs import RunStore
 
 pytestmark = pytest.mark.timeout(700)
@@ -180,6 +181,7 @@ def test_eight_concurrent_streams_equal_their_solo_replies(serving: Serving, hom
         for text in (QUESTION, "推荐一部好看的电影吧")
     ]
     with client_of(serving) as client:
+        assert eventually(lambda: "third" in {model.id for model in client.models.list()})
         alone = [greedy(client, model, text) for model, text in asked]
 
         def streamed(case: tuple[str, str]) -> str:

@@ -19,10 +19,6 @@ typedef struct {
     int kv_heads, head_dim;
 } kv_layer;
 
-INLINE f32x8 load_kv(const void *from, size_t index, int is_bf16) {
-    return is_bf16 ? load_bf16((const uint16_t *)from + index) : load_f32((const float *)from + index);
-}
-
 /* scores[row][16] of each of `blocks` blocks (one or two: with few rows, more sums hide the wait
  * for each other). */
 INLINE void score_blocks(const void *keys, const size_t *starts, int blocks, int is_bf16,
@@ -34,7 +30,7 @@ INLINE void score_blocks(const void *keys, const size_t *starts, int blocks, int
     for (int d = 0; d < head_dim; d++) {
         for (int block = 0; block < blocks; block++) {
             size_t at = starts[block] + (size_t)d * BLOCK_TOKENS;
-            f32x8 k_low = load_kv(keys, at, is_bf16), k_high = load_kv(keys, at + LANES, is_bf16);
+            f32x8 k_low = load_stored(keys, at, is_bf16), k_high = load_stored(keys, at + LANES, is_bf16);
             for (int row = 0; row < rows; row++) {
                 f32x8 query = splat_f32(queries[row][d]);
                 low[block][row] = fma_f32(query, k_low, low[block][row]);
@@ -71,21 +67,22 @@ INLINE float weigh_step(float *scores, int tokens, float *most, float *sum) {
     return scale;
 }
 
-/* outputs[row] = scale * outputs[row] + weights . values over the step's tokens, for `vectors`
- * vectors of the head from dimension `d`. */
-INLINE void add_values_at(const kv_layer *kv, const size_t *starts, int tokens, int rows,
+/* outputs[row] = scale * outputs[row] + weights . values over the step's tokens from `begin` to
+ * `end`, for `vectors` vectors of the head from dimension `d`. */
+INLINE void add_values_at(const kv_layer *kv, const size_t *starts, int begin, int end, int rows,
                           int is_bf16, int d, int vectors, float (*weights)[STEP_TOKENS],
                           const float *scales, float (*outputs)[MAX_HEAD_DIM]) {
     f32x8 sum[QUERY_TILE][4];
     for (int row = 0; row < rows; row++)
         for (int v = 0; v < vectors; v++)
             sum[row][v] = load_f32(outputs[row] + d + v * LANES) * splat_f32(scales[row]);
-    for (int first = 0; first < tokens; first += BLOCK_TOKENS) {
-        size_t place = starts[first / BLOCK_TOKENS] + d;
-        int end = tokens - first < BLOCK_TOKENS ? tokens : first + BLOCK_TOKENS;
-        for (int at = first; at < end; at++, place += kv->head_dim)
+    for (int first = begin, last; first < end; first = last) {
+        int offset = first % BLOCK_TOKENS;
+        size_t place = starts[first / BLOCK_TOKENS] + (size_t)offset * kv->head_dim + d;
+        last = end - first < BLOCK_TOKENS - offset ? end : first + BLOCK_TOKENS - offset;
+        for (int at = first; at < last; at++, place += kv->head_dim)
             for (int v = 0; v < vectors; v++) {
-                f32x8 value = load_kv(kv->values, place + v * LANES, is_bf16);
+                f32x8 value = load_stored(kv->values, place + v * LANES, is_bf16);
                 for (int row = 0; row < rows; row++)
                     sum[row][v] = fma_f32(splat_f32(weights[row][at]), value, sum[row][v]);
             }
@@ -94,15 +91,15 @@ INLINE void add_values_at(const kv_layer *kv, const size_t *starts, int tokens, 
         for (int v = 0; v < vectors; v++) store_f32(outputs[row] + d + v * LANES, sum[row][v]);
 }
 
-INLINE void add_values(const kv_layer *kv, const size_t *starts, int tokens, int rows, int is_bf16,
-                       float (*weights)[STEP_TOKENS], const float *scales,
+INLINE void add_values(const kv_layer *kv, const size_t *starts, int begin, int end, int rows,
+                       int is_bf16, float (*weights)[STEP_TOKENS], const float *scales,
                        float (*outputs)[MAX_HEAD_DIM]) {
     const int wide = rows <= 2 ? 4 : 2; /* eight sums or fewer at a time */
     int d = 0;
     for (; d + wide * LANES <= kv->head_dim; d += wide * LANES)
-        add_values_at(kv, starts, tokens, rows, is_bf16, d, wide, weights, scales, outputs);
+        add_values_at(kv, starts, begin, end, rows, is_bf16, d, wide, weights, scales, outputs);
     for (; d < kv->head_dim; d += LANES)
-        add_values_at(kv, starts, tokens, rows, is_bf16, d, 1, weights, scales, outputs);
+        add_values_at(kv, starts, begin, end, rows, is_bf16, d, 1, weights, scales, outputs);
 }
 
 /* Each of `rows` queries (scaled already) over the first `limits[row]` tokens of a sequence whose
@@ -131,12 +128,19 @@ INLINE void attend_tile(const kv_layer *kv, int is_bf16, const int32_t *table, i
         for (; block < blocks; block++)
             score_blocks(kv->keys, places + block, 1, is_bf16, kv->head_dim, queries, rows, scores,
                          block * BLOCK_TOKENS);
+        int seen[QUERY_TILE];
         for (int row = 0; row < rows; row++) {
-            int seen = limits[row] - start;
-            seen = seen < 0 ? 0 : seen < tokens ? seen : tokens;
-            scales[row] = weigh_step(scores[row], seen, &most[row], &sum[row]);
+            int left = limits[row] - start;
+            seen[row] = left < 0 ? 0 : left < tokens ? left : tokens;
+            scales[row] = weigh_step(scores[row], seen[row], &most[row], &sum[row]);
         }
-        add_values(kv, places, tokens, rows, is_bf16, scores, scales, sums);
+        add_values(kv, places, 0, seen[0], rows, is_bf16, scores, scales, sums);
+        /* Later queries see a little more; the others do not touch it, whatever it holds. */
+        const float one = 1.0f;
+        for (int row = 1; row < rows; row++)
+            if (seen[row] > seen[0])
+                add_values(kv, places, seen[0], seen[row], 1, is_bf16, scores + row, &one,
+                           sums + row);
     }
     for (int row = 0; row < rows; row++) {
         f32x8 share = splat_f32(1.0f / sum[row]);

@@ -14,11 +14,14 @@
 #include "formats.h"
 #include "gemm.h"
 
+#define LEAST 1e-30f /* what is smaller counts as zero: its reciprocal would overflow */
+
 enum { GROUP_QKV, GROUP_OUTPUT, GROUP_GATE_UP, GROUP_DOWN, GROUPS };
 enum { TIME_LINEARS, TIME_ATTENTION, TIME_ADAPTERS, TIME_ELEMENTWISE, TIME_HEAD, TIMES };
 
 #define MOST_INT16 16256 /* what two signed bytes can hold: see the torch path of int8 */
-#define MOST_SUMS 256 /* panels times rows of results that a thread collects */
+#define SHRINK_ROWS 24   /* rows of an adapter in one task */
+#define SUMS_AT_ONCE 256 /* panels times rows of results that a thread collects */
 
 typedef struct {
     int32_t format, outputs, inputs, panels;
@@ -200,8 +203,8 @@ static void quantise16(const float *x, int size, int stride, int16_t *q, float *
     float most = largest(x, size);
     int limit = most_input(size);
     memset(q + size, 0, (stride - size) * sizeof *q);
-    if (!(most > 0.0f && most < INFINITY)) {
-        *scale = most == 0.0f ? 0.0f : NAN;
+    if (!(most >= LEAST && most < INFINITY)) {
+        *scale = most < LEAST ? 0.0f : NAN;
         memset(q, 0, size * sizeof *q);
         return;
     }
@@ -224,7 +227,7 @@ static void quantise8(const float *x, int size, int8_t *q, float *scales, int32_
         float most = largest(from, count);
         int32_t sum = 0;
         memset(to, 0, NF4_BLOCK);
-        if (most > 0.0f && most < INFINITY) {
+        if (most >= LEAST && most < INFINITY) {
             float factor = 127.0f / most;
             int at = 0;
             i32x8 total = {0};
@@ -238,7 +241,7 @@ static void quantise8(const float *x, int size, int8_t *q, float *scales, int32_
             for (; at < count; at++) sum += to[at] = (int8_t)lrintf(from[at] * factor);
             scales[block] = most / 127.0f;
         } else {
-            scales[block] = most == 0.0f ? 0.0f : NAN;
+            scales[block] = most < LEAST ? 0.0f : NAN;
         }
         sums[block] = sum;
     }
@@ -408,15 +411,18 @@ static void shrink(worker_t *self, int layer, int group, const float *x) {
     int parts = parts_of(m, group).parts, most = b->shrunk_stride / PANEL;
     int inputs = inputs_of(m, group);
     if (!step->adapters) return;
-    EACH_TASK(self, step->adapters * most, task) {
-        const adapter_t *adapter = &step->adapter[task / most];
+    int pieces = (step->tokens + SHRINK_ROWS - 1) / SHRINK_ROWS;
+    EACH_TASK(self, step->adapters * most * pieces, task) {
+        int number = task / (most * pieces), panel = task / pieces % most, piece = task % pieces;
+        const adapter_t *adapter = &step->adapter[number];
         const factors_t *factors = factors_of(adapter, layer, group);
-        int panel = task % most;
         if (!factors->shrink || panel * PANEL >= parts * adapter->rank) continue;
         const char *weights = (const char *)factors->shrink +
                               (size_t)panel * inputs * PANEL * bytes_of(adapter->format);
-        int end = step->adapter_start[task / most + 1];
-        for (int at = step->adapter_start[task / most], count; at < end; at += count) {
+        int first = step->adapter_start[number] + piece * SHRINK_ROWS;
+        int end = step->adapter_start[number + 1];
+        end = end < first + SHRINK_ROWS ? end : first + SHRINK_ROWS;
+        for (int at = first, count; at < end; at += count) {
             count = tile_of(end - at);
             const float *rows[TILE];
             panel_f32 sums[TILE];
@@ -438,8 +444,8 @@ INLINE void expand_tile(int is_bf16, const void *panel, int rank, const float *c
     panel_f32 sum[TILE];
     for (int row = 0; row < rows; row++) sum[row].low = sum[row].high = splat_f32(0.0f);
     for (int k = 0; k < rank; k++) {
-        f32x8 b_low = load_kv(panel, (size_t)k * PANEL, is_bf16);
-        f32x8 b_high = load_kv(panel, (size_t)k * PANEL + LANES, is_bf16);
+        f32x8 b_low = load_stored(panel, (size_t)k * PANEL, is_bf16);
+        f32x8 b_high = load_stored(panel, (size_t)k * PANEL + LANES, is_bf16);
         for (int row = 0; row < rows; row++) {
             sum[row].low = fma_f32(splat_f32(shrunk[row][low + k]), b_low, sum[row].low);
             sum[row].high = fma_f32(splat_f32(shrunk[row][high + k]), b_high, sum[row].high);
@@ -525,23 +531,23 @@ static f32x8 silu(f32x8 x) {
 
 enum { STORE, ADD, GATE };
 
-typedef struct { float *rows; int stride, how; } target_t;
+/* `width`: how many columns of a row there really are; a linear's last panel may have more. */
+typedef struct { float *rows; int width, how; } target_t;
 
 /* Puts one panel's sums where they belong: y = sums, y += sums, or y = silu(gate) * up. */
-static void settle(const linear_t *linear, int panel, int rows, const panel_f32 *sums,
-                   target_t y) {
-    int left = linear->outputs - panel * PANEL;
+static void settle(int panel, int rows, const panel_f32 *sums, target_t y) {
+    int left = y.width - panel * PANEL;
     if (y.how == GATE) {
-        left = linear->outputs / 2 - panel * LANES;
+        left = y.width - panel * LANES;
         for (int row = 0; row < rows; row++) {
             f32x8 product = silu(sums[row].low) * sums[row].high;
-            store_panel(y.rows + (size_t)row * y.stride + panel * LANES,
+            store_panel(y.rows + (size_t)row * y.width + panel * LANES,
                         (panel_f32){product, product}, left < LANES ? left : LANES);
         }
         return;
     }
     for (int row = 0; row < rows; row++) {
-        float *to = y.rows + (size_t)row * y.stride + panel * PANEL;
+        float *to = y.rows + (size_t)row * y.width + panel * PANEL;
         panel_f32 result = sums[row];
         if (y.how == ADD) {
             panel_f32 before = {splat_f32(0.0f), splat_f32(0.0f)};
@@ -555,7 +561,7 @@ static void settle(const linear_t *linear, int panel, int rows, const panel_f32 
 
 /* Several panels at a time spread the work of finding adapters and rows, while they fit a cache. */
 static int panels_at_once(int rows) {
-    int count = MOST_SUMS / (rows > 0 ? rows : 1);
+    int count = SUMS_AT_ONCE / (rows > 0 ? rows : 1);
     return count < 1 ? 1 : count > 8 ? 8 : count;
 }
 
@@ -573,7 +579,7 @@ static void multiply(worker_t *self, int layer, int group, const linear_t *linea
         }
         expand(self, layer, group, first, panels, self->sums);
         for (int at = 0; at < panels; at++)
-            settle(linear, first + at, rows, self->sums + (size_t)at * rows, y);
+            settle(first + at, rows, self->sums + (size_t)at * rows, y);
     }
     meet(self, TIME_LINEARS);
 }
@@ -607,7 +613,7 @@ static void rotate(float *head, const float *cosines, const float *sines, int si
     }
 }
 
-static void write_key(const step_t *step, int layer, size_t head_start, int offset,
+static void write_key_and_value(const step_t *step, int layer, size_t head_start, int offset,
                       const float *key, const float *value, int head_dim) {
     size_t value_at = head_start + (size_t)offset * head_dim;
     for (int d = 0; d < head_dim; d++) {
@@ -629,7 +635,10 @@ static void place_rows(worker_t *self, int layer) {
     const buffers_t *b = &self->shared->buffers;
     const float *norms = m->layer[layer].qk_norm;
     int size = m->head_dim, heads = m->heads + m->kv_heads;
-    EACH_TASK(self, step->tokens, row) {
+    /* Tokens of one block lie in the same cache lines, which two threads should not both write. */
+    int unit = step->tokens >= 2 * BLOCK_TOKENS * self->threads ? BLOCK_TOKENS : 1;
+    EACH_TASK(self, (step->tokens + unit - 1) / unit, task)
+    for (int row = task * unit; row < (task + 1) * unit && row < step->tokens; row++) {
         float *qkv = b->qkv + (size_t)row * (heads + m->kv_heads) * size;
         const float *cosines = m->cosines + step->position[row] * size;
         const float *sines = m->sines + step->position[row] * size;
@@ -640,7 +649,7 @@ static void place_rows(worker_t *self, int layer) {
         }
         size_t block = step->place[row] / BLOCK_TOKENS;
         for (int head = 0; head < m->kv_heads; head++)
-            write_key(step, layer, (block * m->kv_heads + head) * BLOCK_TOKENS * size,
+            write_key_and_value(step, layer, (block * m->kv_heads + head) * BLOCK_TOKENS * size,
                       step->place[row] % BLOCK_TOKENS, qkv + (size_t)(m->heads + head) * size,
                       qkv + (size_t)(heads + head) * size, size);
     }
@@ -773,7 +782,7 @@ static void run(shared_t *shared, worker_t self) {
 
 /* --- memory ---------------------------------------------------------------------------------- */
 
-#define PHASES_A_LAYER 16
+#define PHASES_A_LAYER 16 /* 14 are in use */
 
 typedef struct { char *at; size_t used; } arena_t;
 
@@ -793,7 +802,7 @@ static int most_shrunk(const step_t *step) {
 }
 
 static size_t sums_of_a_thread(const step_t *step) {
-    return step->tokens > MOST_SUMS ? step->tokens : MOST_SUMS;
+    return step->tokens > SUMS_AT_ONCE ? step->tokens : SUMS_AT_ONCE;
 }
 
 /* Lays the step's memory out; returns how much it is. */
@@ -856,7 +865,7 @@ void lccc_forward(const model_t *model, const step_t *step) {
     }
 }
 
-/* y = linear(x) for rows of x, on this thread: what the tests and the check at loading use.
+/* y = linear(x) for rows of x, on this thread: what the tests use.
  * Returns 0, or 1 where memory ran out. */
 int32_t lccc_multiply(const linear_t *linear, const float *x, int32_t rows, float *y) {
     buffers_t b = {.stride = padded(linear->inputs, NF4_BLOCK)};

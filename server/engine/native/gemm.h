@@ -80,24 +80,6 @@ INLINE void tile_int8(const int8_t *panel, int inputs, const int16_t *const *x, 
     for (int row = 0; row < rows; row++) sums[row] = sum[row];
 }
 
-/* panel: [inputs / 2][16][2] int16. */
-INLINE void tile_int16(const int16_t *panel, int inputs, const int16_t *const *x, int rows,
-                       panel_i32 *sums) {
-    panel_i32 sum[TILE];
-    for (int row = 0; row < rows; row++) sum[row].low = sum[row].high = (i32x8){0};
-    for (int k = 0; k < inputs; k += 2, panel += 2 * PANEL) {
-        i16x16 low, high;
-        memcpy(&low, panel, sizeof low);
-        memcpy(&high, panel + PANEL, sizeof high);
-        for (int row = 0; row < rows; row++) {
-            i16x16 input = splat_pair(x[row] + k);
-            sum[row].low = add_pairs(sum[row].low, input, low);
-            sum[row].high = add_pairs(sum[row].high, input, high);
-        }
-    }
-    for (int row = 0; row < rows; row++) sums[row] = sum[row];
-}
-
 /* NF4's sixteen values become whole numbers from 0 to 64: rounded in units of 1/32.38, plus 32. So
  * four products with signed bytes stay exact in 16 bits. This unit adds least to NF4's own error:
  * 0.6 % on normally distributed weights. */

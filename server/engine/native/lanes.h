@@ -47,6 +47,10 @@ INLINE f32x8 load_bf16(const uint16_t *from) {
     return (f32x8)(__builtin_convertvector(halves, u32x8) << 16);
 }
 
+INLINE f32x8 load_stored(const void *from, size_t index, int is_bf16) {
+    return is_bf16 ? load_bf16((const uint16_t *)from + index) : load_f32((const float *)from + index);
+}
+
 /* Rounded to nearest, ties to even; no number stays no number. */
 INLINE uint16_t to_bf16(float value) {
     uint32_t bits;

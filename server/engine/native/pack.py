@@ -1,4 +1,4 @@
-"""Weights in the layouts of ``gemm.h``: panels of sixteen outputs, in fp32, bf16, int8 or NF4."""
+"""Weights in the layouts of ``gemm.h``: panels of sixteen outputs, in any of the formats."""
 
 from __future__ import annotations
 

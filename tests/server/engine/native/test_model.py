@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapters.base import Base
+from adapters.base import Base, read_base
 from adapters.registry import Registry
 from server.engine.batch import build, in_batch_order
 from server.engine.blocks import BLOCK_TOKENS
@@ -22,6 +22,7 @@ from server.engine.sequence import Chunk, Sequence
 from server.engine.text import Detokenizer, Reply
 from server.engine.types import SamplingParams
 from tests.server.engine.harness import FAMILIES, prompt_of
+from tests.tiny import tiny_base
 
 pytestmark = pytest.mark.skipif(library() is None, reason="needs a C compiler")
 
@@ -99,6 +100,49 @@ def test_a_row_is_the_same_in_any_company_and_in_any_pieces(
             found = ours.logits(chunks)
             start += count
         assert torch.equal(found[again.key], expected)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"intermediate_size": 20},
+        {"intermediate_size": 44, "num_key_value_heads": 4},
+        {"hidden_size": 60, "head_dim": 40, "num_attention_heads": 3, "num_key_value_heads": 1},
+    ],
+)
+def test_odd_shapes_stay_in_their_rows(shape: dict[str, int], tmp_path: Path) -> None:
+    """Layers that fill no whole panel write nothing beside their row, and agree with torch."""
+    base = read_base(tiny_base(tmp_path / "base", "llama", **shape), "odd")
+    rows = []
+    for kernels in ("torch", "native"):
+        ours = bench(base, tmp_path / "none", "fp32", kernels)
+        sequences = [ours.sequence(length, length) for length in (1, 2, 3, 1, 20, 61)]
+        found = ours.logits([Chunk(one, 0, len(one.tokens)) for one in sequences])
+        rows.append(torch.stack([found[one.key] for one in sequences]))
+    torch.testing.assert_close(*rows, rtol=1e-4, atol=1e-4)
+    for one, row in zip(sequences, rows[1], strict=True):
+        alone = ours.sequence(len(one.tokens), len(one.tokens))
+        assert torch.equal(ours.logits([Chunk(alone, 0, len(one.tokens))])[alone.key], row)
+
+
+def test_what_is_no_number_does_not_reach_earlier_tokens(tmp_path: Path) -> None:
+    """A token sees its predecessors alone: their cache is usable, whatever a later one holds."""
+    base = read_base(tiny_base(tmp_path / "base", "llama", num_key_value_heads=4), "poisoned")
+    ours = bench(base, tmp_path / "none", "fp32")
+    poison = 255
+    ours.runner._model._tensors[-4].view(-1, 64)[poison] = float("nan")  # its embedding
+    text = [*range(40, 54), poison, 60]
+    poisoned = ours.sequence(16, 0)
+    poisoned.tokens[:] = text
+    assert not ours.logits([Chunk(poisoned, 0, 16)])[poisoned.key].isfinite().all()
+    clean = ours.sequence(14, 0)
+    clean.tokens[:] = text[:14]
+    expected = ours.logits([Chunk(clean, 0, 14)])[clean.key]
+    shared = ours.sequence(14, 0)
+    shared.tokens[:] = text[:14]
+    shared.blocks[:] = poisoned.blocks
+    found = ours.logits([Chunk(shared, 13, 1)])[shared.key]
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("weight_format", ["fp32", "int8", "nf4"])
