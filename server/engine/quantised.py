@@ -15,6 +15,8 @@ WEIGHT_LIMIT = 127
 # An input is two signed bytes: 128 * high + low, with low in [-64, 63].
 INPUT_LIMIT = 16_256
 INT32_MOST = 2**31 - 1
+# What is smaller counts as zero: its reciprocal would overflow.
+LEAST = 1e-30
 # torch's integer product on GPUs wants more than 16 rows.
 GPU_ROWS = 32
 
@@ -32,7 +34,7 @@ class Int8Linear:
         """Quantise ``weight`` [outputs, inputs]."""
         weight = weight.float()
         most = weight.abs().amax(dim=1)
-        factors = torch.where(most > 0, WEIGHT_LIMIT / most, 0.0)
+        factors = torch.where(most >= LEAST, WEIGHT_LIMIT / most, 0.0)
         codes = (weight * factors.unsqueeze(1)).round_().to(torch.int8)
         return cls(codes, most / WEIGHT_LIMIT, bias)
 
@@ -62,9 +64,9 @@ def quantised_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     limit = min(INPUT_LIMIT, INT32_MOST // (WEIGHT_LIMIT * x.shape[1]))
     most = x.abs().amax(dim=1, keepdim=True)
-    is_usable = most.isfinite() & (most > 0)
+    is_usable = most.isfinite() & (most >= LEAST)
     factors = torch.where(is_usable, limit / most, 0.0)
-    scales = torch.where(is_usable | (most == 0), most / limit, torch.nan)
+    scales = torch.where(is_usable, most / limit, torch.where(most < LEAST, 0.0, torch.nan))
     return (x * factors).nan_to_num_(0.0).round_().to(torch.int32), scales
 
 

@@ -11,10 +11,7 @@
 #include <time.h>
 
 #include "attention.h"
-#include "formats.h"
 #include "gemm.h"
-
-#define LEAST 1e-30f /* what is smaller counts as zero: its reciprocal would overflow */
 
 enum { GROUP_QKV, GROUP_OUTPUT, GROUP_GATE_UP, GROUP_DOWN, GROUPS };
 enum { TIME_LINEARS, TIME_ATTENTION, TIME_ADAPTERS, TIME_ELEMENTWISE, TIME_HEAD, TIMES };
@@ -80,6 +77,7 @@ typedef struct {
     float *scale8;  /* [row][block] */
     int32_t *sum8;  /* [row][block] */
     int stride, blocks, shrunk_stride;
+    uint8_t nf4[32]; /* nf4_table */
 } buffers_t;
 
 typedef struct {
@@ -152,8 +150,6 @@ static int grain_of(const worker_t *self, int tasks) {
 
 /* --- rows ------------------------------------------------------------------------------------ */
 
-static int padded(int count, int unit) { return (count + unit - 1) / unit * unit; }
-
 static void normalise(const float *x, const float *weight, int size, float epsilon, float *y) {
     f32x8 squares = splat_f32(0.0f);
     int at = 0;
@@ -168,27 +164,6 @@ static void normalise(const float *x, const float *weight, int size, float epsil
     for (at = 0; at + LANES <= size; at += LANES)
         store_f32(y + at, load_f32(x + at) * scales * load_f32(weight + at));
     for (; at < size; at++) y[at] = x[at] * scale * weight[at];
-}
-
-/* The largest magnitude among `size` numbers; no number where one of them is none. */
-static float largest(const float *x, int size) {
-    f32x8 most = splat_f32(0.0f);
-    i32x8 strange = {0};
-    int at = 0;
-    float rest = 0.0f;
-    for (; at + LANES <= size; at += LANES) {
-        f32x8 lanes = load_f32(x + at);
-        strange |= lanes != lanes;
-        most = max_f32(most, (f32x8)((i32x8)lanes & 0x7fffffff));
-    }
-    for (; at < size; at++) {
-        rest = fabsf(x[at]) > rest ? fabsf(x[at]) : rest;
-        if (x[at] != x[at]) return NAN;
-    }
-    for (int lane = 0; lane < LANES; lane++)
-        if (strange[lane]) return NAN;
-    float found = most_f32(most);
-    return found > rest ? found : rest;
 }
 
 /* The largest quantised input whose products with int8 weights cannot leave 32 bits. */
@@ -251,67 +226,63 @@ static void quantise8(const float *x, int size, int8_t *q, float *scales, int32_
 static void prepare_row(const buffers_t *b, int format, const float *x, int size, int row) {
     if (format == FORMAT_INT8)
         quantise16(x, size, b->stride, b->q16 + (size_t)row * b->stride, b->scale16 + row);
-    else if (format == FORMAT_NF4 || format == FORMAT_INT7)
+    else if (has_blocks(format))
         quantise8(x, size, b->q8 + (size_t)row * b->stride, b->scale8 + (size_t)row * b->blocks,
                   b->sum8 + (size_t)row * b->blocks);
 }
 
 /* --- products -------------------------------------------------------------------------------- */
 
+static void set_nf4(buffers_t *b) {
+    u8x32 table = nf4_table();
+    memcpy(b->nf4, &table, sizeof table);
+}
+
 /* Asks for memory that will be read soon. */
 static void fetch(const char *from, size_t bytes) {
     for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at, 0, 2);
 }
 
-static u8x32 nf4_table(void) {
-    u8x32 table;
-    for (int code = 0; code < 32; code++)
-        table[code] = (uint8_t)(lrintf(NF4_VALUES[code % 16] * NF4_UNIT) + NF4_OFFSET);
-    return table;
+static const char *panel_of(const linear_t *linear, int panel) {
+    return (const char *)linear->codes + panel * panel_bytes(linear->format, linear->inputs);
 }
 
-static void panel_floats(const linear_t *linear, int panel, const float *const *x, int rows,
-                         panel_f32 *sums) {
-    size_t size = (size_t)linear->inputs * PANEL;
-    const float *wide = (const float *)linear->codes + panel * size;
-    const uint16_t *half = (const uint16_t *)linear->codes + panel * size;
-#define FP32_ROWS(count) tile_f32(wide, linear->inputs, x, count, sums)
-#define BF16_ROWS(count) tile_bf16(half, linear->inputs, x, count, sums)
-    if (linear->format == FORMAT_FP32) FOR_ROWS(rows, FP32_ROWS)
-    else FOR_ROWS(rows, BF16_ROWS)
+/* Where both halves read the same rows, the compiler is told so: it then loads every input once. */
+static void panel_floats(const void *panel, int is_bf16, int inputs, const float *const *low,
+                         const float *const *high, int rows, panel_f32 *sums) {
+#define FP32_ROWS(count) tile_floats(panel, 0, inputs, low, low, count, sums)
+#define BF16_ROWS(count) tile_floats(panel, 1, inputs, low, low, count, sums)
+#define FP32_HALVES(count) tile_floats(panel, 0, inputs, low, high, count, sums)
+#define BF16_HALVES(count) tile_floats(panel, 1, inputs, low, high, count, sums)
+    if (low != high && is_bf16) FOR_ROWS(rows, BF16_HALVES)
+    else if (low != high) FOR_ROWS(rows, FP32_HALVES)
+    else if (is_bf16) FOR_ROWS(rows, BF16_ROWS)
+    else FOR_ROWS(rows, FP32_ROWS)
 }
 
-static void panel_int8(const linear_t *linear, int panel, const int16_t *const *x,
-                       const float *row_scales, int rows, panel_f32 *sums) {
-    int inputs = padded(linear->inputs, 2);
-    const int8_t *weights = (const int8_t *)linear->codes + (size_t)panel * inputs * PANEL;
+static void panel_int8(const linear_t *linear, int panel, const buffers_t *b, int first, int rows,
+                       panel_f32 *sums) {
+    const int8_t *weights = (const int8_t *)panel_of(linear, panel);
+    const int16_t *x[TILE];
     panel_i32 exact[TILE];
-#define INT8_ROWS(count) tile_int8(weights, inputs, x, count, exact)
+    for (int row = 0; row < rows; row++) x[row] = b->q16 + (size_t)(first + row) * b->stride;
+#define INT8_ROWS(count) tile_int8(weights, padded(linear->inputs, 2), x, count, exact)
     FOR_ROWS(rows, INT8_ROWS)
     f32x8 low = load_f32(linear->scales + panel * PANEL);
     f32x8 high = load_f32(linear->scales + panel * PANEL + LANES);
     for (int row = 0; row < rows; row++) {
-        f32x8 scale = splat_f32(row_scales[row]);
+        f32x8 scale = splat_f32(b->scale16[first + row]);
         sums[row].low = to_f32(exact[row].low) * low * scale;
         sums[row].high = to_f32(exact[row].high) * high * scale;
     }
 }
 
-static size_t panel_bytes(const linear_t *linear) {
-    int inputs = linear->inputs;
-    size_t blocks = padded(inputs, NF4_BLOCK) / NF4_BLOCK;
-    if (linear->format == FORMAT_NF4) return blocks * NF4_BYTES;
-    if (linear->format == FORMAT_INT7) return blocks * INT7_BYTES;
-    if (linear->format == FORMAT_INT8) return padded(inputs, 2) * PANEL;
-    return (size_t)inputs * PANEL * (linear->format == FORMAT_FP32 ? 4 : 2);
-}
-
-static int has_blocks(int format) { return format == FORMAT_NF4 || format == FORMAT_INT7; }
-
 static void panel_blocks(const linear_t *linear, int panel, const buffers_t *b, int first,
-                         int rows, u8x32 table, panel_f32 *sums) {
+                         int rows, panel_f32 *sums) {
     int blocks = padded(linear->inputs, NF4_BLOCK) / NF4_BLOCK;
-    const uint8_t *codes = (const uint8_t *)linear->codes + panel * panel_bytes(linear);
+    const uint8_t *codes = (const uint8_t *)panel_of(linear, panel);
+    u8x32 table;
+    memcpy(&table, b->nf4, sizeof table);
     rows_q8 x;
     for (int row = 0; row < rows; row++) {
         size_t at = first + row;
@@ -328,33 +299,27 @@ static void panel_blocks(const linear_t *linear, int panel, const buffers_t *b, 
 /* With several tiles of rows the processor reads a panel faster than memory gives it, and then has
  * it in its cache: so the next panel is asked for while this one is computed. */
 static void fetch_panel(const linear_t *linear, int panel, int rows) {
-    size_t bytes = panel_bytes(linear);
     if (rows > TILE && panel < linear->panels)
-        fetch((const char *)linear->codes + panel * bytes, bytes);
+        fetch(panel_of(linear, panel), panel_bytes(linear->format, linear->inputs));
 }
 
-/* One panel of `linear` for all `rows`, which lie `stride` floats from each other. */
+/* One panel of `linear` for all `rows` of x, [rows][inputs], which are prepared. */
 static void panel_sums(const buffers_t *b, const linear_t *linear, int panel, const float *x,
-                       int stride, int rows, panel_f32 *sums) {
-    const u8x32 table = nf4_table();
+                       int rows, panel_f32 *sums) {
     fetch_panel(linear, panel + 1, rows);
     for (int first = 0, count; first < rows; first += count) {
-        const float *floats[TILE];
-        const int16_t *ints[TILE];
-        float scales[TILE];
         count = tile_of(rows - first);
-        for (int row = 0; row < count; row++) {
-            size_t at = first + row;
-            floats[row] = x + at * stride;
-            ints[row] = b->q16 + at * b->stride;
-            scales[row] = b->scale16[at];
+        if (has_blocks(linear->format)) {
+            panel_blocks(linear, panel, b, first, count, sums + first);
+        } else if (linear->format == FORMAT_INT8) {
+            panel_int8(linear, panel, b, first, count, sums + first);
+        } else {
+            const float *from[TILE];
+            for (int row = 0; row < count; row++)
+                from[row] = x + (size_t)(first + row) * linear->inputs;
+            panel_floats(panel_of(linear, panel), linear->format == FORMAT_BF16, linear->inputs,
+                         from, from, count, sums + first);
         }
-        if (has_blocks(linear->format))
-            panel_blocks(linear, panel, b, first, count, table, sums + first);
-        else if (linear->format == FORMAT_INT8)
-            panel_int8(linear, panel, ints, scales, count, sums + first);
-        else
-            panel_floats(linear, panel, floats, count, sums + first);
     }
     if (linear->bias) {
         f32x8 low = load_f32(linear->bias + panel * PANEL);
@@ -384,16 +349,6 @@ static int part_at(int group, parts_t parts, int output) {
 
 static const factors_t *factors_of(const adapter_t *adapter, int layer, int group) {
     return &adapter->factors[layer * GROUPS + group];
-}
-
-static void tile_floats(int format, const void *panel, int inputs, const float *const *x, int rows,
-                        panel_f32 *sums) {
-    const float *wide = panel;
-    const uint16_t *half = panel;
-#define SHRINK_FP32(count) tile_f32(wide, inputs, x, count, sums)
-#define SHRINK_BF16(count) tile_bf16(half, inputs, x, count, sums)
-    if (format == FORMAT_FP32) FOR_ROWS(rows, SHRINK_FP32)
-    else FOR_ROWS(rows, SHRINK_BF16)
 }
 
 static size_t bytes_of(int format) { return format == FORMAT_FP32 ? 4 : 2; }
@@ -428,33 +383,13 @@ static void shrink(worker_t *self, int layer, int group, const float *x) {
             panel_f32 sums[TILE];
             for (int row = 0; row < count; row++)
                 rows[row] = x + (size_t)step->adapter_row[at + row] * inputs;
-            tile_floats(adapter->format, weights, inputs, rows, count, sums);
+            panel_floats(weights, adapter->format == FORMAT_BF16, inputs, rows, rows, count, sums);
             for (int row = 0; row < count; row++)
                 memcpy(b->shrunk + (size_t)step->adapter_row[at + row] * b->shrunk_stride +
                            panel * PANEL, &sums[row], sizeof sums[row]);
         }
     }
     meet(self, TIME_ADAPTERS);
-}
-
-/* sums[row_of[row]] += shrunk . B over one panel. Its halves may belong to two projections, whose
- * parts of a shrunk row begin at `low` and `high`. */
-INLINE void expand_tile(int is_bf16, const void *panel, int rank, const float *const *shrunk,
-                        int low, int high, int rows, const int32_t *row_of, panel_f32 *sums) {
-    panel_f32 sum[TILE];
-    for (int row = 0; row < rows; row++) sum[row].low = sum[row].high = splat_f32(0.0f);
-    for (int k = 0; k < rank; k++) {
-        f32x8 b_low = load_stored(panel, (size_t)k * PANEL, is_bf16);
-        f32x8 b_high = load_stored(panel, (size_t)k * PANEL + LANES, is_bf16);
-        for (int row = 0; row < rows; row++) {
-            sum[row].low = fma_f32(splat_f32(shrunk[row][low + k]), b_low, sum[row].low);
-            sum[row].high = fma_f32(splat_f32(shrunk[row][high + k]), b_high, sum[row].high);
-        }
-    }
-    for (int row = 0; row < rows; row++) {
-        sums[row_of[row]].low += sum[row].low;
-        sums[row_of[row]].high += sum[row].high;
-    }
 }
 
 /* Asks for what a panel's expand reads, a short stretch in each adapter that the processor would
@@ -491,20 +426,27 @@ static void expand(worker_t *self, int layer, int group, int first, int count, p
         size_t stretch = (size_t)rank * PANEL * bytes_of(adapter->format);
         int end = step->adapter_start[number + 1];
         for (int at = step->adapter_start[number], tile; at < end; at += tile) {
-            const float *shrunk[TILE];
             tile = tile_of(end - at);
-            for (int row = 0; row < tile; row++)
-                shrunk[row] = b->shrunk + (size_t)step->adapter_row[at + row] * b->shrunk_stride;
-            const int32_t *rows = step->adapter_row + at;
             for (int panel = first; panel < first + count; panel++) {
-                int low = part_at(group, parts, panel * PANEL) * rank;
-                int high = part_at(group, parts, panel * PANEL + LANES) * rank;
-                panel_f32 *to = sums + (size_t)(panel - first) * step->tokens;
-                const char *from = weights + panel * stretch;
-#define EXPAND_FP32(n) expand_tile(0, from, rank, shrunk, low, high, n, rows, to)
-#define EXPAND_BF16(n) expand_tile(1, from, rank, shrunk, low, high, n, rows, to)
-                if (is_bf16) FOR_ROWS(tile, EXPAND_BF16)
-                else FOR_ROWS(tile, EXPAND_FP32)
+                /* The halves of a panel may belong to two projections, which read their own part
+                 * of what shrink has left. */
+                int part = part_at(group, parts, panel * PANEL) * rank;
+                int next = part_at(group, parts, panel * PANEL + LANES) * rank;
+                const float *low[TILE], *high[TILE];
+                panel_f32 added[TILE], *to = sums + (size_t)(panel - first) * step->tokens;
+                for (int row = 0; row < tile; row++) {
+                    const float *shrunk =
+                        b->shrunk + (size_t)step->adapter_row[at + row] * b->shrunk_stride;
+                    low[row] = shrunk + part;
+                    high[row] = shrunk + next;
+                }
+                panel_floats(weights + panel * stretch, is_bf16, rank, low, part == next ? low : high, tile,
+                             added);
+                for (int row = 0; row < tile; row++) {
+                    panel_f32 *sum = &to[step->adapter_row[at + row]];
+                    sum->low += added[row].low;
+                    sum->high += added[row].high;
+                }
             }
         }
     }
@@ -567,14 +509,14 @@ static int panels_at_once(int rows) {
 
 /* Phase: a linear layer and its adapters over all tokens. */
 static void multiply(worker_t *self, int layer, int group, const linear_t *linear, const float *x,
-                     int x_stride, target_t y) {
+                     target_t y) {
     int rows = self->shared->step->tokens, count = panels_at_once(rows);
     EACH_TASK(self, (linear->panels + count - 1) / count, task) {
         int first = task * count;
         int panels = linear->panels - first < count ? linear->panels - first : count;
         for (int at = 0; at < panels; at++) {
             announce(self, layer, group, first + at, linear->panels);
-            panel_sums(&self->shared->buffers, linear, first + at, x, x_stride, rows,
+            panel_sums(&self->shared->buffers, linear, first + at, x, rows,
                        self->sums + (size_t)at * rows);
         }
         expand(self, layer, group, first, panels, self->sums);
@@ -614,7 +556,7 @@ static void rotate(float *head, const float *cosines, const float *sines, int si
 }
 
 static void write_key_and_value(const step_t *step, int layer, size_t head_start, int offset,
-                      const float *key, const float *value, int head_dim) {
+                                const float *key, const float *value, int head_dim) {
     size_t value_at = head_start + (size_t)offset * head_dim;
     for (int d = 0; d < head_dim; d++) {
         size_t key_at = head_start + (size_t)d * BLOCK_TOKENS + offset;
@@ -650,8 +592,9 @@ static void place_rows(worker_t *self, int layer) {
         size_t block = step->place[row] / BLOCK_TOKENS;
         for (int head = 0; head < m->kv_heads; head++)
             write_key_and_value(step, layer, (block * m->kv_heads + head) * BLOCK_TOKENS * size,
-                      step->place[row] % BLOCK_TOKENS, qkv + (size_t)(m->heads + head) * size,
-                      qkv + (size_t)(heads + head) * size, size);
+                                step->place[row] % BLOCK_TOKENS,
+                                qkv + (size_t)(m->heads + head) * size,
+                                qkv + (size_t)(heads + head) * size, size);
     }
     meet(self, TIME_ATTENTION);
 }
@@ -737,20 +680,20 @@ static void run_layer(worker_t *self, int number) {
     int qkv = queries + 2 * m->kv_heads * m->head_dim;
     normalise_rows(self, layer->input_norm, layer->qkv.format);
     shrink(self, number, GROUP_QKV, b->normed);
-    multiply(self, number, GROUP_QKV, &layer->qkv, b->normed, m->hidden,
-             (target_t){b->qkv, qkv, STORE});
+    multiply(self, number, GROUP_QKV, &layer->qkv, b->normed, (target_t){b->qkv, qkv, STORE});
     place_rows(self, number);
     attend_rows(self, number);
     prepare_rows(self, b->attended, queries, layer->output.format);
     shrink(self, number, GROUP_OUTPUT, b->attended);
-    multiply(self, number, GROUP_OUTPUT, &layer->output, b->attended, queries, (target_t){b->hidden, m->hidden, ADD});
+    multiply(self, number, GROUP_OUTPUT, &layer->output, b->attended,
+             (target_t){b->hidden, m->hidden, ADD});
     normalise_rows(self, layer->mlp_norm, layer->gate_up.format);
     shrink(self, number, GROUP_GATE_UP, b->normed);
-    multiply(self, number, GROUP_GATE_UP, &layer->gate_up, b->normed, m->hidden,
+    multiply(self, number, GROUP_GATE_UP, &layer->gate_up, b->normed,
              (target_t){b->wide, wide, GATE});
     prepare_rows(self, b->wide, wide, layer->down.format);
     shrink(self, number, GROUP_DOWN, b->wide);
-    multiply(self, number, GROUP_DOWN, &layer->down, b->wide, wide,
+    multiply(self, number, GROUP_DOWN, &layer->down, b->wide,
              (target_t){b->hidden, m->hidden, ADD});
 }
 
@@ -766,7 +709,7 @@ static void run_head(worker_t *self) {
     }
     meet(self, TIME_ELEMENTWISE);
     EACH_TASK(self, m->head.panels, panel) {
-        panel_sums(b, &m->head, panel, b->normed, m->hidden, step->sampled, self->sums);
+        panel_sums(b, &m->head, panel, b->normed, step->sampled, self->sums);
         for (int row = 0; row < step->sampled; row++)
             store_panel(step->logits + (size_t)row * m->vocabulary + panel * PANEL, self->sums[row],
                         m->vocabulary - panel * PANEL);
@@ -816,6 +759,7 @@ static size_t lay_out(const model_t *m, const step_t *step, shared_t *shared,
     b->stride = padded(widest, NF4_BLOCK);
     b->blocks = b->stride / NF4_BLOCK;
     b->shrunk_stride = most_shrunk(step);
+    set_nf4(b);
     b->hidden = cut(&arena, rows * m->hidden * sizeof(float));
     b->normed = cut(&arena, rows * m->hidden * sizeof(float));
     b->qkv = cut(&arena, rows * (queries + 2 * m->kv_heads * m->head_dim) * sizeof(float));
@@ -870,6 +814,7 @@ void lccc_forward(const model_t *model, const step_t *step) {
 int32_t lccc_multiply(const linear_t *linear, const float *x, int32_t rows, float *y) {
     buffers_t b = {.stride = padded(linear->inputs, NF4_BLOCK)};
     b.blocks = b.stride / NF4_BLOCK;
+    set_nf4(&b);
     size_t all = rows;
     b.q16 = malloc(all * b.stride * sizeof(int16_t));
     b.q8 = malloc(all * b.stride);
@@ -882,7 +827,7 @@ int32_t lccc_multiply(const linear_t *linear, const float *x, int32_t rows, floa
         for (int row = 0; row < rows; row++)
             prepare_row(&b, linear->format, x + (size_t)row * linear->inputs, linear->inputs, row);
         for (int panel = 0; panel < linear->panels; panel++) {
-            panel_sums(&b, linear, panel, x, linear->inputs, rows, sums);
+            panel_sums(&b, linear, panel, x, rows, sums);
             for (int row = 0; row < rows; row++)
                 store_panel(y + (size_t)row * linear->outputs + panel * PANEL, sums[row],
                             linear->outputs - panel * PANEL);

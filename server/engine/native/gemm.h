@@ -6,11 +6,10 @@
 #ifndef LCCC_GEMM_H
 #define LCCC_GEMM_H
 
+#include "formats.h"
 #include "lanes.h"
 
-#define PANEL 16      /* outputs of a panel: two vectors */
-#define TILE 6        /* most rows at a time: 12 of AVX2's 16 registers hold their sums */
-#define NF4_BLOCK 64  /* inputs that share one scale */
+#define TILE 6 /* most rows at a time: 12 of AVX2's 16 registers hold their sums */
 
 typedef struct { f32x8 low, high; } panel_f32;
 typedef struct { i32x8 low, high; } panel_i32;
@@ -32,33 +31,18 @@ INLINE int tile_of(int left) {
         default: call(6); break; \
     }
 
-/* panel: [inputs][16] fp32. */
-INLINE void tile_f32(const float *panel, int inputs, const float *const *x, int rows,
-                     panel_f32 *sums) {
+/* panel: [inputs][16] fp32 or bf16; products and sums are fp32. The outputs of the lower half read
+ * `low`, those of the upper `high`: the same rows but where two projections share a panel. */
+INLINE void tile_floats(const void *panel, int is_bf16, int inputs, const float *const *low,
+                        const float *const *high, int rows, panel_f32 *sums) {
     panel_f32 sum[TILE];
     for (int row = 0; row < rows; row++) sum[row].low = sum[row].high = splat_f32(0.0f);
-    for (int k = 0; k < inputs; k++, panel += PANEL) {
-        f32x8 low = load_f32(panel), high = load_f32(panel + LANES);
+    for (int k = 0; k < inputs; k++) {
+        f32x8 first = load_stored(panel, (size_t)k * PANEL, is_bf16);
+        f32x8 second = load_stored(panel, (size_t)k * PANEL + LANES, is_bf16);
         for (int row = 0; row < rows; row++) {
-            f32x8 input = splat_f32(x[row][k]);
-            sum[row].low = fma_f32(input, low, sum[row].low);
-            sum[row].high = fma_f32(input, high, sum[row].high);
-        }
-    }
-    for (int row = 0; row < rows; row++) sums[row] = sum[row];
-}
-
-/* panel: [inputs][16] bf16. */
-INLINE void tile_bf16(const uint16_t *panel, int inputs, const float *const *x, int rows,
-                      panel_f32 *sums) {
-    panel_f32 sum[TILE];
-    for (int row = 0; row < rows; row++) sum[row].low = sum[row].high = splat_f32(0.0f);
-    for (int k = 0; k < inputs; k++, panel += PANEL) {
-        f32x8 low = load_bf16(panel), high = load_bf16(panel + LANES);
-        for (int row = 0; row < rows; row++) {
-            f32x8 input = splat_f32(x[row][k]);
-            sum[row].low = fma_f32(input, low, sum[row].low);
-            sum[row].high = fma_f32(input, high, sum[row].high);
+            sum[row].low = fma_f32(splat_f32(low[row][k]), first, sum[row].low);
+            sum[row].high = fma_f32(splat_f32(high[row][k]), second, sum[row].high);
         }
     }
     for (int row = 0; row < rows; row++) sums[row] = sum[row];
@@ -87,6 +71,13 @@ INLINE void tile_int8(const int8_t *panel, int inputs, const int16_t *const *x, 
 #define NF4_OFFSET 32
 
 typedef struct { u8x32 low, high; } panel_u8;
+
+INLINE u8x32 nf4_table(void) {
+    u8x32 table;
+    for (int code = 0; code < 32; code++)
+        table[code] = (uint8_t)(lrintf(NF4_VALUES[code % 16] * NF4_UNIT) + NF4_OFFSET);
+    return table;
+}
 
 /* codes: [16 outputs][4 inputs], outputs 0 to 7 in the lower halves of 32 bytes, 8 to 15 above. */
 INLINE panel_u8 decode_nf4(const uint8_t *codes, u8x32 table) {
@@ -125,8 +116,6 @@ INLINE void end_block(const rows_q8 *x, int block, const float *scales, int rows
     }
 }
 
-#define INT7_BYTES (PANEL * 4 + PANEL * NF4_BLOCK) /* of a block: sixteen scales, numbers */
-
 /* panel: [blocks] of scales and of numbers, [64 / 4][2][32] bytes. Sums as in tile_nf4. */
 INLINE void tile_int7(const uint8_t *panel, int blocks, const rows_q8 *x, int rows,
                       panel_f32 *sums) {
@@ -149,8 +138,6 @@ INLINE void tile_int7(const uint8_t *panel, int blocks, const rows_q8 *x, int ro
         end_block(x, block, (const float *)panel, rows, sum, sums);
     }
 }
-
-#define NF4_BYTES (PANEL * 4 + PANEL * NF4_BLOCK / 2) /* of a block: sixteen scales, codes */
 
 /* panel: [blocks] of scales and of codes, [64 / 4][32] bytes. Exact within a block; blocks are added
  * in order. Codes are decoded anew for every tile of rows: with four rows or more that costs less

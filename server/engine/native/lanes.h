@@ -1,7 +1,8 @@
 /* Eight lanes at a time: the few vector operations that the kernels are written in.
  *
  * GCC's and Clang's vector types work on every processor. Where x86 has one instruction for what
- * they would spell out in several, the intrinsic is used; the result is the same bit for bit.
+ * they would spell out in several, the intrinsic is used. Whole numbers come out the same on every
+ * processor; sums of floats differ in rounding where one has no fused multiply-add.
  */
 #ifndef LCCC_LANES_H
 #define LCCC_LANES_H
@@ -63,6 +64,9 @@ INLINE uint16_t to_bf16(float value) {
 INLINE f32x8 fma_f32(f32x8 a, f32x8 b, f32x8 c) {
 #ifdef LCCC_AVX2
     return (f32x8)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__ARM_FEATURE_FMA)
+    for (int lane = 0; lane < LANES; lane++) c[lane] = __builtin_fmaf(a[lane], b[lane], c[lane]);
+    return c;
 #else
     return a * b + c;
 #endif
@@ -188,6 +192,30 @@ INLINE f32x8 exp_f32(f32x8 x) {
     y = fma_f32(y * rest, rest, rest + splat_f32(1.0f));
     i32x8 exponent = (__builtin_convertvector(whole, i32x8) + 127) << 23;
     return select_f32(vanishes, splat_f32(0.0f), y * (f32x8)exponent);
+}
+
+/* What is smaller counts as zero: its reciprocal would overflow. */
+#define LEAST 1e-30f
+
+/* The largest magnitude among `size` numbers; no number where one of them is none. */
+INLINE float largest(const float *x, int size) {
+    f32x8 most = splat_f32(0.0f);
+    i32x8 strange = {0};
+    int at = 0;
+    float rest = 0.0f;
+    for (; at + LANES <= size; at += LANES) {
+        f32x8 lanes = load_f32(x + at);
+        strange |= lanes != lanes;
+        most = max_f32(most, (f32x8)((i32x8)lanes & 0x7fffffff));
+    }
+    for (; at < size; at++) {
+        rest = fabsf(x[at]) > rest ? fabsf(x[at]) : rest;
+        if (x[at] != x[at]) return NAN;
+    }
+    for (int lane = 0; lane < LANES; lane++)
+        if (strange[lane]) return NAN;
+    float found = most_f32(most);
+    return found > rest ? found : rest;
 }
 
 #endif

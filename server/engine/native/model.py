@@ -21,7 +21,6 @@ from server.engine.native.adapter import PackedStack, packed_bytes
 from server.engine.native.pack import PackedLinear, interleaved, pack
 from server.engine.native.structs import (
     FORMATS,
-    GROUPS,
     LANES,
     MAX_HEAD_DIM,
     TIMES,
@@ -258,6 +257,3 @@ def grouped(
 def address(numbers: array[int]) -> int | None:
     """Where ``numbers`` lie in memory; nothing has no address."""
     return numbers.buffer_info()[0] if numbers else None
-
-
-assert len(GROUPS) == 4  # noqa: PLR2004 - decoder.c counts on it

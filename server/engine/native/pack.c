@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "formats.h"
 #include "gemm.h"
 
 /* One row as floats, with zeros behind it. */
@@ -19,22 +18,12 @@ static void read_row(const void *weight, int is_bf16, size_t row, int inputs, in
     memset(to + inputs, 0, (stride - inputs) * sizeof *to);
 }
 
-/* The largest magnitude; no number where one is none. */
-static float largest_of(const float *x, int count) {
-    float most = 0.0f;
-    for (int at = 0; at < count; at++) {
-        if (x[at] != x[at]) return NAN;
-        most = fabsf(x[at]) > most ? fabsf(x[at]) : most;
-    }
-    return most;
-}
-
 /* Symmetric, one scale a row, [-127, 127]. */
 static void pack_int8(const float *rows, int stride, int inputs, int8_t *codes, float *scales) {
-    int even = (inputs + 1) / 2 * 2;
+    int even = padded(inputs, 2);
     for (int lane = 0; lane < PANEL; lane++) {
         const float *row = rows + (size_t)lane * stride;
-        float most = largest_of(row, inputs), factor = most > 0.0f ? 127.0f / most : 0.0f;
+        float most = largest(row, inputs), factor = most >= LEAST ? 127.0f / most : 0.0f;
         scales[lane] = most / 127.0f;
         for (int at = 0; at < even; at++) {
             float value = row[at] * factor;
@@ -59,10 +48,10 @@ static void pack_nf4(const float *rows, int stride, uint8_t *panel) {
         float scales[PANEL];
         for (int lane = 0; lane < PANEL; lane++) {
             const float *from = rows + (size_t)lane * stride + start;
-            float most = largest_of(from, NF4_BLOCK);
+            float most = largest(from, NF4_BLOCK);
             scales[lane] = most / NF4_UNIT;
             for (int at = 0; at < NF4_BLOCK; at++)
-                codes[lane][at] = nf4_code(most > 0.0f ? from[at] / most : 0.0f, middles);
+                codes[lane][at] = nf4_code(most >= LEAST ? from[at] / most : 0.0f, middles);
         }
         memcpy(panel, scales, sizeof scales);
         uint8_t *to = panel + sizeof scales;
@@ -79,7 +68,7 @@ static void pack_int7(const float *rows, int stride, uint8_t *panel) {
         uint8_t *to = panel + sizeof scales;
         for (int lane = 0; lane < PANEL; lane++) {
             const float *from = rows + (size_t)lane * stride + start;
-            float most = largest_of(from, NF4_BLOCK), factor = most > 0.0f ? INT7_MOST / most : 0.0f;
+            float most = largest(from, NF4_BLOCK), factor = most >= LEAST ? INT7_MOST / most : 0.0f;
             scales[lane] = most / INT7_MOST;
             for (int at = 0; at < NF4_BLOCK; at++) {
                 float value = from[at] * factor;
@@ -91,33 +80,30 @@ static void pack_int7(const float *rows, int stride, uint8_t *panel) {
     }
 }
 
-static void pack_panel(int format, const float *rows, int stride, int inputs, size_t panel,
-                       void *codes, float *scales) {
-    if (format == FORMAT_INT8) {
-        int even = (inputs + 1) / 2 * 2;
-        pack_int8(rows, stride, inputs, (int8_t *)codes + panel * even * PANEL,
-                  scales + panel * PANEL);
-    } else if (format == FORMAT_NF4) {
-        pack_nf4(rows, stride, (uint8_t *)codes + panel * (stride / NF4_BLOCK) * NF4_BYTES);
-    } else if (format == FORMAT_INT7) {
-        pack_int7(rows, stride, (uint8_t *)codes + panel * (stride / NF4_BLOCK) * INT7_BYTES);
-    } else {
-        for (int at = 0; at < inputs; at++)
-            for (int lane = 0; lane < PANEL; lane++) {
-                size_t to = (panel * inputs + at) * PANEL + lane;
-                float value = rows[(size_t)lane * stride + at];
-                if (format == FORMAT_FP32) ((float *)codes)[to] = value;
-                else ((uint16_t *)codes)[to] = to_bf16(value);
-            }
-    }
+static void pack_floats(const float *rows, int stride, int inputs, int is_bf16, void *to) {
+    for (int at = 0; at < inputs; at++)
+        for (int lane = 0; lane < PANEL; lane++) {
+            float value = rows[(size_t)lane * stride + at];
+            if (is_bf16) ((uint16_t *)to)[(size_t)at * PANEL + lane] = to_bf16(value);
+            else ((float *)to)[(size_t)at * PANEL + lane] = value;
+        }
+}
+
+/* `to` and `scales` are those of this panel. */
+static void pack_panel(int format, const float *rows, int stride, int inputs, void *to,
+                       float *scales) {
+    if (format == FORMAT_INT8) pack_int8(rows, stride, inputs, to, scales);
+    else if (format == FORMAT_NF4) pack_nf4(rows, stride, to);
+    else if (format == FORMAT_INT7) pack_int7(rows, stride, to);
+    else pack_floats(rows, stride, inputs, format == FORMAT_BF16, to);
 }
 
 /* `weight`: [outputs][inputs] fp32 or bf16. `codes` and (for int8) `scales` are as
  * lccc_packed_bytes says. Returns 0, or 1 where memory ran out. */
 int32_t lccc_pack(int32_t format, const void *weight, int32_t is_bf16, int32_t outputs,
                   int32_t inputs, void *codes, float *scales, int32_t threads) {
-    int stride = (inputs + NF4_BLOCK - 1) / NF4_BLOCK * NF4_BLOCK;
-    int panels = (outputs + PANEL - 1) / PANEL, is_short = 0;
+    int stride = padded(inputs, NF4_BLOCK), panels = padded(outputs, PANEL) / PANEL, is_short = 0;
+    size_t bytes = panel_bytes(format, inputs);
 #pragma omp parallel num_threads(threads)
     {
         float *rows = malloc((size_t)PANEL * stride * sizeof *rows);
@@ -135,7 +121,8 @@ int32_t lccc_pack(int32_t format, const void *weight, int32_t is_bf16, int32_t o
                 else
                     memset(rows + (size_t)lane * stride, 0, stride * sizeof *rows);
             }
-            pack_panel(format, rows, stride, inputs, panel, codes, scales);
+            pack_panel(format, rows, stride, inputs, (char *)codes + panel * bytes,
+                       scales ? scales + panel * PANEL : NULL);
         }
         free(rows);
     }
@@ -144,10 +131,5 @@ int32_t lccc_pack(int32_t format, const void *weight, int32_t is_bf16, int32_t o
 
 /* How large the codes of a weight are. */
 int64_t lccc_packed_bytes(int32_t format, int32_t outputs, int32_t inputs) {
-    int64_t panels = (outputs + PANEL - 1) / PANEL, size = panels * PANEL * inputs;
-    if (format == FORMAT_FP32) return size * 4;
-    if (format == FORMAT_BF16) return size * 2;
-    if (format == FORMAT_INT8) return panels * PANEL * ((inputs + 1) / 2 * 2);
-    int64_t blocks = panels * ((inputs + NF4_BLOCK - 1) / NF4_BLOCK);
-    return blocks * (format == FORMAT_NF4 ? NF4_BYTES : INT7_BYTES);
+    return (int64_t)(padded(outputs, PANEL) / PANEL * panel_bytes(format, inputs));
 }

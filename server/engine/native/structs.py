@@ -6,7 +6,6 @@ import ctypes
 from ctypes import POINTER, Structure, c_double, c_float, c_int32, c_void_p
 
 FORMATS = {"fp32": 0, "bf16": 1, "int8": 2, "nf4": 3, "int7": 4}
-GROUPS = ("qkv", "output", "gate_up", "down")
 TIMES = ("linears", "attention", "adapters", "elementwise", "head")
 PANEL = 16
 HALF_PANEL = 8
