@@ -2,20 +2,73 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+
+ROOT = Path("/")
 
 
-def prepare_environment(environment: MutableMapping[str, str]) -> None:
+def prepare_environment(environment: MutableMapping[str, str], root: Path = ROOT) -> None:
     """Set what must be set before torch is imported; values already there are kept.
 
     By default OpenMP's threads spin for long at every barrier while something else wants the core.
     A short spin gives it up soon; none at all makes the small operations of a training two to
     three times as slow (BENCHMARKS.md).
-    The other keeps tokenizers from a second pool of threads.
+    A container's share of the processors bounds the threads: of more, some always stand still, and
+    the others wait for them. ``root`` is where the system's files lie.
+    TOKENIZERS_PARALLELISM keeps tokenizers from a second pool of threads.
     """
     environment.setdefault("GOMP_SPINCOUNT", "10000")
+    share = cpu_share(root)
+    if share is not None and share < usable_cpus():
+        environment.setdefault("OMP_NUM_THREADS", str(share))
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def usable_cpus() -> int:
+    """How many processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_share(root: Path = ROOT) -> int | None:
+    """Processors' worth of time that Linux's control groups grant, rounded up; ``None``: no limit.
+
+    The least of the own group's and those above it, of either version (kernel's documentation,
+    ``admin-guide/cgroup-v2.rst``, ``cpu.max``; ``scheduler/sched-bwc.rst``).
+    """
+    shares = [math.ceil(quota / period) for quota, period in _quotas(root) if quota > 0 < period]
+    return min(shares, default=None)
+
+
+def _quotas(root: Path) -> Iterator[tuple[int, int]]:
+    """Microseconds of processor time in so many microseconds, for each group that has a limit."""
+    groups = root / "sys/fs/cgroup"
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        is_first_version = "cpu" in controllers.split(",")
+        if controllers and not is_first_version:
+            continue
+        mount = groups / "cpu" if is_first_version else groups
+        own = mount / path.strip("/")
+        for group in (own, *own.parents):
+            quota = _text(group / "cpu.cfs_quota_us") + " " + _text(group / "cpu.cfs_period_us")
+            fields = (quota if is_first_version else _text(group / "cpu.max")).split()
+            if len(fields) == 2 and fields[0] != "max":  # noqa: PLR2004 - quota and period
+                yield int(fields[0]), int(fields[1])
+            if group == mount:
+                break
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError:
+        return ""
 
 
 def go_offline(environment: MutableMapping[str, str]) -> None:

@@ -30,6 +30,10 @@ class BlockPool:
         self._holders: dict[int, int] = {}
         self._prefixes = PrefixIndex()
 
+    def __contains__(self, block: int) -> bool:
+        """Whether ``block`` can be found."""
+        return block in self._prefixes
+
     @property
     def available(self) -> int:
         """Blocks that can be taken."""
@@ -77,10 +81,27 @@ class BlockPool:
             self._hold(found[0])
         return found
 
+    def resume(self, link: Link, tokens: tuple[int, ...]) -> tuple[int, int] | None:
+        """Take the block that its writer left with most of ``tokens`` after ``link``, to go on.
+
+        Returns it and how many of ``tokens`` it holds. These are fewer than a block's; nobody
+        finds it any more, for it is about to be written to.
+        """
+        for count in range(len(tokens), 0, -1):
+            found = self._prefixes.find(link, tokens[:count])
+            if found is not None:
+                block, _ = found
+                del self._cached[block]  # a part of a block is held by nobody
+                self._prefixes.forget(block)
+                self._holders[block] = 1
+                return block, count
+        return None
+
     def publish(self, block: int, link: Link, tokens: tuple[int, ...]) -> tuple[int, int]:
-        """Make a full ``block`` findable; returns the block to hold from now on, and its link.
+        """Make a ``block`` findable; returns the block to hold from now on, and its link.
 
         That is another one where the same tokens were published meanwhile: one copy is enough.
+        One that is not full has to be released next.
         """
         found = self.find(link, tokens)
         if found is not None:

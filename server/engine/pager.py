@@ -12,8 +12,8 @@ from server.engine.sequence import Chunk, Sequence
 class Pager:
     """Keeps the tables of sequences. Owned by the engine thread.
 
-    Between steps a sequence holds exactly the blocks of its computed tokens; the full ones can be
-    found by others if ``reuses_prefixes``.
+    Between steps a sequence holds exactly the blocks of its computed tokens. If ``reuses_prefixes``
+    the full ones can be found by others; the last, when it leaves, by one whose text goes on there.
     """
 
     def __init__(self, pool: BlockPool, *, reuses_prefixes: bool) -> None:
@@ -33,13 +33,20 @@ class Pager:
         while self._reuses_prefixes and self._is_before_a_block(sequence):
             found = self._pool.find(_link(sequence), _tokens(sequence, len(sequence.blocks)))
             if found is None:
-                return
+                break
             block, link = found
-            sequence.blocks.append(block)
             sequence.links.append(link)
-            sequence.computed += BLOCK_TOKENS
-            if not sequence.preemptions:
-                sequence.cached_tokens += BLOCK_TOKENS
+            _skip(sequence, block, BLOCK_TOKENS)
+        if self._reuses_prefixes and not sequence.computed % BLOCK_TOKENS:
+            self._resume(sequence)
+
+    def _resume(self, sequence: Sequence) -> None:
+        """Go on in a block that another has begun with the same tokens and left."""
+        start = sequence.computed
+        end = min(start + BLOCK_TOKENS, len(sequence.tokens)) - 1
+        found = self._pool.resume(_link(sequence), tuple(sequence.tokens[start:end]))
+        if found is not None:
+            _skip(sequence, *found)
 
     def is_coming(self, sequence: Sequence, planned: Iterable[Chunk]) -> bool:
         """Tell whether a ``planned`` chunk computes the next block, so that waiting saves it."""
@@ -81,6 +88,12 @@ class Pager:
 
     def drop(self, sequence: Sequence) -> None:
         """Give up all blocks of a sequence."""
+        full, rest = divmod(sequence.computed, BLOCK_TOKENS)
+        if self._reuses_prefixes and rest:
+            tokens = tuple(sequence.tokens[sequence.computed - rest : sequence.computed])
+            sequence.blocks[full], _ = self._pool.publish(
+                sequence.blocks[full], _link(sequence), tokens
+            )
         self._pool.release(sequence.blocks)
         del sequence.blocks[:], sequence.links[:]
 
@@ -100,11 +113,22 @@ class Pager:
             assert len(sequence.blocks) == needed, "a table is longer or shorter than its tokens"
             full = sequence.computed // BLOCK_TOKENS if self._reuses_prefixes else 0
             assert len(sequence.links) == full, "full blocks are not published"
+            assert not any(block in self._pool for block in sequence.blocks[full:]), (
+                "a block that is written to can be found"
+            )
 
     def _is_before_a_block(self, sequence: Sequence) -> bool:
         """Whether a whole block follows what is computed, and more than that."""
         at = sequence.computed
         return not at % BLOCK_TOKENS and at + BLOCK_TOKENS < len(sequence.tokens)
+
+
+def _skip(sequence: Sequence, block: int, tokens: int) -> None:
+    """Note that its next ``tokens`` lie in ``block``."""
+    sequence.blocks.append(block)
+    sequence.computed += tokens
+    if not sequence.preemptions:
+        sequence.cached_tokens += tokens
 
 
 def _link(sequence: Sequence) -> Link:

@@ -11,7 +11,7 @@ Key = tuple[Link, tuple[int, ...]]
 
 
 class PrefixIndex:
-    """Full blocks by what they follow and the tokens they hold.
+    """Blocks, full or at a text's end, by what they follow and the tokens they hold.
 
     A chain of links tells adapter and all tokens up to a block's end, so a hit is never a guess.
     """

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from adapters.environment import go_offline, prepare_environment
+from adapters.environment import cpu_share, go_offline, prepare_environment, usable_cpus
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="ascii")
+    return root
 
 
 def test_the_environment_is_set_but_not_overruled() -> None:
@@ -33,3 +43,67 @@ def test_offline_reaches_a_library_that_is_already_loaded(
 
     assert environment == {"HF_HUB_OFFLINE": "1"}
     assert is_offline_mode()
+
+
+SHARES = {
+    "second version, of a container": (
+        {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"},
+        2,
+    ),
+    "second version, of a service above": (
+        {
+            "proc/self/cgroup": "0::/a.slice/b.service\n",
+            "sys/fs/cgroup/a.slice/cpu.max": "100000 100000\n",
+            "sys/fs/cgroup/a.slice/b.service/cpu.max": "400000 100000\n",
+        },
+        1,
+    ),
+    "first version": (
+        {
+            "proc/self/cgroup": "5:memory:/x\n4:cpu,cpuacct:/docker/c\n0::/\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "300000\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+        },
+        3,
+    ),
+    "no limit": (
+        {
+            "proc/self/cgroup": "4:cpu:/\n0::/\n",
+            "sys/fs/cgroup/cpu.max": "max 100000\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+        },
+        None,
+    ),
+    "no groups": ({}, None),
+}
+
+
+@pytest.mark.parametrize(("files", "share"), SHARES.values(), ids=SHARES.keys())
+def test_a_share_of_the_processors_is_read(
+    files: dict[str, str], share: int | None, tmp_path: Path
+) -> None:
+    """Of both versions of control groups, also where the limit is on a group above."""
+    assert cpu_share(write(tmp_path, files)) == share
+
+
+def test_threads_are_no_more_than_the_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the user chose otherwise, or has fewer processors anyway."""
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "200000 100000\n"}
+    root = write(tmp_path, files)
+    for cpus, given, expected in (
+        (64, {}, "2"),
+        (64, {"OMP_NUM_THREADS": "8"}, "8"),
+        (2, {}, None),
+    ):
+        monkeypatch.setattr("adapters.environment.usable_cpus", lambda cpus=cpus: cpus)
+        environment = dict(given)
+        prepare_environment(environment, root)
+        assert environment.get("OMP_NUM_THREADS") == expected
+
+
+def test_at_least_one_processor_is_usable() -> None:
+    """The one that runs the test."""
+    assert usable_cpus() >= 1

@@ -43,9 +43,14 @@ INLINE f32x8 splat_f32(float value) {
 }
 
 INLINE f32x8 load_bf16(const uint16_t *from) {
+#ifdef LCCC_AVX2
+    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from));
+    return (f32x8)_mm256_slli_epi32(wide, 16);
+#else
     u16x8 halves;
     memcpy(&halves, from, sizeof halves);
     return (f32x8)(__builtin_convertvector(halves, u32x8) << 16);
+#endif
 }
 
 INLINE f32x8 load_stored(const void *from, size_t index, int is_bf16) {
@@ -89,7 +94,14 @@ INLINE f32x8 select_f32(i32x8 mask, f32x8 yes, f32x8 no) {
     return (f32x8)((mask & (i32x8)yes) | (~mask & (i32x8)no));
 }
 
-INLINE f32x8 max_f32(f32x8 a, f32x8 b) { return select_f32(a > b, a, b); }
+/* The second where one is no number. */
+INLINE f32x8 max_f32(f32x8 a, f32x8 b) {
+#ifdef LCCC_AVX2
+    return (f32x8)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return select_f32(a > b, a, b);
+#endif
+}
 
 /* The sum of all lanes, always in the same order. */
 INLINE float sum_f32(f32x8 v) {
@@ -104,9 +116,13 @@ INLINE float most_f32(f32x8 v) {
 
 /* Sixteen signed bytes as sixteen signed 16-bit numbers. */
 INLINE i16x16 widen(const int8_t *from) {
+#ifdef LCCC_AVX2
+    return (i16x16)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from));
+#else
     i8x16 bytes;
     memcpy(&bytes, from, sizeof bytes);
     return __builtin_convertvector(bytes, i16x16);
+#endif
 }
 
 /* Two 16-bit numbers that lie beside each other, in every 32-bit lane. */

@@ -36,6 +36,7 @@ class Running:
 
     engine: LocalEngine
     sequences: list[Sequence] = field(default_factory=list)
+    throttles: list[Throttle] = field(default_factory=list)
 
     async def submit(
         self, model: str, prompt: Rows[int], sampling: SamplingParams = GREEDY
@@ -55,7 +56,8 @@ class Running:
         return sequence.tokens[len(prompt) :]
 
     def throttle(self) -> Throttle:
-        return Throttle(self.engine._parts.loop)
+        self.throttles.append(Throttle(self.engine._parts.loop))
+        return self.throttles[-1]
 
 
 class Throttle:
@@ -111,8 +113,8 @@ async def running(base: Base, registry: Path, **settings: Any) -> AsyncIterator[
     settings = {"weights": "fp32", "device": "cpu", "poll_interval_s": 0.02, **settings}
     engine = LocalEngine(EngineConfig(base=base, registry_root=registry, **settings))
     await engine.start()
+    started = Running(engine)
     try:
-        started = Running(engine)
         submit = engine._parts.loop.submit
 
         def noted(sequence: Sequence) -> None:
@@ -124,6 +126,8 @@ async def running(base: Base, registry: Path, **settings: Any) -> AsyncIterator[
         if not engine._open:
             engine.check_integrity()
     finally:
+        for throttle in started.throttles:  # else a test that fails while holding one hangs
+            throttle.open()
         await engine.close()
     assert not engine._open
     engine.check_integrity()

@@ -124,6 +124,40 @@ def test_a_beginning_is_never_overwritten_before_its_continuations() -> None:
     assert [pool.take(), pool.take(), pool.take()] == [one[1], other[1], one[0]]
 
 
+def test_a_text_goes_on_in_the_block_where_another_left_it() -> None:
+    """The longest part that fits is taken, once: who goes on in it writes to it."""
+    pool = BlockPool(4)
+    full, short, long = text(pool, A)[0], pool.take(), pool.take()
+    _, link = pool._prefixes.find(None, A) or (0, 0)
+    for block, count in ((short, 3), (long, 9)):
+        pool.publish(block, link, B[:count])
+        pool.release([block])
+    assert pool.resume(link, (*B[:8], 99)) == (short, 3)
+    assert pool.resume(link, B[:15]) == (long, 9)
+    assert pool.resume(link, B[:15]) is None
+    assert pool.resume(None, B[:15]) is None
+    pool.check_integrity([[full, short, long]])
+
+
+def test_a_part_left_twice_is_kept_once() -> None:
+    """The block of the second is empty again."""
+    pool = BlockPool(2)
+    for _ in range(2):
+        block, _ = pool.publish(pool.take(), None, A[:5])
+        pool.release([block])
+    assert (pool.held, pool.cached, pool.available) == (0, 1, 2)
+    pool.check_integrity([])
+
+
+def test_a_part_that_was_left_is_overwritten_before_what_it_follows() -> None:
+    """As any end of a text."""
+    pool = BlockPool(2)
+    table = text(pool, A)
+    rest, _ = pool.publish(pool.take(), 0, B[:5])
+    pool.release([*table, rest])
+    assert [pool.take(), pool.take()] == [rest, *table]
+
+
 CORRUPTIONS = {
     "lost": lambda pool: pool._empty.pop(),
     "in two places": lambda pool: pool._cached.__setitem__(pool._empty[0], None),

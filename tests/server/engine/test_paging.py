@@ -24,9 +24,11 @@ def of_length(max_tokens: int, **values: Any) -> SamplingParams:
 async def together(
     engine: Running, jobs: list[tuple[str, tuple[int, ...], SamplingParams]]
 ) -> list[list[int]]:
-    """Submit all at once; their replies."""
+    """Submit all before the first step; their replies."""
     first = len(engine.sequences)
+    throttle = engine.throttle()
     generations = [await engine.submit(*job) for job in jobs]
+    throttle.open()
     await asyncio.gather(*map(read, generations))
     return [one.tokens[one.prompt_tokens :] for one in engine.sequences[first:]]
 
@@ -92,10 +94,10 @@ async def test_the_next_turn_of_a_chat_computes_only_what_is_new(
         throttle = engine.throttle()
         generation = await engine.submit(model, turn, HOT)
         planned = await throttle.planned()
-        assert [(chunk.start, chunk.count) for chunk in planned] == [(64, len(turn) - 64)]
+        assert [(chunk.start, chunk.count) for chunk in planned] == [(73, len(turn) - 73)]
         throttle.open()
         events = await read(generation)
-        assert events[-1].cached_tokens == 64, "of 73 computed tokens, four full blocks"
+        assert events[-1].cached_tokens == 73, "four full blocks and the part of a fifth"
         reply = engine.sequences[-1].tokens[len(turn) :]
     assert [first, reply] == await alone(
         base, registries["qwen3"], [(model, opening, of_length(24)), (model, turn, HOT)]

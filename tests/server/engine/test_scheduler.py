@@ -106,7 +106,7 @@ def test_blocks_are_taken_as_tokens_need_them() -> None:
 
 
 def test_a_prefix_that_is_known_is_not_computed_again() -> None:
-    """Full blocks of prompt and reply are reused, but one token is always left to be sampled."""
+    """Prompt and reply are reused, also a block's part; one token is always left to be sampled."""
     scheduler = scheduler_of(prefill_tokens=99)
     first = sequence(0, prompt=range(1, 41), max_tokens=10)
     scheduler.add(first)
@@ -117,8 +117,26 @@ def test_a_prefix_that_is_known_is_not_computed_again() -> None:
     exact = sequence(3, prompt=range(1, 33))
     for one in (again, longer, exact):
         scheduler.add(one)
-    assert shares(step(scheduler)) == [(1, 32, 8), (2, 48, 3), (3, 16, 16)]
-    assert [one.cached_tokens for one in (first, again, longer, exact)] == [0, 32, 48, 16]
+    assert shares(step(scheduler)) == [(1, 32, 8), (2, 49, 2), (3, 16, 16)]
+    assert [one.cached_tokens for one in (first, again, longer, exact)] == [0, 32, 49, 16]
+
+
+@pytest.mark.parametrize("length", [5, 37])
+def test_where_a_text_was_left_only_the_same_model_goes_on(length: int) -> None:
+    """In the first block as in a later one; and only one of two that could."""
+    scheduler = scheduler_of(prefill_tokens=99)
+    scheduler.add(sequence(0, prompt=range(length), max_tokens=1, model="a"))
+    step(scheduler)
+    assert not scheduler.has_work
+    for key, model in enumerate(["b", None, "a", "a"], start=1):
+        scheduler.add(sequence(key, prompt=range(length + 3), model=model))
+    full = length // 16 * 16
+    assert shares(step(scheduler)) == [
+        (1, 0, length + 3),
+        (2, 0, length + 3),
+        (3, length, 3),
+        (4, full, length + 3 - full),
+    ]
 
 
 def test_two_prompts_at_once_compute_their_common_beginning_once() -> None:
@@ -278,6 +296,7 @@ def test_a_corrupt_book_is_noticed() -> None:
         lambda one, other: one.blocks.pop(),
         lambda one, other: one.links.pop(),
         lambda one, other: setattr(one, "computed", len(one.tokens)),
+        lambda one, other: scheduler._pager._pool._prefixes.add(one.blocks[1], None, (9,)),  # noqa: B023 - called at once
     ):
         scheduler = scheduler_of()
         one, other = sequence(0, prompt=range(20)), sequence(1, prompt=range(50, 70))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence as Rows
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -68,10 +69,22 @@ class Scheduling(RuleBasedStateMachine):
     def submit(
         self, model: str | None, family: range, length: int, max_tokens: int, priority: int
     ) -> None:
+        self.apply(model, family[:length], max_tokens, priority)
+
+    @precondition(lambda self: self.sequences)
+    @rule(data=st.data(), question=st.integers(1, 20), max_tokens=st.integers(1, 40))
+    def submit_the_next_turn(self, data: st.DataObject, question: int, max_tokens: int) -> None:
+        """What some sequence has so far, its reply included, and more."""
+        earlier = self.sequences[data.draw(st.sampled_from(sorted(self.sequences)))]
+        model = None if earlier.digest is None else earlier.digest.partition("-")[0]
+        prompt = [*earlier.tokens, *range(3, 3 + question)]
+        self.apply(model, prompt[: CONTEXT - 1], max_tokens, 0)
+
+    def apply(self, model: str | None, prompt: Rows[int], max_tokens: int, priority: int) -> None:
         key = len(self.sequences)
         digest = f"{model}-{self.version}" if model == "moving" else model
-        most = min(max_tokens, CONTEXT - length)
-        one = sequence(key, family[:length], most, digest, priority)
+        most = min(max_tokens, CONTEXT - len(prompt))
+        one = sequence(key, prompt, most, digest, priority)
         self.sequences[key], self.events[key] = one, []
         self.loop._apply(one)
 
@@ -135,7 +148,6 @@ class Scheduling(RuleBasedStateMachine):
         expected = expected_reply(one.digest, prompt, one.max_tokens)
         assert reply == (expected[: len(reply)] if key in self.aborted else expected)
         assert last.cached_tokens < one.prompt_tokens
-        assert not last.cached_tokens % BLOCK_TOKENS
 
 
 Scheduling.TestCase.settings = settings(
