@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from admin.bench.errors import BenchFailed
 from admin.bench.http_client import HttpClient, full_length
-from admin.bench.load import closed_loop
+from admin.bench.load import WARM_UP_ROUND, closed_loop, must_have_worked
 from admin.bench.timeline import Round, Timeline
 from admin.bench.workload import CountTokens, Message, Prompter, Workload, one_message
-
-WARM_UP_ROUND = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +36,7 @@ class HttpSide:
         Raises:
             BenchFailed: one of them failed, so that nothing is to be measured here.
         """
-        warmed = await self.play(WARM_UP_ROUND, count)
-        for timeline in warmed.timelines:
-            if timeline.failure is not None:
-                raise BenchFailed(
-                    f"{self.client.url} cannot be measured: a first request for "
-                    f"'{timeline.model}' failed: {timeline.failure}"
-                )
+        must_have_worked(await self.play(WARM_UP_ROUND, count), self.client.url)
 
     async def play(self, number: int, count: int | None = None) -> Round:
         """Make round ``number``, of ``count`` requests where not all are meant."""

@@ -10,9 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from adapters.errors import LcccError
-from admin.bench.errors import BenchFailed
-from admin.bench.http_side import WARM_UP_ROUND
-from admin.bench.load import closed_loop
+from admin.bench.load import WARM_UP_ROUND, closed_loop, must_have_worked
 from admin.bench.timeline import Round, Timeline
 from admin.bench.workload import Prompter, Workload
 
@@ -100,13 +98,7 @@ class EngineSide:
         Raises:
             BenchFailed: one of them failed, so that nothing is to be measured here.
         """
-        warmed = await self.play(WARM_UP_ROUND, count)
-        for timeline in warmed.timelines:
-            if timeline.failure is not None:
-                raise BenchFailed(
-                    f"The engine cannot be measured: a first request for '{timeline.model}' "
-                    f"failed: {timeline.failure}"
-                )
+        must_have_worked(await self.play(WARM_UP_ROUND, count), "The engine")
 
     async def play(self, number: int, count: int | None = None) -> Round:
         """Make round ``number``, of ``count`` requests where not all are meant."""

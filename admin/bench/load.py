@@ -8,9 +8,28 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeVar
 
+from admin.bench.errors import BenchFailed
 from admin.bench.timeline import Round, Timeline
 
 Job = TypeVar("Job")
+
+
+# The number of the round that warms a side up, which no measured one has.
+WARM_UP_ROUND = -1
+
+
+def must_have_worked(warmed: Round, who: str) -> None:
+    """Check that nothing failed in a round that warms ``who`` up.
+
+    Raises:
+        BenchFailed: something did, so that nothing is to be measured here.
+    """
+    for timeline in warmed.timelines:
+        if timeline.failure is not None:
+            raise BenchFailed(
+                f"{who} cannot be measured: a first request for '{timeline.model}' "
+                f"failed: {timeline.failure}"
+            )
 
 
 async def closed_loop(

@@ -169,7 +169,7 @@ def bench_engine(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
 @bench.command("turn")
 @count_option("--turn", 5, "The turn that is measured.", least=2)
 @count_option("--history-tokens", 512, "Tokens of all turns before it.")
-@count_option("--question-tokens", 16, "Tokens that the user says in it.")
+@count_option("--question-tokens", 8, "Tokens that the user says in it.")
 @count_option("--reply-tokens", 16, "Length of each reply.", least=2)
 @count_option("--rounds", 5, "Chats with each of the two servers, which take turns.")
 @count_option("--seed", 0, "Chooses what is said.", least=0)
@@ -229,6 +229,26 @@ def bench_sampling(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
 
     asked = EngineOptions(workload=_workload(given), **given)
     show(admin.output, measure_sampling(admin, asked), as_json=as_json)
+
+
+@bench.command("speculation")
+@load_options(concurrency=1, requests=4, prompt_tokens=64, output_tokens=160, rounds=3)
+@count_option("--speculative-tokens", 7, "Tokens to guess ahead at most.")
+@base_option
+@weights_option
+@device_option
+@json_option
+@pass_admin
+def bench_speculation(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
+    """Compare replies that are guessed ahead with the same replies that are not.
+
+    `bench-0.6b` soon repeats itself, as a reply that copies does; other replies gain less.
+    """
+    from admin.bench.report import show
+    from admin.bench.speculation import SpeculationOptions, measure_speculation
+
+    asked = SpeculationOptions(workload=_workload(given), **given)
+    show(admin.output, measure_speculation(admin, asked), as_json=as_json)
 
 
 @bench.command("peft")

@@ -20,8 +20,10 @@ from adapters.home import Home
 from adapters.manifest import PROJECTIONS, Manifest, RunRef
 from adapters.registry import Registry
 from admin.bench.errors import BenchFailed
+from admin.bench.in_process import EngineSide
 from admin.bench.models import obtain_adapters
 from admin.bench.serve import token_counter
+from admin.bench.timeline import Round, Timeline
 from admin.cli import main
 from admin.context import AdminContext
 from admin.output import Output
@@ -219,6 +221,39 @@ def test_sampling_has_a_share_of_the_step(home: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert 0 < report["shares"]["every parameter"]["sampling"] < 1
     assert 0 < report["shares"]["greedy"]["sampling"] < 1
+
+
+def test_guessing_ahead_is_measured_beside_not_guessing(home: Path) -> None:
+    """The same replies from two engines in turn, of which one guesses."""
+    load = ["--requests", "2", "--prompt-tokens", "40", "--output-tokens", "50", "--rounds", "1"]
+    result = bench(home, "speculation", *load, "--base", "tiny", "--json")
+
+    report = json.loads(result.stdout)
+    assert result.exit_code == 0, result.stderr
+    assert {name: side["output_tokens"] for name, side in report["sides"].items()} == {
+        "guessing": 100,
+        "not": 100,
+    }
+    assert report["ratios"]["output_tokens_per_s"]["median"] > 0
+
+
+def test_guesses_that_change_a_reply_are_not_measured(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command fails and says where replies are the same."""
+    texts = iter("ab")
+
+    async def play(self: EngineSide, number: int, count: int | None = None) -> Round:
+        del self, count
+        timeline = Timeline(model="tiny", sent_s=0, text="" if number < 0 else next(texts))
+        return Round(timelines=(timeline,), begun_s=0, ended_s=1)
+
+    monkeypatch.setattr(EngineSide, "play", play)
+    monkeypatch.setattr("admin.bench.engine.teller", lambda _: lambda *_: None)
+    result = bench(home, "speculation", "--base", "tiny", "--rounds", "1")
+
+    assert result.exit_code == 1
+    assert "Replies with guesses differ" in result.stderr
 
 
 def test_peft_is_measured_beside_the_engine(home: Path) -> None:
