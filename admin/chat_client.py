@@ -33,14 +33,15 @@ class NoServer(ChatFailed):
 
 
 class ChatClient:
-    """Talks to the server at ``url``, e.g. ``http://127.0.0.1:8000/v1``.
+    """Talks to the server at ``url``, e.g. ``http://127.0.0.1:8000/v1``, with a key if it has one.
 
     All methods raise :class:`ChatFailed` with a sentence for the user.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, api_key: str = "") -> None:
         self._url = url.rstrip("/")
         self._http = httpx.Client(
+            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S),
             # A proxy of the environment cannot reach this machine's own loopback.
             trust_env=not _is_loopback(httpx.URL(self._url).host),

@@ -19,6 +19,7 @@ from admin.commands.chat import chat
 from admin.commands.data import data
 from admin.commands.demo import demo
 from admin.commands.doctor import doctor
+from admin.commands.keys import keys
 from admin.commands.openapi import openapi
 from admin.commands.runs import runs
 from admin.commands.serve import serve
@@ -68,5 +69,5 @@ def main(ctx: click.Context, home: Path | None) -> None:
     ctx.obj = AdminContext(home=where, output=Output())
 
 
-for command in (data, train, runs, adapters, base, serve, chat, demo, bench, doctor, openapi):
+for command in (data, train, runs, adapters, base, serve, keys, chat, demo, bench, doctor, openapi):
     main.add_command(command)

@@ -12,14 +12,19 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from adapters.base import find_base
+from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine
 from server.errors import handle_error
 from server.gate import Gate
+from server.metrics import MeteredEngine, Metrics
 from server.openapi import document
 from server.routes.chat import create_chat_completion
 from server.routes.health import health, ready
+from server.routes.metrics import metrics, version_of_server
 from server.routes.models import list_models, retrieve_model
 from server.routes.schema import openapi_document
+from server.routes.text import create_completion
+from server.routes.tokens import detokenize, tokenize
 from server.security import HostPolicy
 from server.settings import ServerSettings
 from server.sse import leave_shutdown_to_us
@@ -37,12 +42,12 @@ def create_app(settings: ServerSettings, *, engine: Engine | None = None) -> Lit
         exception_handlers={Exception: handle_error},
         request_max_body_size=settings.max_body_bytes,
         dependencies=_dependencies(),
-        state=State({"settings": settings, "document": cache(describe)}),
+        state=State({"settings": settings, "metrics": Metrics(), "document": cache(describe)}),
         openapi_config=None,
         logging_config=None,
     )
     # Middleware of Litestar's own kind would not see what the router refuses by itself.
-    app.asgi_handler = Gate(app.asgi_handler, HostPolicy(settings))
+    app.asgi_handler = Gate(app.asgi_handler, HostPolicy(settings), Doorkeeper(settings))
     return app
 
 
@@ -81,14 +86,17 @@ def local_engine(settings: ServerSettings) -> Engine:
 
 
 def _routes() -> list[Any]:
-    v1 = Router("/v1", route_handlers=[create_chat_completion, list_models, retrieve_model])
-    return [v1, health, ready, openapi_document]
+    handlers = [create_chat_completion, create_completion, list_models, retrieve_model]
+    v1 = Router("/v1", route_handlers=handlers)
+    about = [health, ready, metrics, version_of_server, openapi_document]
+    return [v1, tokenize, detokenize, *about]
 
 
 def _dependencies() -> dict[str, Provide]:
     return {
         "engine": Provide(_engine, sync_to_thread=False),
         "settings": Provide(_settings, sync_to_thread=False),
+        "metrics": Provide(_metrics, sync_to_thread=False),
         "document": Provide(_document, sync_to_thread=True),  # the first call takes a while
     }
 
@@ -96,7 +104,7 @@ def _dependencies() -> dict[str, Provide]:
 def _running(make: Callable[[], Engine]) -> Callable[[Litestar], Any]:
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        engine = make()
+        engine = MeteredEngine(make(), app.state.metrics)
         app.state.engine = engine
         try:
             if not engine.is_ready:
@@ -114,6 +122,10 @@ def _engine(state: State) -> Engine:
 
 def _settings(state: State) -> ServerSettings:
     return state.settings
+
+
+def _metrics(state: State) -> Metrics:
+    return state.metrics
 
 
 def _document(state: State) -> bytes:

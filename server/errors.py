@@ -22,6 +22,7 @@ from server.engine.errors import (
     EngineClosed,
     EngineError,
     GenerationFailed,
+    GrammarInvalid,
     PromptInvalid,
     PromptTooLong,
     QueueFull,
@@ -87,6 +88,9 @@ _ENGINE_PROBLEMS: dict[type[EngineError], Problem] = {
         status=400, message="", param="messages", code="context_length_exceeded"
     ),
     SamplingInvalid: Problem(status=400, message=""),
+    GrammarInvalid: Problem(
+        status=400, message="", param="response_format", code="invalid_json_schema"
+    ),
     QueueFull: Problem(status=429, message="", type="rate_limit_error", code="queue_full"),
     EngineClosed: SHUTTING_DOWN,
     GenerationFailed: Problem(

@@ -1,4 +1,4 @@
-"""The outermost layer: a request id and timing on every answer, and the Host and Origin checks.
+"""The outermost layer: a request id and timing on every answer; Host, Origin and key are checked.
 
 It wraps the whole application, so that it also sees what the router answers by itself.
 """
@@ -13,6 +13,7 @@ import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
 
+from server.doorkeeper import Doorkeeper
 from server.errors import Problem
 from server.security import HostPolicy
 
@@ -23,13 +24,14 @@ _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 class Gate:
     """ASGI middleware around the application."""
 
-    def __init__(self, app: ASGIApp, policy: HostPolicy) -> None:
+    def __init__(self, app: ASGIApp, policy: HostPolicy, doorkeeper: Doorkeeper) -> None:
         self._app = app
         self._policy = policy
+        self._doorkeeper = doorkeeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.WEBSOCKET:
-            if self._policy.refusal("GET", scope["headers"]) is None:
+            if self._refusal("GET", scope) is None:
                 await self._app(scope, receive, send)
             else:
                 await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
@@ -38,11 +40,17 @@ class Gate:
         request_id = _request_id(http)
         http["state"]["request_id"] = request_id
         stamped = _stamping(send, request_id, time.perf_counter())
-        refusal = self._policy.refusal(http["method"], http["headers"])
+        refusal = self._refusal(http["method"], http)
         if refusal is None:
             await self._app(http, receive, stamped)
         else:
             await _send_problem(stamped, refusal)
+
+    def _refusal(self, method: str, scope: Scope) -> Problem | None:
+        headers = scope["headers"]
+        return self._policy.refusal(method, headers) or self._doorkeeper.refusal(
+            scope["path"], headers
+        )
 
 
 def _request_id(scope: HTTPScope) -> str:
@@ -70,6 +78,7 @@ def _stamping(send: Send, request_id: str, began_s: float) -> Send:
 async def _send_problem(send: Send, problem: Problem) -> None:
     body = msgspec.json.encode(problem.envelope)
     headers: list[tuple[bytes, bytes]] = [
+        *((name.encode(), value.encode()) for name, value in problem.headers.items()),
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
     ]

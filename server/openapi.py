@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import ClassVar
 
 import msgspec
 from litestar import Litestar
@@ -23,20 +24,35 @@ from litestar.openapi.spec import (
 )
 from litestar.types import ControllerRouterHandler
 
+from server.doorkeeper import FREE_PATHS
 from server.wire.chat import ChatRequest
 from server.wire.completions import ChatCompletion, ChatCompletionChunk
 from server.wire.errors import ErrorEnvelope
-from server.wire.models import Health, Model, ModelList
+from server.wire.models import Health, Model, ModelList, Version
+from server.wire.text import CompletionRequest, TextCompletion
+from server.wire.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 
 WIRE_TYPES = (
     ChatRequest,
     ChatCompletion,
     ChatCompletionChunk,
+    CompletionRequest,
+    TextCompletion,
+    TokenizeRequest,
+    Tokenized,
+    DetokenizeRequest,
+    Detokenized,
     ErrorEnvelope,
     Health,
     Model,
     ModelList,
+    Version,
 )
+_KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A key of `lccc-admin keys create`; needed as soon as there is one.",
+}
 _COMPONENTS = "#/components/schemas/"
 
 
@@ -46,6 +62,7 @@ def _error(description: str) -> ResponseSpec:
 
 ERRORS: dict[int, ResponseSpec] = {
     400: _error("The request is malformed, out of bounds or too long; `param` names the field."),
+    401: _error("There are keys, and the request has none of them."),
     404: _error("No such model is served."),
     413: _error("The body is too large."),
     415: _error("The body is not declared as JSON."),
@@ -53,26 +70,69 @@ ERRORS: dict[int, ResponseSpec] = {
     500: _error("The server failed."),
     503: _error("The server is stopping, or the adapter cannot be served."),
 }
-LOOKUP_ERRORS = {400: _error("The request is malformed."), 404: ERRORS[404]}
+TOKEN_ERRORS = {status: ERRORS[status] for status in (400, 401, 404, 413, 415, 500, 503)}
+KEY_ERRORS = {401: ERRORS[401]}
+LOOKUP_ERRORS = {400: _error("The request is malformed."), 401: ERRORS[401], 404: ERRORS[404]}
 READY_ERRORS = {503: _error("Not ready: starting, stopping or failed.")}
 
 
 @dataclass
-class ChatOperation(Operation):
-    """Adds what Litestar cannot see: the body it does not decode, and the answer as a stream."""
+class _BodyOperation(Operation):
+    """Adds what Litestar cannot see: the body that it does not decode."""
+
+    body: ClassVar[type]
 
     def __post_init__(self) -> None:
         self.request_body = RequestBody(
             required=True,
-            content={"application/json": _content(ChatRequest)},
+            content={"application/json": _content(self.body)},
         )
+
+
+@dataclass
+class _StreamOperation(_BodyOperation):
+    """And the answer as a stream."""
+
+    whole: ClassVar[type]
+    chunk: ClassVar[type]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         success = (self.responses or {})["200"]
         assert isinstance(success, OpenAPIResponse)
         success.description = "The reply; with `stream: true` a sequence of chunks."
         success.content = {
-            "application/json": _content(ChatCompletion),
-            "text/event-stream": _content(ChatCompletionChunk),
+            "application/json": _content(self.whole),
+            "text/event-stream": _content(self.chunk),
         }
+
+
+@dataclass
+class ChatOperation(_StreamOperation):
+    """``POST /v1/chat/completions``."""
+
+    body, whole, chunk = ChatRequest, ChatCompletion, ChatCompletionChunk
+
+
+@dataclass
+class TextOperation(_StreamOperation):
+    """``POST /v1/completions``."""
+
+    body, whole, chunk = CompletionRequest, TextCompletion, TextCompletion
+
+
+@dataclass
+class TokenizeOperation(_BodyOperation):
+    """``POST /tokenize``."""
+
+    body = TokenizeRequest
+
+
+@dataclass
+class DetokenizeOperation(_BodyOperation):
+    """``POST /detokenize``."""
+
+    body = DetokenizeRequest
 
 
 def _content(wire_type: type) -> OpenAPIMediaType:
@@ -97,6 +157,9 @@ def document(
     )
     found = described.openapi_schema.to_schema()
     _, schemas = msgspec.json.schema_components(WIRE_TYPES, ref_template=_COMPONENTS + "{name}")
-    found["components"] = {"schemas": schemas}
+    found["components"] = {"schemas": schemas, "securitySchemes": {"key": _KEY}}
+    found["security"] = [{"key": []}, {}]
+    for path in FREE_PATHS:
+        found["paths"][path]["get"]["security"] = []
     encoded = msgspec.json.encode(found, order="deterministic")
     return msgspec.json.format(encoded, indent=2) + b"\n"

@@ -18,6 +18,7 @@ import uvicorn
 
 from adapters.errors import LcccError
 from server.app import create_app
+from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine, ModelCard
 from server.protocol import with_deadlines
 from server.settings import ServerSettings
@@ -46,9 +47,9 @@ class Exposed(LcccError):
 
     def __init__(self, host: str) -> None:
         super().__init__(
-            f"Listening on {host} would let everyone on the network use this server: "
-            "there are no keys yet. Stay on 127.0.0.1, behind a proxy that asks for one; or, if "
-            "that is what you want, say --allow-unauthenticated (LCCC_ALLOW_UNAUTHENTICATED=1)."
+            f"Listening on {host} would let everyone on the network use this server: there is no "
+            "key. Make one with `lccc-admin keys create NAME`; or, if that is what you want, say "
+            "--allow-unauthenticated (LCCC_ALLOW_UNAUTHENTICATED=1)."
         )
 
 
@@ -75,11 +76,13 @@ def listen(settings: ServerSettings) -> socket.socket:
     that come early wait.
 
     Raises:
-        Exposed: others could connect, and the settings do not say that they may.
+        Exposed: others could connect without a key, and the settings do not say that they may.
+        KeyringUnreadable: whether there is a key cannot be told.
         PortTaken: all of them are in use.
         CannotListen: the address is not one of this machine, or the port needs privileges.
     """
-    if not (settings.is_loopback or settings.allow_unauthenticated):
+    is_meant = settings.is_loopback or settings.allow_unauthenticated
+    if not is_meant and not Doorkeeper(settings).has_keys:
         raise Exposed(settings.host)
     last = min(settings.port + settings.port_search, 65535)
     for port in range(settings.port, last + 1):

@@ -1,35 +1,67 @@
-"""From a chat request to messages and sampling, with the model's own defaults."""
+"""From a request to messages and sampling, with the model's own defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from server.engine.types import ModelCard, SamplingParams
-from server.wire.chat import ChatRequest, DeveloperMessage, SystemMessage, role_of, text_of
+from server.wire.chat import (
+    ChatRequest,
+    DeveloperMessage,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    Message,
+    SystemMessage,
+    role_of,
+    text_of,
+)
+from server.wire.parameters import Parameters
 
 _T = TypeVar("_T")
 
+ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
-def conversation(request: ChatRequest, card: ModelCard) -> list[Mapping[str, str]]:
-    """The messages as the chat template takes them.
 
-    The model's own system prompt comes first where the request brings none.
+def conversation(given: Sequence[Message], card: ModelCard) -> list[Mapping[str, str]]:
+    """Messages as the chat template takes them.
+
+    The model's own system prompt comes first where they bring none.
     """
     messages: list[Mapping[str, str]] = [
-        {"role": role_of(message), "content": text_of(message.content)}
-        for message in request.messages
+        {"role": role_of(message), "content": text_of(message.content)} for message in given
     ]
-    is_instructed = any(
-        isinstance(message, SystemMessage | DeveloperMessage) for message in request.messages
-    )
+    is_instructed = any(isinstance(each, SystemMessage | DeveloperMessage) for each in given)
     if card.system_prompt is None or is_instructed:
         return messages
     return [{"role": "system", "content": card.system_prompt}, *messages]
 
 
-def sampling(request: ChatRequest, card: ModelCard, prompt_tokens: int) -> SamplingParams:
-    """How to sample: what the request says, else the model's default, else the neutral value."""
+def schema_of(request: ChatRequest) -> Mapping[str, Any] | None:
+    """The schema that a reply is held to; ``None``: any text will do."""
+    match request.response_format:
+        case JsonSchemaFormat(json_schema=asked):
+            return asked.schema if asked.schema is not None else ANY_OBJECT
+        case JsonObjectFormat():
+            return ANY_OBJECT
+        case _:
+            return None
+
+
+def sampling(
+    request: Parameters,
+    card: ModelCard,
+    prompt_tokens: int,
+    *,
+    max_tokens: int | None,
+    logprobs: int | None,
+    default_max_tokens: int | None = None,
+) -> SamplingParams:
+    """How to sample: what the request says, else the model's default, else the neutral value.
+
+    ``max_tokens`` and ``logprobs`` are what was asked, for which each endpoint has its own names;
+    ``default_max_tokens`` stands in for a model that has none.
+    """
     defaults, neutral = card.sampling, SamplingParams()
     top_k = _first(request.top_k, defaults.top_k, neutral.top_k)
     return SamplingParams(
@@ -43,12 +75,18 @@ def sampling(request: ChatRequest, card: ModelCard, prompt_tokens: int) -> Sampl
         presence_penalty=_first(request.presence_penalty, neutral.presence_penalty),
         frequency_penalty=_first(request.frequency_penalty, neutral.frequency_penalty),
         logit_bias=request.logit_bias or {},
-        max_tokens=_max_tokens(request, card, prompt_tokens),
+        max_tokens=max_tokens
+        or _default_max_tokens(
+            card.sampling.max_tokens or default_max_tokens,
+            least=request.min_tokens or 0,
+            room=card.context_length - prompt_tokens,
+        ),
         min_tokens=request.min_tokens or 0,
         seed=request.seed,
         stop=_stop(request),
         stop_token_ids=tuple(request.stop_token_ids or ()),
         ignore_eos=bool(request.ignore_eos),
+        logprobs=logprobs,
     )
 
 
@@ -56,21 +94,18 @@ def _first(*candidates: _T | None) -> _T:
     return next(value for value in candidates if value is not None)
 
 
-def _max_tokens(request: ChatRequest, card: ModelCard, prompt_tokens: int) -> int | None:
-    """The client's limit as it is; the model's default only as far as the context has room.
+def _default_max_tokens(default: int | None, *, least: int, room: int) -> int | None:
+    """The model's own limit, unlike a client's, holds only as far as the context has room.
 
-    That default gives way to ``min_tokens``, which the client did ask for.
+    It gives way to the least that the client did ask for.
     """
-    asked = request.max_completion_tokens or request.max_tokens
-    default = card.sampling.max_tokens
-    if asked is not None or default is None:
-        return asked
-    default = max(default, request.min_tokens or 0)
-    room = card.context_length - prompt_tokens
+    if default is None:
+        return None
+    default = max(default, least)
     return min(default, room) if room > 0 else default
 
 
-def _stop(request: ChatRequest) -> tuple[str, ...]:
+def _stop(request: Parameters) -> tuple[str, ...]:
     if request.stop is None:
         return ()
     return (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)

@@ -1,120 +1,172 @@
-"""From the engine's events to the wire: one completion, or the frames of a stream."""
+"""From the engine's events to the wire, whatever the endpoint: all at once, or frame by frame."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-from msgspec import UNSET
+import msgspec
 
-from server.engine.errors import EngineClosed, GenerationFailed
-from server.engine.types import Delta, Finished, Generation
+from server.choices import events
+from server.engine.errors import EngineClosed
+from server.engine.types import Delta, Finished, Generation, TokenLogprobs
 from server.errors import report
+from server.logprobs import PieceOf
 from server.sse import DONE, frame
-from server.wire.completions import (
-    ChatCompletion,
-    ChatCompletionChunk,
-    Choice,
-    ChunkChoice,
-    ChunkDelta,
-    FinishReason,
-    PromptTokensDetails,
-    ReplyMessage,
-    Usage,
-)
+from server.wire.completions import FinishReason, PromptTokensDetails, Usage
+
+WholeT = TypeVar("WholeT")
 
 
-class Reply:
-    """One reply: what all its parts have in common, and how each part looks."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What all parts of an answer have in common.
 
-    def __init__(self, generation: Generation, model: str, *, has_usage: bool = False) -> None:
-        self._generation = generation
-        self._model = model
-        self._has_usage = has_usage
-        self._created = int(time.time())
-        self._fingerprint = f"fp_{generation.digest[:12]}"
+    ``generations`` are the choices of the first prompt, ``choices`` of them, then those of the
+    next. ``piece`` tells what a token reads as, for ``has_logprobs``.
+    """
 
-    async def completion(self) -> ChatCompletion:
-        """The whole reply at once.
+    id: str
+    model: str
+    generations: Sequence[Generation]
+    piece: PieceOf
+    choices: int = 1
+    has_logprobs: bool = False
+    has_usage: bool = False
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the model's weights."""
+        return f"fp_{self.generations[0].digest[:12]}"
+
+
+@dataclass
+class Choice:
+    """One reply as far as it has come. ``logprobs`` are those that nothing sent has shown yet."""
+
+    index: int
+    text: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    finished: Finished | None = None
+    is_opened: bool = False
+
+    def take(self) -> list[TokenLogprobs]:
+        """The logprobs to show now."""
+        shown, self.logprobs = self.logprobs, []
+        return shown
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """OpenAI knows no ``abort``: a reply that we cut off is an error, not a result.
+
+        Raises:
+            EngineClosed: it was cut off.
+        """
+        assert self.finished is not None
+        if self.finished.reason == "abort":
+            raise EngineClosed
+        return self.finished.reason
+
+
+class Reply(ABC, Generic[WholeT]):
+    """The replies to one request. Subclasses know their endpoint's shapes."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self._choices = [Choice(index) for index in range(len(answer.generations))]
+
+    async def whole(self) -> WholeT:
+        """All of it at once.
 
         Raises:
             GenerationFailed: it broke off.
             EngineClosed: the server stopped before it was complete.
         """
-        pieces: list[str] = []
-        async for event in self._generation:
-            if isinstance(event, Delta):
-                pieces.append(event.text)
-            else:
-                return self._whole("".join(pieces), event)
-        raise _endless()
+        async with aclosing(events(self.answer.generations)) as happening:
+            async for index, event in happening:
+                choice = self._choices[index]
+                if isinstance(event, Finished):
+                    choice.finished = event
+                else:
+                    choice.text.append(event.text)
+                    choice.logprobs += event.logprobs
+        return self.completion(self._choices, self._usage())
 
     async def frames(self) -> AsyncIterator[bytes]:
-        """The stream: role, text, finish, usage if asked for; or an error; then ``[DONE]``."""
+        """The stream: each reply to its finish, usage if asked; or an error; then ``[DONE]``."""
         try:
-            async for piece in self._pieces():
-                yield piece
+            async with aclosing(events(self.answer.generations)) as happening:
+                async for index, event in happening:
+                    if sent := self._frames_of(self._choices[index], event):
+                        yield sent
+            if self.answer.has_usage:
+                yield frame(self.last_frame(self._usage()))
         except Exception as error:  # noqa: BLE001  # the status is sent: this is all that can be said
-            yield frame(report(error, self._generation.id).envelope)
+            yield frame(report(error, self.answer.id).envelope)
         yield DONE
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        """The role leads the first text, so that nothing is sent before the reply has begun."""
-        opening = self._delta(ChunkDelta(role="assistant", content=""))
-        async for event in self._generation:
-            if isinstance(event, Finished):
-                yield opening + self._end(event)
-                return
+    def _frames_of(self, choice: Choice, event: Delta | Finished) -> bytes:
+        """What an event makes visible; nothing is sent before a reply has begun."""
+        shown: list[msgspec.Struct] = []
+        if isinstance(event, Finished):
+            choice.finished = event
+            reason = choice.finish_reason
+            shown += self._opening(choice)
+            if choice.logprobs:
+                shown.append(self.text_frame(choice, ""))
+            shown.append(self.finish_frame(choice, reason))
+        else:
+            choice.logprobs += event.logprobs
             if event.text:
-                yield opening + self._delta(ChunkDelta(content=event.text))
-                opening = b""
-        raise _endless()
+                shown += self._opening(choice)
+                shown.append(self.text_frame(choice, event.text))
+        return b"".join(map(frame, shown))
 
-    def _whole(self, text: str, event: Finished) -> ChatCompletion:
-        choice = Choice(message=ReplyMessage(content=text), finish_reason=_finish_reason(event))
-        return ChatCompletion(
-            id=self._generation.id,
-            created=self._created,
-            model=self._model,
-            system_fingerprint=self._fingerprint,
-            choices=[choice],
-            usage=_usage(event),
+    def _opening(self, choice: Choice) -> Sequence[msgspec.Struct]:
+        if choice.is_opened:
+            return ()
+        choice.is_opened = True
+        return self.opening_frames(choice)
+
+    def _usage(self) -> Usage:
+        """A prompt counts once, however many replies; cached is what none of them computed."""
+        ends = [choice.finished for choice in self._choices if choice.finished is not None]
+        groups = [
+            ends[at : at + self.answer.choices] for at in range(0, len(ends), self.answer.choices)
+        ]
+        prompt_tokens = sum(group[0].prompt_tokens for group in groups)
+        completion_tokens = sum(end.completion_tokens for end in ends)
+        cached_tokens = sum(min(end.cached_tokens for end in group) for group in groups)
+        return Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            total_tokens=prompt_tokens + completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=cached_tokens),
         )
 
-    def _delta(self, delta: ChunkDelta, finish_reason: FinishReason | None = None) -> bytes:
-        return self._frame([ChunkChoice(delta=delta, finish_reason=finish_reason)])
+    # What an endpoint's answers look like
 
-    def _end(self, event: Finished) -> bytes:
-        end = self._delta(ChunkDelta(), _finish_reason(event))
-        return end + self._frame([], _usage(event)) if self._has_usage else end
+    @abstractmethod
+    def completion(self, choices: Sequence[Choice], usage: Usage) -> WholeT:
+        """The whole answer."""
 
-    def _frame(self, choices: list[ChunkChoice], usage: Usage | None = None) -> bytes:
-        chunk = ChatCompletionChunk(
-            id=self._generation.id,
-            created=self._created,
-            model=self._model,
-            system_fingerprint=self._fingerprint,
-            choices=choices,
-            usage=usage if self._has_usage else UNSET,
-        )
-        return frame(chunk)
+    @abstractmethod
+    def opening_frames(self, choice: Choice) -> Sequence[msgspec.Struct]:
+        """What comes before the first text of a reply."""
 
+    @abstractmethod
+    def text_frame(self, choice: Choice, text: str) -> msgspec.Struct:
+        """New text, with the logprobs that belong to it."""
 
-def _finish_reason(event: Finished) -> FinishReason:
-    """OpenAI knows no ``abort``: a reply that we cut off is an error, not a result."""
-    if event.reason == "abort":
-        raise EngineClosed
-    return event.reason
+    @abstractmethod
+    def finish_frame(self, choice: Choice, reason: FinishReason) -> msgspec.Struct:
+        """The end of one reply."""
 
-
-def _usage(event: Finished) -> Usage:
-    return Usage(
-        prompt_tokens=event.prompt_tokens,
-        completion_tokens=event.completion_tokens,
-        total_tokens=event.prompt_tokens + event.completion_tokens,
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=event.cached_tokens),
-    )
-
-
-def _endless() -> GenerationFailed:
-    return GenerationFailed("The engine ended the reply without saying why.")
+    @abstractmethod
+    def last_frame(self, usage: Usage) -> msgspec.Struct:
+        """The end of all, if usage was asked for."""

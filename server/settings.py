@@ -33,7 +33,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``None`` for an engine limit leaves the engine its own default. ``port`` 0 takes any free port;
     ``port_search`` is how many following ports are tried when ``port`` is taken.
     ``allowed_hosts`` are further names that clients may call this server by;
-    ``allow_unauthenticated`` lets it listen beyond loopback although nothing asks for a key.
+    ``api_key`` is a further key, of this server alone, beside those of home.
+    ``allow_unauthenticated`` lets it listen beyond loopback although there is no key at all.
     """
 
     home: Home
@@ -42,6 +43,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Port = 8000
     port_search: Annotated[int, Meta(ge=0, le=1000)] = 0
     allowed_hosts: tuple[str, ...] = ()
+    api_key: str = ""
     allow_unauthenticated: bool = False
 
     weights: Weights = "auto"

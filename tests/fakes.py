@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from server.engine.errors import EngineClosed, GenerationFailed, UnknownModel
+from server.engine.grammar import Grammar
 from server.engine.types import (
     Delta,
     Event,
     Finished,
     FinishReason,
     GenerationRequest,
+    Load,
     ModelCard,
+    Piece,
+    TokenLogprobs,
 )
 
 
@@ -24,7 +29,7 @@ class Script:
     ``pieces`` become one :class:`Delta` of one token each. ``delay_s`` is slept before every
     piece. ``fail_at`` raises :class:`GenerationFailed` instead of that piece (0 is the first).
     ``refusal`` is raised by ``submit``. ``hold_at`` waits before that piece until the request is
-    aborted or :meth:`ScriptedEngine.release` is called.
+    aborted or :meth:`ScriptedEngine.release` is called. ``logprobs`` are those of the pieces.
     """
 
     pieces: tuple[str, ...] = ("你好", "！")
@@ -34,6 +39,7 @@ class Script:
     hold_at: int | None = None
     refusal: Exception | None = None
     cached_tokens: int = 0
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 def card(name: str, parent: str | None = None, **values: object) -> ModelCard:
@@ -55,6 +61,7 @@ class ScriptedEngine:
     scripts: Iterable[Script] = (Script(),)
     requests: list[GenerationRequest] = field(default_factory=list)
     prompts: list[list[dict[str, str]]] = field(default_factory=list)
+    schemas: list[Mapping[str, Any]] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
     running: dict[str, ScriptedGeneration] = field(default_factory=dict)
     is_ready: bool = False
@@ -66,6 +73,35 @@ class ScriptedEngine:
 
     async def start(self) -> None:
         self.is_ready = True
+
+    @property
+    def capacity(self) -> int:
+        return 80
+
+    def load(self) -> Load:
+        if not self.is_ready:
+            raise EngineClosed
+        return Load(running=len(self.running), resident=frozenset({"digest-poet"}))
+
+    def piece(self, token: int) -> Piece:
+        """One token is one byte; 0 is a control token."""
+        return Piece(bytes([token]), bytes([token])) if token else Piece(b"<end>", b"")
+
+    async def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
+        """One token for each byte."""
+        return tuple(text.replace("<end>", "\0").encode() if parse_special else text.encode())
+
+    async def grammar(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
+        """Only noted; replies are as scripted."""
+        self.schemas.append(schema)
+
+        def make() -> Grammar:
+            raise NotImplementedError
+
+        return make
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return b"".join(self.piece(token).name for token in tokens).decode(errors="replace")
 
     async def close(self) -> None:
         self.is_ready = False
@@ -140,7 +176,7 @@ class ScriptedGeneration:
                 break
             self._fail_if_scripted(index)
             sent += 1
-            yield Delta(piece, 1)
+            yield Delta(piece, 1, self._script.logprobs[index : index + 1])
         self._fail_if_scripted(sent)
         self._engine.running.pop(self.id, None)
         reason: FinishReason = "abort" if self._is_aborted else self._script.reason

@@ -15,7 +15,7 @@ import pytest
 
 from admin.cli import main
 from server.wire.chat import ChatRequest
-from server.wire.decode import UNSUPPORTED, decode_chat_request
+from server.wire.decode import UNSUPPORTED_IN_CHAT, decode_chat_request
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -217,7 +217,7 @@ def test_every_request_parameter_is_named(document: str) -> None:
     refused = next(line for line in text.splitlines() if line.startswith("`tools`"))
 
     assert set(ChatRequest.__struct_fields__) <= rows
-    assert set(_SPAN.findall(refused)) == UNSUPPORTED.keys()
+    assert set(_SPAN.findall(refused)) == UNSUPPORTED_IN_CHAT.keys()
 
 
 @pytest.mark.parametrize("document", READMES)

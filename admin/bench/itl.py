@@ -11,7 +11,7 @@ from admin.bench.http_side import HttpSide
 from admin.bench.in_process import EngineSide, greedy, started_engine
 from admin.bench.load import Side, alternate
 from admin.bench.models import obtain_adapters
-from admin.bench.own_server import own_server
+from admin.bench.own_server import OWN_KEY, own_server
 from admin.bench.report import Report, report_of
 from admin.bench.serve import serve_options, teller, token_counter, told
 from admin.bench.timeline import Round
@@ -37,7 +37,7 @@ async def _play(
     admin: AdminContext, asked: EngineOptions, base: Base, models: list[str], url: str
 ) -> dict[str, list[Round]]:
     prompter = Prompter(asked.workload, token_counter(base))
-    over_http = HttpSide(client=HttpClient(url), models=models, prompter=prompter)
+    over_http = HttpSide(client=HttpClient(url, api_key=OWN_KEY), models=models, prompter=prompter)
     async with started_engine(engine_settings(admin, asked, base)) as engine:
         in_process = EngineSide(
             engine=engine, models=models, prompter=prompter, sampling=greedy(asked.workload)

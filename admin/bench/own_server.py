@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,13 +17,19 @@ from types import FrameType
 
 from admin.bench.errors import BenchFailed
 
+# What our own servers want of their clients, whatever keys there are at home.
+OWN_KEY = secrets.token_urlsafe()
+
 _READY = re.compile(r" at (https?://\S+/v1)$")
 _SAID_LINES = 20
 _STOP_S = 30.0
 
 
 class OwnServer:
-    """`lccc-admin serve` on a free port, in a process of its own; ``url`` is its API's address."""
+    """`lccc-admin serve` on a free port, in a process of its own; ``url`` is its API's address.
+
+    Its clients need :data:`OWN_KEY`.
+    """
 
     def __init__(self, home: Path, options: Sequence[str]) -> None:
         command = [sys.executable, "-m", "admin", "--home", str(home), "serve"]
@@ -33,6 +41,7 @@ class OwnServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            env={**os.environ, "LCCC_API_KEY": OWN_KEY},
             encoding="utf-8",
             errors="replace",
         )

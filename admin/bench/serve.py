@@ -17,7 +17,7 @@ from admin.bench.http_client import HttpClient
 from admin.bench.http_side import HttpSide
 from admin.bench.load import Side, alternate
 from admin.bench.models import obtain_adapters
-from admin.bench.own_server import own_server
+from admin.bench.own_server import OWN_KEY, own_server
 from admin.bench.report import Report, report_of
 from admin.bench.timeline import Round
 from admin.bench.workload import CountTokens, Prompter, Workload
@@ -79,7 +79,8 @@ def measure(admin: AdminContext, asked: ServeOptions) -> Report:
 async def _play(
     admin: AdminContext, asked: ServeOptions, url: str, models: Sequence[str], prompter: Prompter
 ) -> dict[str, list[Round]]:
-    client = HttpClient(url, api_key=asked.api_key, timeout_s=asked.timeout_s)
+    api_key = asked.api_key if asked.url else OWN_KEY
+    client = HttpClient(url, api_key=api_key, timeout_s=asked.timeout_s)
     sides = {"server": await _side(asked, client, models, prompter, asked.extra_body)}
     if asked.compare is not None:
         peer = HttpClient(asked.compare, api_key=asked.compare_api_key, timeout_s=asked.timeout_s)

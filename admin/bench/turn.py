@@ -10,7 +10,7 @@ from admin.bench.chat_turns import ChatShape, ChatSide
 from admin.bench.http_client import HttpClient
 from admin.bench.load import Side, alternate
 from admin.bench.models import obtain_adapters
-from admin.bench.own_server import own_server
+from admin.bench.own_server import OWN_KEY, own_server
 from admin.bench.report import Report, report_of
 from admin.bench.serve import serve_options, token_counter, told
 from admin.bench.timeline import Round
@@ -54,7 +54,8 @@ def measure_turn(admin: AdminContext, asked: TurnOptions) -> Report:
         sides = {
             name: ChatSide(
                 client=HttpClient(
-                    stack.enter_context(own_server(admin.home.root, own, admin.output.say))
+                    stack.enter_context(own_server(admin.home.root, own, admin.output.say)),
+                    api_key=OWN_KEY,
                 ),
                 model=models[0],
                 shape=shape,

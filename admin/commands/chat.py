@@ -35,8 +35,17 @@ Ctrl-C stops a reply."""
     show_envvar=True,
     help="Where the server's API is.",
 )
+@click.option(
+    "--api-key",
+    default="",
+    envvar="LCCC_API_KEY",
+    show_envvar=True,
+    show_default=False,
+    metavar="KEY",
+    help="The key that the server wants, if it wants one.",
+)
 @pass_admin
-def chat(admin: AdminContext, model: str | None, url: str) -> None:
+def chat(admin: AdminContext, model: str | None, url: str, api_key: str) -> None:
     """Talk to a running server.
 
     Replies go to stdout and everything else to stderr, so that lines piped in give replies piped
@@ -44,7 +53,7 @@ def chat(admin: AdminContext, model: str | None, url: str) -> None:
     """
     from admin.chat_client import ChatClient
 
-    with ChatClient(url) as client:
+    with ChatClient(url, api_key=api_key) as client:
         conversation = Conversation(client, admin.output)
         conversation.switch(model or client.models()[0])
         if sys.stdin.isatty():

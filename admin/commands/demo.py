@@ -64,7 +64,12 @@ def demo(admin: AdminContext, once: bool, retrain: bool, port: int) -> None:
     for adapter, character in ADAPTERS.items():
         _train(admin, base, adapter, character, retrain=retrain)
     settings = ServerSettings(
-        home=admin.home, base="pocket", port=port, port_search=50, drain_timeout_s=1.0
+        home=admin.home,
+        base="pocket",
+        port=port,
+        port_search=50,
+        drain_timeout_s=1.0,
+        api_key=_own_key(admin),
     )
     admin.output.say("Starting the server …")
     with _sigterm_as_ctrl_c(), serve_in_thread(settings) as serving:
@@ -72,9 +77,11 @@ def demo(admin: AdminContext, once: bool, retrain: bool, port: int) -> None:
             admin.output.say(f"Port {port} is taken; serving at {serving.base_url} instead.")
         with ThreadPoolExecutor() as pool:
             models = ["pocket", *ADAPTERS]
-            replies = list(pool.map(lambda model: ask(serving.api_url, model), models))
+            replies = list(
+                pool.map(lambda model: ask(serving.api_url, model, settings.api_key), models)
+            )
         _show(admin, replies)
-        admin.output.say(_next_steps(serving))
+        admin.output.say(_next_steps(serving, settings.api_key))
         if not once:
             _wait(admin)
 
@@ -132,7 +139,16 @@ def _train(admin: AdminContext, base: Base, adapter: str, character: str, *, ret
         sys.exit(INTERRUPTED)
 
 
-def ask(api_url: str, model: str, question: str = QUESTION) -> Reply:
+def _own_key(admin: AdminContext) -> str:
+    """A key for this server alone, where there are keys at home; nobody knows those any more."""
+    import secrets
+
+    from adapters.keyring import Keyring
+
+    return secrets.token_urlsafe(16) if Keyring(admin.home.keys).keys() else ""
+
+
+def ask(api_url: str, model: str, api_key: str = "", question: str = QUESTION) -> Reply:
     """Stream one reply, as any OpenAI client would.
 
     Raises:
@@ -151,7 +167,7 @@ def ask(api_url: str, model: str, question: str = QUESTION) -> Reply:
         "seed": 1,
     }
     text, first, tokens = "", 0.0, 0
-    with ChatClient(api_url) as client:
+    with ChatClient(api_url, api_key=api_key) as client:
         started = time.perf_counter()
         for chunk in client.stream(body):
             for choice in chunk["choices"]:
@@ -173,8 +189,11 @@ def _show(admin: AdminContext, replies: list[Reply]) -> None:
     admin.output.table(columns, [[reply.text for reply in replies], speeds])
 
 
-def _next_steps(serving: Serving) -> str:
+def _next_steps(serving: Serving, api_key: str) -> str:
     url = serving.api_url
+    header = f" -H 'authorization: Bearer {api_key}'" if api_key else ""
+    headers = f"-H 'content-type: application/json'{header}"
+    option = f" --api-key {api_key}" if api_key else ""
     body = json.dumps(
         {
             "model": "cat",
@@ -188,15 +207,15 @@ def _next_steps(serving: Serving) -> str:
             "",
             f"Serving pocket, cat and scholar at {url}. In another terminal:",
             "",
-            f"  curl -N {url}/chat/completions -H 'content-type: application/json' -d '{body}'",
+            f"  curl -N {url}/chat/completions {headers} -d '{body}'",
             "",
             "  from openai import OpenAI",
-            f'  client = OpenAI(base_url="{url}", api_key="none")',
+            f'  client = OpenAI(base_url="{url}", api_key="{api_key or "none"}")',
             '  messages = [{"role": "user", "content": "我想去看电影"}]',
             '  reply = client.chat.completions.create(model="scholar", messages=messages)',
             "  print(reply.choices[0].message.content)",
             "",
-            f"  lccc-admin chat --model cat --url {url}",
+            f"  lccc-admin chat --model cat --url {url}{option}",
             "",
         ]
     )

@@ -29,7 +29,7 @@ GREETING = "你好"
     default="127.0.0.1",
     envvar="LCCC_HOST",
     show_envvar=True,
-    help="Address to listen on. Beyond this machine only with --allow-unauthenticated.",
+    help="Address to listen on. Beyond this machine only with a key (`lccc-admin keys`).",
 )
 @click.option(
     "--port",
@@ -51,7 +51,16 @@ GREETING = "你好"
     is_flag=True,
     envvar="LCCC_ALLOW_UNAUTHENTICATED",
     show_envvar=True,
-    help="Let everyone who can connect use the server. There are no keys yet.",
+    help="Listen beyond this machine although there is no key.",
+)
+@click.option(
+    "--api-key",
+    default="",
+    envvar="LCCC_API_KEY",
+    show_envvar=True,
+    show_default=False,
+    metavar="KEY",
+    help="A key of this server alone, beside those of `lccc-admin keys`.",
 )
 @click.option(
     "--weights",
@@ -142,6 +151,7 @@ def serve(admin: AdminContext, /, log_level: str, **given: Any) -> None:
     Ctrl-C stops it: running replies may finish first, a second Ctrl-C ends them.
     """
     from server.__main__ import run
+    from server.doorkeeper import Doorkeeper
     from server.settings import ServerSettings
 
     settings = ServerSettings(home=admin.home, **given)
@@ -149,26 +159,31 @@ def serve(admin: AdminContext, /, log_level: str, **given: Any) -> None:
     run(
         settings,
         prepare=lambda: obtain_base(admin, settings.base),
-        on_ready=lambda serving: admin.output.say(banner(serving)),
+        on_ready=lambda serving: admin.output.say(
+            banner(serving, needs_key=Doorkeeper(settings).has_keys)
+        ),
         log_level=log_level,
     )
     admin.output.say("Stopped.")
 
 
-def banner(serving: Serving) -> str:
-    """What a person wants to know once the server is up."""
+def banner(serving: Serving, *, needs_key: bool = False) -> str:
+    """What a person wants to know once the server is up. ``needs_key``: clients too."""
     base, *adapters = [model.name for model in serving.models]
     model = adapters[0] if adapters else base
     body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "{GREETING}"}}]}}'
+    key = 'os.environ["LCCC_API_KEY"]' if needs_key else '"none"'
+    shown = ['    -H "authorization: Bearer $LCCC_API_KEY" \\'] if needs_key else []
     return "\n".join(
         [
             "",
             f"  Serving {base} and {_count(adapters)} at {serving.api_url}",
             "",
             f"  curl {serving.api_url}/chat/completions \\",
+            *shown,
             f"    -H 'content-type: application/json' -d '{body}'",
             "",
-            f'  OpenAI(base_url="{serving.api_url}", api_key="none")   # Python',
+            f'  OpenAI(base_url="{serving.api_url}", api_key={key})   # Python',
             f"  lccc-admin chat --url {serving.api_url}",
             "",
             "  Ctrl-C stops.",

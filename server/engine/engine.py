@@ -11,6 +11,7 @@ from collections.abc import Sequence as Rows
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from adapters.entry import Entry
 from adapters.errors import AdapterError
@@ -24,6 +25,7 @@ from server.engine.errors import (
     AdapterUnavailable,
     EngineClosed,
     GenerationFailed,
+    GrammarInvalid,
     PromptInvalid,
     PromptTooLong,
     SamplingInvalid,
@@ -31,6 +33,7 @@ from server.engine.errors import (
 from server.engine.generation import LocalGeneration, Mailbox
 from server.engine.grammar import Grammar
 from server.engine.guess import Guesser
+from server.engine.guidance import Guidance
 from server.engine.guide import grammar_for
 from server.engine.loop import BROKE_OFF, EngineLoop, Notice
 from server.engine.lora import LoadedAdapter
@@ -43,7 +46,9 @@ from server.engine.types import (
     PRIORITIES,
     Finished,
     GenerationRequest,
+    Load,
     ModelCard,
+    Piece,
     SamplingParams,
 )
 
@@ -67,13 +72,17 @@ class _Parts:
     """What exists while the engine is started."""
 
     tokenizer: Tokenizer
+    guidance: Guidance
     catalog: Catalog
     bank: AdapterBank[Entry]
     admission: Admission
     loop: EngineLoop
+    scheduler: Scheduler  # here only to be asked how much it has; the loop's thread owns it
+    pool: BlockPool  # likewise
     following: asyncio.Task[None]
 
 
+COMPILE_TIMEOUT_S = 10.0
 WARM_UP = (0, 0, 0, 0)  # any tokens
 
 
@@ -161,6 +170,30 @@ class LocalEngine:
 
     # What is served
 
+    @property
+    def capacity(self) -> int:
+        return self._config.max_open
+
+    def load(self) -> Load:
+        """What there is to do, and what memory holds; a step may change it at any moment."""
+        parts = self._ready()
+        running = min(parts.scheduler.running_count, len(self._open))
+        return Load(
+            running=running,
+            waiting=len(self._open) - running,
+            waiting_tokens=parts.admission.waiting_tokens,
+            kv_blocks=parts.pool.count,
+            kv_blocks_held=parts.pool.held,
+            kv_blocks_cached=parts.pool.cached,
+            resident=frozenset(parts.bank.resident),
+        )
+
+    def piece(self, token: int) -> Piece:
+        return self._ready().tokenizer.piece(token)
+
+    def decode(self, tokens: Rows[int]) -> str:
+        return self._ready().tokenizer.decode(tokens)
+
     def models(self) -> Rows[ModelCard]:
         return self._ready().catalog.cards()
 
@@ -175,8 +208,28 @@ class LocalEngine:
         Raises:
             PromptInvalid: the base's chat template refuses these messages.
         """
-        encode = self._ready().tokenizer.prompt
-        return await asyncio.get_running_loop().run_in_executor(self._encoding, encode, messages)
+        encode = functools.partial(self._ready().tokenizer.prompt, messages)
+        return await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
+
+    async def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
+        """The token ids of a text by itself."""
+        encode = functools.partial(
+            self._ready().tokenizer.encode, text, parse_special=parse_special
+        )
+        return await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
+
+    async def grammar(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
+        """What holds a reply to a JSON schema.
+
+        Raises:
+            GrammarInvalid: the schema cannot be used, or takes too long.
+        """
+        compiling = asyncio.to_thread(self._ready().guidance.from_schema, schema)
+        try:
+            return await asyncio.wait_for(compiling, COMPILE_TIMEOUT_S)
+        except TimeoutError as error:
+            what = f"it takes longer than {COMPILE_TIMEOUT_S:.0f} s to prepare."
+            raise GrammarInvalid(what) from error
 
     async def submit(self, request: GenerationRequest) -> LocalGeneration:
         """Admit a request; what its adapter needs is loaded before this returns.
@@ -286,16 +339,18 @@ class LocalEngine:
 
     def _assemble(self, tokenizer: Tokenizer, runner: Runner, catalog: Catalog) -> _Parts:
         config = self._config
+        pool = BlockPool(runner.blocks)
         scheduler = Scheduler(
             max_running=config.max_running,
             prefill_tokens=config.prefill_chunk_tokens,
-            pool=BlockPool(runner.blocks),
+            pool=pool,
             reuses_prefixes=config.prefix_cache,
             guessed_tokens=config.speculative_tokens,
         )
         deliver = functools.partial(_hand_over, asyncio.get_running_loop(), self._receive)
         return _Parts(
             tokenizer=tokenizer,
+            guidance=tokenizer.guidance(config.base.architecture.vocab_size),
             catalog=catalog,
             bank=AdapterBank(
                 runner.load,
@@ -309,6 +364,8 @@ class LocalEngine:
                 max_waiting_tokens=config.waiting_token_limit,
             ),
             loop=EngineLoop(scheduler, runner, deliver),
+            scheduler=scheduler,
+            pool=pool,
             following=asyncio.create_task(catalog.follow()),
         )
 

@@ -6,6 +6,7 @@ EngineError
 ├── PromptInvalid       the prompt is empty, or the chat template refuses it
 ├── PromptTooLong       prompt and reply do not fit the context
 ├── SamplingInvalid     a sampling parameter is out of range
+├── GrammarInvalid      no grammar can be made of the schema
 ├── QueueFull           too many sequences or tokens are waiting (try again later)
 ├── EngineClosed        shutting down, no new work
 └── GenerationFailed    an accepted generation broke off
@@ -61,6 +62,13 @@ class SamplingInvalid(EngineError, ValueError):
     def __init__(self, field: str, what: str) -> None:
         self.field = field
         super().__init__(f"{field}: {what}")
+
+
+class GrammarInvalid(EngineError):
+    """The schema is too large, too slow, or not one that replies can be held to."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The JSON schema cannot be used: {reason}")
 
 
 class QueueFull(EngineError):

@@ -51,6 +51,11 @@ class Scheduler:
         return (*self._preempted, *self._turns.waiting)
 
     @property
+    def running_count(self) -> int:
+        """How many run. Safe in any thread."""
+        return len(self._running)
+
+    @property
     def running(self) -> tuple[Sequence, ...]:
         """In order of admission."""
         return tuple(self._running.values())

@@ -102,7 +102,8 @@ class Sequence:
         """Append a sampled token; returns its text and, where it was the last, why."""
         self.tokens.append(token)
         text, reason = self._followed(token)
-        return Delta(text, 1, () if logprobs is None else (logprobs,)), reason
+        shown = () if logprobs is None or token in self.guide.ends else (logprobs,)
+        return Delta(text, 1, shown), reason
 
     def _followed(self, token: int) -> tuple[str, FinishReason | None]:
         if token in self.guide.ends:

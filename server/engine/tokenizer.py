@@ -10,7 +10,9 @@ from adapters.base import Base
 from adapters.errors import BaseInvalid
 from adapters.prompt import render_prompt
 from server.engine.errors import PromptInvalid
+from server.engine.guidance import Guidance
 from server.engine.text import Detokenizer, Reply
+from server.engine.types import Piece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,6 +33,8 @@ class Tokenizer:
 
         self._tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=True)
         self._pieces, self._strips_space = byte_pieces(self._tokenizer)
+        added = self._tokenizer.backend_tokenizer.get_added_tokens_decoder()
+        self._control = {index: token.content for index, token in added.items() if token.special}
         self.end_tokens = frozenset(_end_tokens(base, self._tokenizer))
 
     def prompt(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
@@ -50,6 +54,30 @@ class Tokenizer:
         """Return an empty reply, to be fed with tokens."""
         detokenizer = Detokenizer(self._pieces, strips_first_space=self._strips_space)
         return Reply(detokenizer, stops, min_tokens=min_tokens)
+
+    def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
+        """The tokens of a text by itself, with those that the base puts before every text.
+
+        Names of control tokens in it stay text unless ``parse_special``. Not safe in two threads
+        at once.
+        """
+        return tuple(self._tokenizer(text, split_special_tokens=not parse_special)["input_ids"])
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of any tokens, control tokens by name."""
+        text = b"".join(self.piece(token).name for token in tokens)
+        return text.removeprefix(b" " if self._strips_space else b"").decode(errors="replace")
+
+    def guidance(self, vocabulary: int) -> Guidance:
+        """What makes grammars for this tokenizer and a base of so many logits."""
+        return Guidance(self._tokenizer, vocabulary)
+
+    def piece(self, token: int) -> Piece:
+        """What a token reads as; nothing for an id that no token has."""
+        if token in self._control:
+            return Piece(self._control[token].encode(), b"")
+        text = self._pieces[token] if token < len(self._pieces) else b""
+        return Piece(text, text)
 
     def text(self, tokens: Iterable[int]) -> str:
         """The text of a whole reply."""

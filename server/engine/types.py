@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from adapters.manifest import SamplingDefaults
 from server.engine.grammar import Grammar
@@ -86,7 +86,8 @@ class TokenLogprobs:
 class Delta:
     """New text, complete characters only, never part of a stop string. May be ``""``.
 
-    ``logprobs``: one for each of its ``tokens``, if they were asked for.
+    ``logprobs``: one for each of its ``tokens``, if they were asked for; none for a token that ends
+    the reply and is no part of it.
     """
 
     text: str
@@ -107,6 +108,16 @@ class Finished:
 Event = Delta | Finished
 
 
+class Piece(NamedTuple):
+    """One token: the bytes of its ``name``, and of the ``text`` that it adds to a reply.
+
+    They differ for a control token, which adds nothing.
+    """
+
+    name: bytes
+    text: bytes
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelCard:
     """One served model: the base (``parent`` is ``None``) or an adapter.
@@ -125,6 +136,24 @@ class ModelCard:
     rank: int | None = None
     system_prompt: str | None = None
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """What an engine has to do, and what its memory holds, just now.
+
+    ``running`` and ``waiting`` are generations; ``waiting_tokens`` those of prompts without a reply
+    yet. Of ``kv_blocks``, ``kv_blocks_held`` are in use and ``kv_blocks_cached`` could be found
+    again. ``resident``: digests of the adapters in memory.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    waiting_tokens: int = 0
+    kv_blocks: int = 0
+    kv_blocks_held: int = 0
+    kv_blocks_cached: int = 0
+    resident: frozenset[str] = frozenset()
 
 
 class Generation(Protocol):
@@ -154,6 +183,20 @@ class Engine(Protocol):
     def is_ready(self) -> bool:
         """True while requests can be served (started, its thread alive, not closing)."""
 
+    @property
+    def capacity(self) -> int:
+        """How many generations may be open at once, those that wait included."""
+
+    def load(self) -> Load:
+        """What there is to do, and what memory holds.
+
+        Raises:
+            EngineClosed: it does not serve.
+        """
+
+    def piece(self, token: int) -> Piece:
+        """What a token reads as; nothing for an id that no token has."""
+
     def models(self) -> Sequence[ModelCard]:
         """The base first, then the registered adapters by name."""
 
@@ -166,6 +209,19 @@ class Engine(Protocol):
 
     async def prompt(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
         """The token ids of a conversation, ready for the assistant's reply."""
+
+    async def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
+        """The token ids of a text; names of control tokens stay text unless ``parse_special``."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, control tokens by name."""
+
+    async def grammar(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
+        """What holds a reply to a JSON schema, for :attr:`SamplingParams.grammar`.
+
+        Raises:
+            GrammarInvalid: the schema cannot be used, with the reason.
+        """
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """Admit a request.

@@ -7,7 +7,7 @@ from litestar import get
 from litestar.params import FromPath
 
 from server.engine.types import ModelCard
-from server.openapi import LOOKUP_ERRORS
+from server.openapi import KEY_ERRORS, LOOKUP_ERRORS
 from server.routes.provided import ProvidedEngine
 from server.wire.models import Model, ModelList, Sampling
 
@@ -18,6 +18,7 @@ from server.wire.models import Model, ModelList, Sampling
     summary="List what is served",
     tags=["models"],
     response_description="The base, then the adapters.",
+    responses=KEY_ERRORS,
 )
 async def list_models(engine: ProvidedEngine) -> ModelList:
     """The base and every registered adapter, also those that cannot be served just now."""

@@ -9,8 +9,10 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from server.engine.types import Engine
+from server.metrics import Metrics
 from server.settings import ServerSettings
 
 ProvidedEngine = NamedDependency[SkipValidation[Engine]]
 ProvidedSettings = NamedDependency[SkipValidation[ServerSettings]]
+ProvidedMetrics = NamedDependency[SkipValidation[Metrics]]
 ProvidedDocument = NamedDependency[SkipValidation[bytes]]

@@ -32,12 +32,39 @@ class ReplyMessage(Struct, frozen=True, kw_only=True):
     refusal: None = None
 
 
-class Choice(Struct, frozen=True, kw_only=True):
+class TopLogprob(Struct, frozen=True, kw_only=True):
+    """A token that was likely in some place, and the natural logarithm of its probability.
+
+    ``token`` alone may be a part of a character; ``bytes`` tell which.
+    """
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(Struct, frozen=True, kw_only=True):
+    """A token of the reply; ``top_logprobs`` are the likeliest in its place, the first first."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class Logprobs(Struct, frozen=True, kw_only=True):
+    """An entry for each token. ``refusal`` is part of the shape and always null."""
+
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class ChatChoice(Struct, frozen=True, kw_only=True):
     """One reply and why it ended."""
 
     index: int = 0
     message: ReplyMessage
-    logprobs: None = None
+    logprobs: Logprobs | None = None
     finish_reason: FinishReason
 
 
@@ -49,7 +76,7 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     created: int
     model: str
     system_fingerprint: str
-    choices: list[Choice]
+    choices: list[ChatChoice]
     usage: Usage
 
 
@@ -65,7 +92,7 @@ class ChunkChoice(Struct, frozen=True, kw_only=True):
 
     index: int = 0
     delta: ChunkDelta
-    logprobs: None = None
+    logprobs: Logprobs | None = None
     finish_reason: FinishReason | None = None
 
 

@@ -50,3 +50,9 @@ class Health(Struct, frozen=True, kw_only=True):
     """``ok``: the process answers. ``ready``: it can serve."""
 
     status: Literal["ok", "ready"]
+
+
+class Version(Struct, frozen=True, kw_only=True):
+    """Of the package."""
+
+    version: str

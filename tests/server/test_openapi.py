@@ -14,10 +14,21 @@ import server.wire.chat
 import server.wire.completions
 import server.wire.errors
 import server.wire.models
+import server.wire.parameters
+import server.wire.text
+import server.wire.tokens
 from server.app import describe
 
 COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
-MODULES = (server.wire.chat, server.wire.completions, server.wire.errors, server.wire.models)
+MODULES = (
+    server.wire.chat,
+    server.wire.completions,
+    server.wire.errors,
+    server.wire.models,
+    server.wire.parameters,
+    server.wire.text,
+    server.wire.tokens,
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +60,7 @@ def test_every_wire_type_is_in_it(document: dict[str, Any]) -> None:
         and value.__module__ == module.__name__
     }
 
-    assert types - {"Inbound"} == set(document["components"]["schemas"])
+    assert types - {"Inbound", "Parameters"} == set(document["components"]["schemas"])
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
@@ -95,7 +106,7 @@ def test_the_chat_answers_as_json_or_as_a_stream(document: dict[str, Any]) -> No
 
     assert set(content) == {"application/json", "text/event-stream"}
     assert chat["requestBody"]["required"] is True
-    assert set(errors) == {"400", "404", "413", "415", "429", "500", "503"}
+    assert set(errors) == {"400", "401", "404", "413", "415", "429", "500", "503"}
     for answer in errors.values():
         schema = answer["content"]["application/json"]["schema"]
         assert schema == {"$ref": "#/components/schemas/ErrorEnvelope"}
@@ -104,10 +115,23 @@ def test_the_chat_answers_as_json_or_as_a_stream(document: dict[str, Any]) -> No
 def test_every_path_of_the_server_is_described(document: dict[str, Any]) -> None:
     """No endpoint is hidden but the document itself; no answer has a shape that is not ours."""
     assert set(document["paths"]) == {
+        "/detokenize",
         "/health",
+        "/metrics",
         "/ready",
+        "/tokenize",
+        "/version",
         "/v1/chat/completions",
+        "/v1/completions",
         "/v1/models",
         "/v1/models/{model_id}",
     }
     assert "status_code" not in json.dumps(document)
+
+
+def test_keys_are_described(document: dict[str, Any]) -> None:
+    """A bearer token, which may be left out where there are no keys; probes never need one."""
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert document["security"] == [{"key": []}, {}]
+    assert document["paths"]["/health"]["get"]["security"] == []
+    assert "security" not in document["paths"]["/v1/models"]["get"]

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.wire.chat import role_of, text_of
-from server.wire.decode import UNSUPPORTED, decode_chat_request
+from server.wire.decode import UNSUPPORTED_IN_CHAT, decode_chat_request
 from server.wire.errors import InvalidRequest
 
 USER = {"role": "user", "content": "你好"}
@@ -82,7 +82,10 @@ OUT_OF_BOUNDS: list[tuple[str, Any]] = [
     ("stop", ["x"] * 100_000),
     ("stop", 5),
     ("n", 0),
-    ("n", 2),
+    ("n", 129),
+    ("logprobs", 5),
+    ("top_logprobs", -1),
+    ("top_logprobs", 21),
     ("n", -1),
     ("n", 10**6),
     ("n", 10**30),
@@ -180,7 +183,7 @@ def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
     refusal(raw)
 
 
-@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
+@pytest.mark.parametrize("name", sorted(UNSUPPORTED_IN_CHAT))
 def test_a_parameter_that_would_change_the_reply_is_refused_by_name(name: str) -> None:
     """Nobody gets a reply that silently lacks what was asked for."""
     error = refusal(body(**{name: {"something": "asked for"}}))
@@ -190,7 +193,7 @@ def test_a_parameter_that_would_change_the_reply_is_refused_by_name(name: str) -
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [(name, value) for name in UNSUPPORTED for value in (None, *UNSUPPORTED[name])],
+    [(name, value) for name in UNSUPPORTED_IN_CHAT for value in (None, *UNSUPPORTED_IN_CHAT[name])],
 )
 def test_an_unsupported_parameter_may_ask_for_nothing(name: str, value: Any) -> None:
     """Clients that always send ``tools: []`` or ``logprobs: false`` are served."""

@@ -1,0 +1,252 @@
+"""What Prometheus reads at ``/metrics``: counted at the engine's seam, by model.
+
+Names follow Prometheus' conventions (prometheus.io/docs/practices/naming): base units, counters in
+``_total``. Labels hold names of models that are served, never what a client made up.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from server.engine.errors import EngineClosed, EngineError, GenerationFailed
+from server.engine.grammar import Grammar
+from server.engine.types import (
+    Engine,
+    Event,
+    Finished,
+    Generation,
+    GenerationRequest,
+    Load,
+    ModelCard,
+    Piece,
+)
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+GAPS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+FAILED = "failed"
+
+
+class Metrics:
+    """The counters of one server."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        by_model = ["model"]
+        self.requests = Counter(
+            "lccc_requests",
+            "Replies asked for, by how they ended: stop, length, abort, failed, or the refusal.",
+            [*by_model, "outcome"],
+            registry=self.registry,
+        )
+        self.prompt_tokens = Counter(
+            "lccc_prompt_tokens",
+            "Tokens of prompts, cached ones included.",
+            by_model,
+            registry=self.registry,
+        )
+        self.cached_tokens = Counter(
+            "lccc_prompt_cached_tokens",
+            "Tokens of prompts found in the cache.",
+            by_model,
+            registry=self.registry,
+        )
+        self.reply_tokens = Counter(
+            "lccc_reply_tokens", "Tokens of replies.", by_model, registry=self.registry
+        )
+        self.first_token = Histogram(
+            "lccc_time_to_first_token_seconds",
+            "From a request to its first token, loading and queueing included.",
+            by_model,
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.gaps = Histogram(
+            "lccc_inter_token_latency_seconds",
+            "From a token of a reply to the next.",
+            by_model,
+            buckets=GAPS_S,
+            registry=self.registry,
+        )
+        self.whole = Histogram(
+            "lccc_request_duration_seconds",
+            "From a request to the end of its reply.",
+            by_model,
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+
+    def text(self) -> bytes:
+        """All of them, in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class MeteredEngine:
+    """An :class:`server.engine.types.Engine` that counts what passes through another."""
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        metrics.registry.register(_Gauges(engine))
+
+    async def start(self) -> None:
+        await self._engine.start()
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    @property
+    def is_ready(self) -> bool:
+        return self._engine.is_ready
+
+    @property
+    def capacity(self) -> int:
+        return self._engine.capacity
+
+    def load(self) -> Load:
+        return self._engine.load()
+
+    def piece(self, token: int) -> Piece:
+        return self._engine.piece(token)
+
+    def models(self) -> Sequence[ModelCard]:
+        return self._engine.models()
+
+    def model(self, name: str) -> ModelCard:
+        return self._engine.model(name)
+
+    async def prompt(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        return await self._engine.prompt(messages)
+
+    async def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
+        return await self._engine.encode(text, parse_special=parse_special)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._engine.decode(tokens)
+
+    async def grammar(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
+        return await self._engine.grammar(schema)
+
+    async def submit(self, request: GenerationRequest) -> Generation:
+        """As the engine's; a refusal counts under its name."""
+        asked_s = time.perf_counter()
+        try:
+            generation = await self._engine.submit(request)
+        except EngineError as error:
+            self._metrics.requests.labels(request.model, _outcome(error)).inc()
+            raise
+        return _MeteredGeneration(generation, request, self._metrics, asked_s)
+
+
+class _MeteredGeneration:
+    """Counts the events of a generation as they are read."""
+
+    def __init__(
+        self,
+        generation: Generation,
+        request: GenerationRequest,
+        metrics: Metrics,
+        asked_s: float,
+    ) -> None:
+        self.id = generation.id
+        self.digest = generation.digest
+        self._generation = generation
+        self._metrics = metrics
+        self._model = request.model
+        self._prompt_tokens = len(request.prompt)
+        self._asked_s = asked_s
+        self._is_counted = False
+
+    def abort(self) -> None:
+        """As the engine's. Whoever aborts reads no more, so the end is counted here."""
+        self._count("abort")
+        self._generation.abort()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        gaps = self._metrics.gaps.labels(self._model)
+        tokens = self._metrics.reply_tokens.labels(self._model)
+        last_s: float | None = None
+        try:
+            async for event in self._generation:
+                if isinstance(event, Finished):
+                    self._finish(event)
+                elif event.tokens:
+                    now_s = time.perf_counter()
+                    if last_s is None:
+                        self._begin(now_s)
+                    else:
+                        gaps.observe(now_s - last_s)
+                    last_s = now_s
+                    tokens.inc(event.tokens)
+                yield event
+        except GenerationFailed:
+            self._count(FAILED)
+            raise
+
+    def _begin(self, now_s: float) -> None:
+        self._metrics.first_token.labels(self._model).observe(now_s - self._asked_s)
+        self._metrics.prompt_tokens.labels(self._model).inc(self._prompt_tokens)
+
+    def _finish(self, event: Finished) -> None:
+        if self._count(event.reason):
+            duration_s = time.perf_counter() - self._asked_s
+            self._metrics.cached_tokens.labels(self._model).inc(event.cached_tokens)
+            self._metrics.whole.labels(self._model).observe(duration_s)
+
+    def _count(self, outcome: str) -> bool:
+        """Count the end, if it is the first; tells whether it was."""
+        if self._is_counted:
+            return False
+        self._is_counted = True
+        self._metrics.requests.labels(self._model, outcome).inc()
+        return True
+
+
+class _Gauges(Collector):
+    """What an engine does at the moment of asking; nothing while it does not serve."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            load, cards = self._engine.load(), self._engine.models()
+        except EngineClosed:
+            return
+        yield _gauge("lccc_requests_running", "Replies that are being computed.", load.running)
+        yield _gauge("lccc_requests_waiting", "Requests that wait for a place.", load.waiting)
+        yield _gauge(
+            "lccc_waiting_prompt_tokens",
+            "Tokens of the prompts that have no reply yet.",
+            load.waiting_tokens,
+        )
+        blocks = GaugeMetricFamily(
+            "lccc_kv_cache_blocks", "Blocks of the KV cache, by use.", labels=["state"]
+        )
+        free = load.kv_blocks - load.kv_blocks_held - load.kv_blocks_cached
+        states = {"held": load.kv_blocks_held, "cached": load.kv_blocks_cached, "free": free}
+        for state, count in states.items():
+            blocks.add_metric([state], count)
+        yield blocks
+        resident = GaugeMetricFamily(
+            "lccc_adapter_resident", "1 where the adapter is in memory.", labels=["model"]
+        )
+        for card in cards:
+            if card.parent is not None:
+                resident.add_metric([card.name], card.digest in load.resident)
+        yield resident
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _outcome(error: EngineError) -> str:
+    """``QueueFull`` is ``queue_full``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()

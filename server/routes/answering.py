@@ -1,0 +1,137 @@
+"""What the generating endpoints share: body, choices, answer, and clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from litestar import Request, Response
+from litestar.exceptions import InternalServerException
+from litestar.types import Receive
+
+from server.choices import abort, seed_of
+from server.engine.types import Engine, Generation, GenerationRequest, ModelCard, SamplingParams
+from server.errors import ClientGone
+from server.reply import Reply
+from server.settings import ServerSettings
+from server.sse import EventStream
+from server.wire.errors import InvalidRequest
+from server.wire.parameters import Parameters
+
+_T = TypeVar("_T")
+
+
+async def body_of(request: Request[Any, Any, Any]) -> bytes:
+    """The whole body.
+
+    Raises:
+        ClientGone: the client hung up.
+    """
+    try:
+        return await request.body()
+    except InternalServerException as error:  # Litestar's word for a client that hung up
+        raise ClientGone from error
+
+
+def choices_of(asked: Parameters, engine: Engine, prompts: int = 1) -> int:
+    """How many replies to make to each of ``prompts``.
+
+    Raises:
+        InvalidRequest: more than may ever be open at once.
+    """
+    choices = asked.n or 1
+    if choices * prompts > engine.capacity:
+        most = f"this server holds at most {engine.capacity} replies at once"
+        if prompts > 1:
+            raise InvalidRequest(f"prompt: {prompts} with {choices} each, but {most}.", "prompt")
+        raise InvalidRequest(f"n: {most}.", "n")
+    return choices
+
+
+def requests_for(
+    id: str,  # noqa: A002 - the wire's name
+    card: ModelCard,
+    prompts: Sequence[tuple[tuple[int, ...], SamplingParams]],
+    choices: int,
+) -> list[GenerationRequest]:
+    """One request for each choice of each prompt, in order; the first is called ``id``."""
+    each = [(prompt, how, choice) for prompt, how in prompts for choice in range(choices)]
+    return [
+        GenerationRequest(
+            id=f"{id}-{number}" if number else id,
+            model=card.name,
+            prompt=prompt,
+            sampling=replace(how, seed=seed_of(how.seed, choice)),
+        )
+        for number, (prompt, how, choice) in enumerate(each)
+    ]
+
+
+async def respond(
+    request: Request[Any, Any, Any],
+    settings: ServerSettings,
+    asked: Parameters,
+    reply: Reply[Any],
+    headers: Mapping[str, str],
+) -> Response[Any]:
+    """All at once or as a stream; when the client has left, nothing goes on."""
+    end = partial(abort, reply.answer.generations)
+    if asked.stream:
+        return EventStream(
+            reply.frames(),
+            close=end,
+            headers=dict(headers),
+            ping_interval_s=settings.ping_interval_s,
+            send_timeout_s=settings.send_timeout_s,
+        )
+    try:
+        whole = await unless_gone(reply.whole(), request.receive)
+    finally:
+        end()
+    return Response(whole, headers=dict(headers))
+
+
+def has_usage(asked: Parameters) -> bool:
+    """Whether a stream ends with the token counts."""
+    return asked.stream_options is not None and asked.stream_options.include_usage
+
+
+def headers_of(card: ModelCard, generation: Generation, ignored: tuple[str, ...]) -> dict[str, str]:
+    """Which adapter answered, and which parameters were not understood."""
+    headers = ignored_header(ignored)
+    if card.parent is not None:
+        headers["x-adapter-id"] = quote(card.name, safe="/:@ ")
+        headers["x-adapter-version"] = generation.digest[:12]
+    return headers
+
+
+def ignored_header(ignored: tuple[str, ...]) -> dict[str, str]:
+    """The header that names them, if there are any."""
+    return {"x-ignored-parameters": ", ".join(ignored)} if ignored else {}
+
+
+async def unless_gone(work: Coroutine[Any, Any, _T], receive: Receive) -> _T:
+    """The result of ``work``, given up as soon as the client closes the connection.
+
+    Raises:
+        ClientGone: it did.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnection(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _disconnection(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

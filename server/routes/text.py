@@ -1,0 +1,126 @@
+"""``POST /v1/completions``: admit the request, then answer whole or as a stream."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, cast
+
+from litestar import Request, Response, post
+
+from server.choices import admit
+from server.engine.errors import PromptInvalid, PromptTooLong
+from server.engine.types import Engine, ModelCard
+from server.openapi import ERRORS, TextOperation
+from server.prompt import sampling
+from server.reply import Answer
+from server.routes.answering import (
+    body_of,
+    choices_of,
+    has_usage,
+    headers_of,
+    requests_for,
+    respond,
+    unless_gone,
+)
+from server.routes.provided import ProvidedEngine, ProvidedSettings
+from server.security import require_json
+from server.text_reply import TextReply
+from server.wire.decode import decode_completion_request
+from server.wire.errors import InvalidRequest
+from server.wire.text import CompletionRequest, TextCompletion
+
+# OpenAI's.
+DEFAULT_MAX_TOKENS = 16
+
+
+@post(
+    "/completions",
+    status_code=200,
+    guards=[require_json],
+    operation_id="createCompletion",
+    operation_class=TextOperation,
+    summary="Go on where a prompt ends",
+    tags=["completions"],
+    responses=ERRORS,
+)
+async def create_completion(
+    request: Request[Any, Any, Any],
+    engine: ProvidedEngine,
+    settings: ProvidedSettings,
+) -> Response[TextCompletion]:
+    """Answer with a text completion, or with `stream: true` as server-sent events.
+
+    No chat template is applied. Choices of the first prompt come first, then those of the next.
+    """
+    decoded = decode_completion_request(await body_of(request))
+    asked = decoded.request
+    card = engine.model(asked.model)
+    id = f"cmpl-{uuid.uuid4().hex}"  # noqa: A001 - the wire's name
+    answer = await unless_gone(_admit(engine, card, asked, id), request.receive)
+    echoes = _echoes(engine, asked) if asked.echo else ()
+    headers = headers_of(card, answer.generations[0], decoded.ignored)
+    return await respond(request, settings, asked, TextReply(answer, echoes), headers)
+
+
+async def _admit(
+    engine: Engine,
+    card: ModelCard,
+    asked: CompletionRequest,
+    id: str,  # noqa: A002 - the wire's name
+) -> Answer:
+    """Everything that can be refused is refused here, while the status is still open."""
+    given = prompts_of(asked)
+    choices = choices_of(asked, engine, len(given))
+    prompts = []
+    for one in given:
+        tokens = await _tokens(engine, asked, one)
+        how = sampling(
+            asked,
+            card,
+            len(tokens),
+            max_tokens=asked.max_tokens,
+            logprobs=asked.logprobs,
+            default_max_tokens=DEFAULT_MAX_TOKENS,
+        )
+        prompts.append((tokens, how))
+    try:
+        generations = await admit(engine, requests_for(id, card, prompts, choices))
+    except PromptTooLong as error:
+        raise InvalidRequest(str(error), "prompt", "context_length_exceeded") from error
+    except PromptInvalid as error:
+        raise InvalidRequest(str(error), "prompt") from error
+    return Answer(
+        id=id,
+        model=card.name,
+        generations=generations,
+        choices=choices,
+        piece=engine.piece,
+        has_logprobs=asked.logprobs is not None,
+        has_usage=has_usage(asked),
+    )
+
+
+Prompt = str | Sequence[int]
+
+
+def prompts_of(asked: CompletionRequest) -> list[Prompt]:
+    """The prompts, each a text or its tokens."""
+    given = asked.prompt
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given[0], int):
+        return [cast("list[int]", given)]
+    return cast("list[Prompt]", given)
+
+
+async def _tokens(engine: Engine, asked: CompletionRequest, prompt: Prompt) -> tuple[int, ...]:
+    if not isinstance(prompt, str):
+        return tuple(prompt)
+    return await engine.encode(prompt, parse_special=bool(asked.parse_special))
+
+
+def _echoes(engine: Engine, asked: CompletionRequest) -> list[str]:
+    return [
+        prompt if isinstance(prompt, str) else engine.decode(prompt) for prompt in prompts_of(asked)
+    ]

@@ -1,0 +1,81 @@
+"""``POST /tokenize`` and ``POST /detokenize``: text to tokens and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request, Response, post
+
+from server.engine.types import Engine, ModelCard
+from server.logprobs import token_text
+from server.openapi import TOKEN_ERRORS, DetokenizeOperation, TokenizeOperation
+from server.prompt import conversation
+from server.routes.answering import body_of, ignored_header
+from server.routes.provided import ProvidedEngine
+from server.security import require_json
+from server.wire.decode import decode_detokenize_request, decode_tokenize_request
+from server.wire.tokens import Detokenized, Tokenized, TokenizeRequest
+
+
+@post(
+    "/tokenize",
+    status_code=200,
+    guards=[require_json],
+    operation_id="tokenize",
+    operation_class=TokenizeOperation,
+    summary="Text to tokens",
+    tags=["tokens"],
+    response_description="The tokens.",
+    responses=TOKEN_ERRORS,
+)
+async def tokenize(
+    request: Request[Any, Any, Any],
+    engine: ProvidedEngine,
+) -> Response[Tokenized]:
+    """The tokens of a text, or of a conversation as the chat API would begin a reply to it."""
+    decoded = decode_tokenize_request(await body_of(request))
+    asked = decoded.request
+    card = _card(engine, asked.model)
+    tokens = await _tokens(engine, card, asked)
+    strings = [token_text(engine.piece(token).name) for token in tokens]
+    answer = Tokenized(
+        count=len(tokens),
+        max_model_len=card.context_length,
+        tokens=list(tokens),
+        token_strs=strings if asked.return_token_strs else None,
+    )
+    return Response(answer, headers=ignored_header(decoded.ignored))
+
+
+@post(
+    "/detokenize",
+    status_code=200,
+    guards=[require_json],
+    operation_id="detokenize",
+    operation_class=DetokenizeOperation,
+    summary="Tokens to text",
+    tags=["tokens"],
+    response_description="The text.",
+    responses=TOKEN_ERRORS,
+)
+async def detokenize(
+    request: Request[Any, Any, Any],
+    engine: ProvidedEngine,
+) -> Response[Detokenized]:
+    """The text of tokens, control tokens by name; ids beyond the vocabulary have none."""
+    decoded = decode_detokenize_request(await body_of(request))
+    _card(engine, decoded.request.model)
+    text = engine.decode(decoded.request.tokens)
+    return Response(Detokenized(prompt=text), headers=ignored_header(decoded.ignored))
+
+
+def _card(engine: Engine, name: str | None) -> ModelCard:
+    """All models of a server have the base's tokenizer, so none has to be named."""
+    return engine.models()[0] if name is None else engine.model(name)
+
+
+async def _tokens(engine: Engine, card: ModelCard, asked: TokenizeRequest) -> tuple[int, ...]:
+    if asked.messages is not None:
+        return await engine.prompt(conversation(asked.messages, card))
+    assert asked.prompt is not None
+    return await engine.encode(asked.prompt, parse_special=bool(asked.parse_special))

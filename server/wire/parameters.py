@@ -1,0 +1,90 @@
+"""Parameters that every generating endpoint takes, with their bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+ModelName = Annotated[
+    str, Meta(min_length=1, max_length=256, description="The base or an adapter, by name.")
+]
+Temperature = Annotated[float, Meta(ge=0, le=2, description="0 always takes the likeliest token.")]
+TopP = Annotated[float, Meta(gt=0, le=1, description="Keep the likeliest tokens up to this mass.")]
+TopK = Annotated[
+    int, Meta(ge=-1, le=2**31 - 1, description="Keep this many tokens; 0 and -1 keep all.")
+]
+MinP = Annotated[
+    float, Meta(ge=0, le=1, description="Drop tokens below this share of the likeliest one's.")
+]
+Penalty = Annotated[
+    float, Meta(ge=-2, le=2, description="Above 0, what the reply already has gets less likely.")
+]
+RepetitionPenalty = Annotated[
+    float, Meta(ge=0.1, le=10, description="Above 1, tokens already seen become less likely.")
+]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+LogitBias = Annotated[
+    dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]],
+    Meta(max_length=1024, description="Token ids, and what is added to their logits."),
+]
+MaxTokens = Annotated[int, Meta(ge=1, le=2**31 - 1, description="At most this many new tokens.")]
+MinTokens = Annotated[
+    int, Meta(ge=0, le=2**31 - 1, description="Nothing ends the reply before it has this many.")
+]
+Seed = Annotated[
+    int, Meta(ge=-(2**63), le=2**63 - 1, description="The same seed gives the same reply.")
+]
+StopString = Annotated[str, Meta(min_length=1, max_length=256)]
+StopStrings = Annotated[list[StopString], Meta(max_length=4)]
+StopTokenIds = Annotated[
+    list[TokenId], Meta(max_length=64, description="These tokens end the reply, too.")
+]
+Choices = Annotated[int, Meta(ge=1, le=128, description="How many replies to make.")]
+TopLogprobs = Annotated[
+    int, Meta(ge=0, le=20, description="So many of the likeliest tokens in each place.")
+]
+Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
+    Meta(max_length=16),
+]
+
+
+class Inbound(Struct, frozen=True, kw_only=True):
+    """A part of a request. Unknown fields are ignored (the top level reports them in a header)."""
+
+
+class StreamOptions(Inbound, frozen=True, kw_only=True):
+    """``include_usage`` adds a last chunk with the token counts."""
+
+    include_usage: bool = False
+
+
+class Parameters(Inbound, frozen=True, kw_only=True):
+    """Which model, how to choose its tokens, when to stop, and how to answer.
+
+    What is left out falls back to the model's own defaults (see ``GET /v1/models``), then to the
+    neutral values. ``user``, ``metadata`` and ``store`` are accepted and have no effect.
+    """
+
+    model: ModelName
+    max_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
+    min_p: MinP | None = None
+    repetition_penalty: RepetitionPenalty | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: LogitBias | None = None
+    min_tokens: MinTokens | None = None
+    seed: Seed | None = None
+    stop: StopString | StopStrings | None = None
+    stop_token_ids: StopTokenIds | None = None
+    ignore_eos: bool | None = None
+    n: Choices | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: Annotated[str, Meta(max_length=512)] | None = None
+    metadata: Metadata | None = None
+    store: bool | None = None

@@ -1,0 +1,75 @@
+"""``POST /v1/completions``: text goes on where a prompt ends. OpenAI's older API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from server.wire.completions import FinishReason, Usage
+from server.wire.parameters import Parameters, TokenId
+
+PromptText = Annotated[str, Meta(min_length=1)]
+PromptTokens = Annotated[list[TokenId], Meta(min_length=1)]
+Prompts = (
+    PromptText
+    | Annotated[
+        list[PromptText | Annotated[list[TokenId], Meta(min_length=1)] | TokenId],
+        Meta(min_length=1),
+    ]
+)
+Alternatives = Annotated[
+    int, Meta(ge=0, le=20, description="So many of the likeliest tokens in each place.")
+]
+
+
+class CompletionRequest(Parameters, frozen=True, kw_only=True):
+    """A prompt, or several, and how to go on.
+
+    ``prompt`` is a text, a list of texts, a list of token ids, or a list of such lists. A text is
+    taken as it reads: names of control tokens in it stay text unless ``parse_special`` is true.
+    ``max_tokens`` is 16 where neither the request nor the model says otherwise. ``echo`` puts the
+    prompt before each reply.
+    """
+
+    prompt: Prompts
+    logprobs: Alternatives | None = None
+    echo: bool | None = None
+    parse_special: bool | None = None
+
+
+class TextLogprobs(Struct, frozen=True, kw_only=True):
+    r"""An entry in each list for each token; ``text_offset`` counts characters.
+
+    A token that is a part of a character reads ``bytes:\xe4``.
+    """
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class TextChoice(Struct, frozen=True, kw_only=True):
+    """One reply. In a stream ``finish_reason`` is null until its end."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+class TextCompletion(Struct, frozen=True, kw_only=True):
+    """All replies at once, or one frame of a stream: with ``stream`` all share ``id``.
+
+    ``usage`` of a frame is there only with ``stream_options.include_usage``: null, and filled in a
+    last one without choices.
+    """
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[TextChoice]
+    usage: Usage | UnsetType | None = UNSET

@@ -1,0 +1,90 @@
+"""Keys: made once, stored as hashes, revoked by name."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from adapters.keyring import (
+    KeyExists,
+    KeyNotFound,
+    Keyring,
+    KeyringUnreadable,
+    find,
+    hashed,
+)
+
+
+@pytest.fixture
+def keyring(tmp_path: Path) -> Keyring:
+    return Keyring(tmp_path / "home" / "keys")
+
+
+def test_a_secret_opens_and_is_not_stored(keyring: Keyring) -> None:
+    """What lies on the disk is its hash and how it begins."""
+    secret = keyring.create("laptop")
+    other = keyring.create("phone")
+
+    keys = keyring.keys()
+    assert [key.name for key in keys] == ["laptop", "phone"]
+    assert find(keys, secret) == keys[0]
+    assert find(keys, other) == keys[1]
+    assert find(keys, secret[:-1]) is None
+    assert find(keys, "") is None
+    assert secret.startswith(keys[0].begins)
+    assert len(secret) > 40 > len(keys[0].begins) * 4
+    assert secret.encode() not in keyring.path.read_bytes()
+    assert hashed(secret) in keyring.path.read_text()
+
+
+def test_nobody_else_looks_into_the_directory(keyring: Keyring) -> None:
+    """Its owner alone."""
+    keyring.create("laptop")
+
+    assert keyring.path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_revoked_key_is_gone(keyring: Keyring) -> None:
+    """The others stay."""
+    secret, other = keyring.create("laptop"), keyring.create("phone")
+
+    keyring.revoke("laptop")
+
+    assert find(keyring.keys(), secret) is None
+    assert find(keyring.keys(), other) is not None
+
+
+def test_names_are_unique_and_known(keyring: Keyring) -> None:
+    """The messages say what to do, and what there is."""
+    with pytest.raises(KeyNotFound, match="none"):
+        keyring.revoke("laptop")
+    keyring.create("phone")
+    with pytest.raises(KeyExists, match="keys revoke phone"):
+        keyring.create("phone")
+    with pytest.raises(KeyNotFound, match=r"'laptop'.*phone"):
+        keyring.revoke("laptop")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"keys": [{}]}', b"\xff"])
+def test_a_damaged_file_is_no_empty_one(keyring: Keyring, text: bytes) -> None:
+    """Whoever takes it for empty would let everyone in, or lose the other keys."""
+    keyring.create("laptop")
+    keyring.path.write_bytes(text)
+
+    for act in (keyring.keys, lambda: keyring.create("x"), lambda: keyring.revoke("laptop")):
+        with pytest.raises(KeyringUnreadable, match=r"keys\.json"):
+            act()
+    assert keyring.path.read_bytes() == text
+
+
+def test_two_at_once_lose_nothing(keyring: Keyring) -> None:
+    """Writers wait for each other."""
+    makers = [threading.Thread(target=keyring.create, args=(f"key {n}",)) for n in range(12)]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+
+    assert len(keyring.keys()) == 12
