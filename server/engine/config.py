@@ -104,7 +104,7 @@ class EngineConfig:
 
     @property
     def weight_format(self) -> WeightFormat:
-        """As asked, or what was measured best for the device (BENCHMARKS.md)."""
+        """As asked; else the quickest that stays true to the checkpoint (BENCHMARKS.md, CPUs)."""
         if self.weights != "auto":
             return self.weights
         if self.device_name == "cuda":
