@@ -101,6 +101,8 @@ class LocalEngine:
         self._open: dict[int, _Open] = {}
         # The tokenizer is not safe in two threads at once, so it has one of its own.
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        # Slow schemas keep each other waiting, and nothing else.
+        self._compiling = ThreadPoolExecutor(1, thread_name_prefix="grammar")
 
     # Life
 
@@ -140,6 +142,7 @@ class LocalEngine:
     async def close(self) -> None:
         self._is_closing = True
         self._encoding.shutdown(wait=False)
+        self._compiling.shutdown(wait=False)
         if self._parts is None:
             return
         self._parts.following.cancel()
@@ -224,7 +227,9 @@ class LocalEngine:
         Raises:
             GrammarInvalid: the schema cannot be used, or takes too long.
         """
-        compiling = asyncio.to_thread(self._ready().guidance.from_schema, schema)
+        compiling = asyncio.get_running_loop().run_in_executor(
+            self._compiling, self._ready().guidance.from_schema, schema
+        )
         try:
             return await asyncio.wait_for(compiling, COMPILE_TIMEOUT_S)
         except TimeoutError as error:

@@ -6,7 +6,6 @@ without preparing the schema for the vocabulary, and bounds its own work on host
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -38,10 +37,9 @@ class Guidance:
         self._vocabulary = vocabulary
         self._prepared: llguidance.LLTokenizer | None = None
         self._compiled: OrderedDict[bytes, llguidance.LLMatcher] = OrderedDict()
-        self._lock = threading.Lock()
 
     def from_schema(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
-        """Return what makes the grammar of one reply. Takes a while; safe in any thread.
+        """Return what makes the grammar of one reply. Takes a while; not for two threads at once.
 
         Raises:
             GrammarInvalid: it is too large, or llguidance cannot use it, with the reason.
@@ -51,12 +49,11 @@ class Guidance:
             raise GrammarInvalid(f"it has {len(key)} bytes; at most {MOST_BYTES} are accepted.")
         if _is_deeper(schema, MOST_DEPTH):
             raise GrammarInvalid(f"it is nested more than {MOST_DEPTH} levels deep.")
-        with self._lock:
-            matcher = self._compiled.get(key) or self._compile(key)
-            self._compiled[key] = matcher
-            self._compiled.move_to_end(key)
-            if len(self._compiled) > MOST_CACHED:
-                self._compiled.popitem(last=False)
+        matcher = self._compiled.get(key) or self._compile(key)
+        self._compiled[key] = matcher
+        self._compiled.move_to_end(key)
+        if len(self._compiled) > MOST_CACHED:
+            self._compiled.popitem(last=False)
         return lambda: _Guided(matcher.deep_copy(), self._vocabulary)
 
     def _compile(self, schema: bytes) -> llguidance.LLMatcher:

@@ -195,7 +195,7 @@ class Engine(Protocol):
         """
 
     def piece(self, token: int) -> Piece:
-        """What a token reads as; nothing for an id that no token has."""
+        """What a token reads as; nothing for an id that no token has. Safe in any thread."""
 
     def models(self) -> Sequence[ModelCard]:
         """The base first, then the registered adapters by name."""
@@ -214,7 +214,7 @@ class Engine(Protocol):
         """The token ids of a text; names of control tokens stay text unless ``parse_special``."""
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, control tokens by name."""
+        """The text of tokens, control tokens by name. Safe in any thread."""
 
     async def grammar(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
         """What holds a reply to a JSON schema, for :attr:`SamplingParams.grammar`.

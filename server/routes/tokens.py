@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from litestar import Request, Response, post
@@ -37,12 +39,12 @@ async def tokenize(
     asked = decoded.request
     card = _card(engine, asked.model)
     tokens = await _tokens(engine, card, asked)
-    strings = [token_text(engine.piece(token).name) for token in tokens]
+    strings = await asyncio.to_thread(_strings, engine, tokens) if asked.return_token_strs else None
     answer = Tokenized(
         count=len(tokens),
         max_model_len=card.context_length,
         tokens=list(tokens),
-        token_strs=strings if asked.return_token_strs else None,
+        token_strs=strings,
     )
     return Response(answer, headers=ignored_header(decoded.ignored))
 
@@ -65,8 +67,12 @@ async def detokenize(
     """The text of tokens, control tokens by name; ids beyond the vocabulary have none."""
     decoded = decode_detokenize_request(await body_of(request))
     _card(engine, decoded.request.model)
-    text = engine.decode(decoded.request.tokens)
+    text = await asyncio.to_thread(engine.decode, decoded.request.tokens)  # there may be a million
     return Response(Detokenized(prompt=text), headers=ignored_header(decoded.ignored))
+
+
+def _strings(engine: Engine, tokens: Sequence[int]) -> list[str]:
+    return [token_text(engine.piece(token).name) for token in tokens]
 
 
 def _card(engine: Engine, name: str | None) -> ModelCard:
