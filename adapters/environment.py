@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 ROOT = Path("/")
+_WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 
 
 def prepare_environment(environment: MutableMapping[str, str], root: Path = ROOT) -> None:
@@ -58,7 +60,7 @@ def _quotas(root: Path) -> Iterator[tuple[int, int]]:
         for group in (own, *own.parents):
             quota = _text(group / "cpu.cfs_quota_us") + " " + _text(group / "cpu.cfs_period_us")
             fields = (quota if is_first_version else _text(group / "cpu.max")).split()
-            if len(fields) == 2 and fields[0] != "max":  # noqa: PLR2004 - quota and period
+            if len(fields) == 2 and all(map(_WHOLE.fullmatch, fields)):  # noqa: PLR2004 - a pair
                 yield int(fields[0]), int(fields[1])
             if group == mount:
                 break
@@ -66,7 +68,7 @@ def _quotas(root: Path) -> Iterator[tuple[int, int]]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii")
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return ""
 

@@ -11,6 +11,7 @@ import hmac
 import secrets
 import time
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -29,12 +30,12 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     begins: str
     created: int
-    sha256: str
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class _File(msgspec.Struct, frozen=True, kw_only=True):
-    version: int = 1
-    keys: tuple[Key, ...] = ()
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    version: Literal[1]
+    keys: tuple[Key, ...]
 
 
 class KeyringUnreadable(LcccError):
@@ -86,7 +87,7 @@ class Keyring:
             return msgspec.json.decode(read_bytes(self.path, MOST_BYTES), type=_File).keys
         except FileNotFoundError:
             return ()
-        except (FileRefused, msgspec.DecodeError, OSError) as error:
+        except (FileRefused, msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             raise KeyringUnreadable(self.path, str(error)) from error
 
     def create(self, name: str) -> str:
@@ -102,7 +103,10 @@ class Keyring:
                 raise KeyExists(name)
             secret = PREFIX + secrets.token_urlsafe(32)
             key = Key(
-                name=name, begins=secret[:_SHOWN], created=int(time.time()), sha256=hashed(secret)
+                name=name,
+                begins=secret[:_SHOWN],
+                created=int(time.time()),
+                sha256=hashed(secret.encode()),
             )
             self._write((*keys, key))
         return secret
@@ -123,16 +127,16 @@ class Keyring:
             self._write(kept)
 
     def _write(self, keys: tuple[Key, ...]) -> None:
-        encoded = msgspec.json.format(msgspec.json.encode(_File(keys=keys)), indent=2)
+        encoded = msgspec.json.format(msgspec.json.encode(_File(version=1, keys=keys)), indent=2)
         _replace_file(self._disk, self.path, encoded + b"\n")
 
 
-def hashed(secret: str) -> str:
+def hashed(secret: bytes) -> str:
     """The hex SHA-256 of a secret."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret).hexdigest()
 
 
-def find(keys: tuple[Key, ...], secret: str) -> Key | None:
+def find(keys: tuple[Key, ...], secret: bytes) -> Key | None:
     """The key that ``secret`` opens with, if any; how long it takes tells nothing about them."""
     given = hashed(secret)
     found = [key for key in keys if hmac.compare_digest(key.sha256, given)]

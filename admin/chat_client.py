@@ -108,6 +108,8 @@ def _raise_for(response: httpx.Response) -> None:
         message = str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
         message = f"The server answered with status {response.status_code}."
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        message += " Give yours with --api-key, or in LCCC_API_KEY."
     raise ChatFailed(message)
 
 

@@ -6,18 +6,31 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
-from server.engine.errors import GenerationFailed
+from server.engine.errors import AdapterUnavailable, GenerationFailed
 from server.engine.types import Engine, Event, Finished, Generation, GenerationRequest
 
 _SEED_BYTES = 8
+_TRIES = 3
 
 
 async def admit(engine: Engine, requests: Iterable[GenerationRequest]) -> list[Generation]:
     """All of ``requests``, or none: where one is refused, those before it are aborted.
 
+    All are of one version of their model: where it is replaced meanwhile, they begin again.
+
     Raises:
         EngineError: whatever :meth:`Engine.submit` refuses one with.
     """
+    requests = list(requests)
+    for _ in range(_TRIES):
+        admitted = await _admit(engine, requests)
+        if len({generation.digest for generation in admitted}) == 1:
+            return admitted
+        abort(admitted)
+    raise AdapterUnavailable(requests[0].model, "it is being replaced again and again")
+
+
+async def _admit(engine: Engine, requests: Iterable[GenerationRequest]) -> list[Generation]:
     admitted: list[Generation] = []
     try:
         for request in requests:

@@ -97,10 +97,10 @@ def own_keys(settings: ServerSettings) -> tuple[Key, ...]:
     """The key that was given to this server alone, if any."""
     if not settings.api_key:
         return ()
-    return (Key(name="--api-key", begins="", created=0, sha256=hashed(settings.api_key)),)
+    return (Key(name="--api-key", begins="", created=0, sha256=hashed(settings.api_key.encode())),)
 
 
-def bearer(header: bytes) -> str | None:
+def bearer(header: bytes) -> bytes | None:
     """The token of ``Bearer TOKEN`` (RFC 6750); ``None`` if it is anything else."""
-    scheme, _, token = header.decode("latin-1").strip().partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
+    scheme, _, token = header.strip().partition(b" ")
+    return token.strip() or None if scheme.lower() == b"bearer" else None

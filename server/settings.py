@@ -43,7 +43,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Port = 8000
     port_search: Annotated[int, Meta(ge=0, le=1000)] = 0
     allowed_hosts: tuple[str, ...] = ()
-    api_key: str = ""
+    api_key: Annotated[str, Meta(pattern="^[!-~]*$")] = ""
     allow_unauthenticated: bool = False
 
     weights: Weights = "auto"

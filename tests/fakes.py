@@ -76,7 +76,7 @@ class ScriptedEngine:
 
     @property
     def capacity(self) -> int:
-        return 80
+        return 16
 
     def load(self) -> Load:
         if not self.is_ready:

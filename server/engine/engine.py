@@ -25,7 +25,6 @@ from server.engine.errors import (
     AdapterUnavailable,
     EngineClosed,
     GenerationFailed,
-    GrammarInvalid,
     PromptInvalid,
     PromptTooLong,
     SamplingInvalid,
@@ -82,7 +81,6 @@ class _Parts:
     following: asyncio.Task[None]
 
 
-COMPILE_TIMEOUT_S = 10.0
 WARM_UP = (0, 0, 0, 0)  # any tokens
 
 
@@ -175,7 +173,7 @@ class LocalEngine:
 
     @property
     def capacity(self) -> int:
-        return self._config.max_open
+        return self._config.max_running
 
     def load(self) -> Load:
         """What there is to do, and what memory holds; a step may change it at any moment."""
@@ -227,14 +225,9 @@ class LocalEngine:
         Raises:
             GrammarInvalid: the schema cannot be used, or takes too long.
         """
-        compiling = asyncio.get_running_loop().run_in_executor(
-            self._compiling, self._ready().guidance.from_schema, schema
-        )
-        try:
-            return await asyncio.wait_for(compiling, COMPILE_TIMEOUT_S)
-        except TimeoutError as error:
-            what = f"it takes longer than {COMPILE_TIMEOUT_S:.0f} s to prepare."
-            raise GrammarInvalid(what) from error
+        compile_ = self._ready().guidance.from_schema
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._compiling, compile_, schema)
 
     async def submit(self, request: GenerationRequest) -> LocalGeneration:
         """Admit a request; what its adapter needs is loaded before this returns.
@@ -254,11 +247,12 @@ class LocalEngine:
         self._ready()  # it may have been closed meanwhile
         max_tokens = self._room(request)
         grammar = grammar_for(request.sampling)
-        parts.admission.enter(len(request.prompt))
+        tokens = 0 if request.is_repeat else len(request.prompt)
+        parts.admission.enter(tokens)
         try:
             adapter = None if entry is None else await self._acquire(parts, entry)
         except BaseException:
-            parts.admission.begin(len(request.prompt))
+            parts.admission.begin(tokens)
             parts.admission.leave()
             raise
         return self._open_generation(parts, request, max_tokens, adapter, grammar)
@@ -294,13 +288,18 @@ class LocalEngine:
             seed=secrets.randbits(_SEED_BITS) if seed is None else seed,
             max_tokens=max_tokens,
             end_tokens=parts.tokenizer.end_tokens,
-            reply=parts.tokenizer.reply(sampling.stop, min_tokens=sampling.min_tokens),
+            reply=parts.tokenizer.reply(
+                sampling.stop,
+                min_tokens=sampling.min_tokens,
+                continues_text=request.continues_text,
+            ),
             adapter=adapter,
             grammar=grammar,
             guesser=None if grammar else self._guesser(),
             priority=request.priority,
         )
-        opened = _Open(asyncio.Queue(), sequence.digest, sequence.prompt_tokens)
+        tokens = 0 if request.is_repeat else sequence.prompt_tokens
+        opened = _Open(asyncio.Queue(), sequence.digest, tokens)
         self._open[key] = opened
         parts.loop.submit(sequence)
         digest = opened.pinned or self._config.base.ref.weights_sha256

@@ -51,8 +51,8 @@ class PromptTooLong(EngineError):
         self.context_length = context_length
         asked = f" and max_tokens {max_tokens}" if max_tokens else ""
         super().__init__(
-            f"This model's maximum context length is {context_length} tokens, but the messages "
-            f"have {prompt_tokens} tokens{asked}. Shorten the messages or lower max_tokens."
+            f"This model's maximum context length is {context_length} tokens, but the prompt "
+            f"has {prompt_tokens} tokens{asked}. Shorten it or lower max_tokens."
         )
 
 

@@ -1,13 +1,17 @@
 """Grammars from JSON schemas, by llguidance: which tokens keep a reply valid.
 
-llguidance rather than xgrammar: it needs no torch, computes a mask in well under a millisecond
-without preparing the schema for the vocabulary, and bounds its own work on hostile schemas.
+llguidance rather than xgrammar: it needs no torch, and computes a mask in a few milliseconds
+without preparing the schema for the vocabulary. It does not bound its own work on hostile schemas,
+so each is first tried in a process that can be killed (:mod:`server.engine.schema_check`).
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
 MOST_BYTES = 64 * 1024
 MOST_DEPTH = 64
 MOST_CACHED = 64
+CHECK_TIMEOUT_S = 3.0
+
+_CHECK = Path(__file__).with_name("schema_check.py")
+_LONGEST_REASON = 300
 
 
 class Guidance:
@@ -36,77 +44,137 @@ class Guidance:
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         self._prepared: llguidance.LLTokenizer | None = None
-        self._compiled: OrderedDict[bytes, llguidance.LLMatcher] = OrderedDict()
+        self._compiled: OrderedDict[bytes, _Compiled | GrammarInvalid] = OrderedDict()
 
     def from_schema(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
         """Return what makes the grammar of one reply. Takes a while; not for two threads at once.
 
         Raises:
-            GrammarInvalid: it is too large, or llguidance cannot use it, with the reason.
+            GrammarInvalid: it is too large or too slow, or llguidance cannot use it.
         """
-        key = msgspec.json.encode(schema, order="deterministic")
+        key = msgspec.json.encode(schema)  # in its own order, which is that of the reply
         if len(key) > MOST_BYTES:
             raise GrammarInvalid(f"it has {len(key)} bytes; at most {MOST_BYTES} are accepted.")
         if _is_deeper(schema, MOST_DEPTH):
             raise GrammarInvalid(f"it is nested more than {MOST_DEPTH} levels deep.")
-        matcher = self._compiled.get(key) or self._compile(key)
-        self._compiled[key] = matcher
+        found = self._compiled.get(key) or self._try_to_compile(key)
+        self._compiled[key] = found
         self._compiled.move_to_end(key)
         if len(self._compiled) > MOST_CACHED:
             self._compiled.popitem(last=False)
-        return lambda: _Guided(matcher.deep_copy(), self._vocabulary)
+        if isinstance(found, GrammarInvalid):
+            raise found
+        return found.begin
 
-    def _compile(self, schema: bytes) -> llguidance.LLMatcher:
+    def _try_to_compile(self, schema: bytes) -> _Compiled | GrammarInvalid:
+        try:
+            _check(schema)
+            return self._compile(schema)
+        except GrammarInvalid as error:
+            return error
+
+    def _compile(self, schema: bytes) -> _Compiled:
         import llguidance
         import llguidance.hf
 
         if self._prepared is None:
             self._prepared = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._vocabulary)
+        # No free white space: a small model may otherwise go on with it for ever.
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(
+            schema.decode(), overrides={"whitespace_flexible": False}
+        )
+        matcher = llguidance.LLMatcher(self._prepared, grammar, log_level=0)
+        return _Compiled(matcher, self._vocabulary)
+
+
+def _check(schema: bytes) -> None:
+    """Try ``schema`` out where it can do no harm.
+
+    Raises:
+        GrammarInvalid: it takes too long or too much memory, or is no good.
+    """
+    command = [sys.executable, "-I", str(_CHECK)]
+    try:
+        done = subprocess.run(
+            command, input=schema, capture_output=True, timeout=CHECK_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        what = f"it takes longer than {CHECK_TIMEOUT_S:.0f} s to prepare."
+        raise GrammarInvalid(what) from None
+    if done.returncode:
+        reason = done.stdout.decode(errors="replace") or "it takes too much memory to prepare."
+        raise GrammarInvalid(reason[:_LONGEST_REASON])
+
+
+class _Compiled:
+    """A schema for one tokenizer, with the mask that every reply begins with."""
+
+    def __init__(self, matcher: llguidance.LLMatcher, vocabulary: int) -> None:
+        self._matcher = matcher
+        self._vocabulary = vocabulary
         try:
-            # No free white space: a small model may otherwise go on with it for ever.
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(
-                schema.decode(), overrides={"whitespace_flexible": False}
-            )
-            matcher = llguidance.LLMatcher(self._prepared, grammar, log_level=0)
-        except ValueError as error:
-            raise GrammarInvalid(_first_line(str(error))) from error
-        if matcher.is_error():
-            raise GrammarInvalid(_first_line(matcher.get_error()))
-        try:
-            _Guided(matcher.deep_copy(), self._vocabulary).mask()
+            self._first = _Guided(matcher.deep_copy(), vocabulary).mask().copy()
         except RuntimeError as error:
-            raise GrammarInvalid("no text satisfies it.") from error
-        return matcher
+            raise GrammarInvalid(f"{error}.") from error
+
+    def begin(self) -> Grammar:
+        return _Guided(self._matcher.deep_copy(), self._vocabulary, self._first)
 
 
 class _Guided:
-    """The grammar of one reply, a :class:`server.engine.grammar.Grammar`."""
+    """The grammar of one reply, a :class:`server.engine.grammar.Grammar`.
 
-    def __init__(self, matcher: llguidance.LLMatcher, vocabulary: int) -> None:
-        from llguidance.numpy import allocate_token_bitmask
+    ``first``: the mask to begin with, if it is known; computing it may take long.
+    """
 
+    def __init__(
+        self,
+        matcher: llguidance.LLMatcher,
+        vocabulary: int,
+        first: NDArray[np.int32] | None = None,
+    ) -> None:
         self._matcher = matcher
-        self._bits = allocate_token_bitmask(1, vocabulary)
+        self._vocabulary = vocabulary
+        self._mask = first
+        self._bits: NDArray[np.int32] | None = None
 
-    def mask(self) -> NDArray[np.int32] | None:
-        from llguidance.numpy import fill_next_token_bitmask
+    def mask(self) -> NDArray[np.int32]:
+        """The tokens that may come next.
 
+        Raises:
+            RuntimeError: llguidance gave up, which ends this reply.
+        """
+        if self._mask is None:
+            self._mask = self._computed()
+        return self._mask
+
+    def _computed(self) -> NDArray[np.int32]:
+        from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+
+        if self._bits is None:
+            self._bits = allocate_token_bitmask(1, self._vocabulary)
         fill_next_token_bitmask(self._matcher, self._bits)
-        self._check()
+        self._refuse_errors()
         return self._bits[0]
 
     def accept(self, token: int) -> None:
+        """Go on by a token.
+
+        Raises:
+            RuntimeError: it was not allowed.
+        """
+        self._mask = None
         self._matcher.consume_token(token)
-        self._check()
+        self._refuse_errors()
 
     @property
     def is_finished(self) -> bool:
         return self._matcher.is_stopped()
 
-    def _check(self) -> None:
-        """Raises RuntimeError: llguidance gave up, which ends this reply."""
+    def _refuse_errors(self) -> None:
         if self._matcher.is_error():
-            raise RuntimeError(f"the grammar failed: {_first_line(self._matcher.get_error())}")
+            reason = self._matcher.get_error().strip().partition("\n")[0]
+            raise RuntimeError(f"the grammar failed: {reason[:_LONGEST_REASON]}")
 
 
 def _is_deeper(value: object, levels: int) -> bool:
@@ -123,7 +191,3 @@ def _is_deeper(value: object, levels: int) -> bool:
             return False
         front = inner
     return any(isinstance(each, Mapping | list) for each in front)
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0][:300]

@@ -50,9 +50,16 @@ class Tokenizer:
         except TemplateError as error:
             raise PromptInvalid(f"The chat template refuses these messages: {error}") from error
 
-    def reply(self, stops: Iterable[str] = (), *, min_tokens: int = 0) -> Reply:
-        """Return an empty reply, to be fed with tokens."""
-        detokenizer = Detokenizer(self._pieces, strips_first_space=self._strips_space)
+    def reply(
+        self, stops: Iterable[str] = (), *, min_tokens: int = 0, continues_text: bool = False
+    ) -> Reply:
+        """Return an empty reply, to be fed with tokens.
+
+        Where the base puts a space before every text, the first is dropped, unless the reply
+        ``continues_text``.
+        """
+        strips_space = self._strips_space and not continues_text
+        detokenizer = Detokenizer(self._pieces, strips_first_space=strips_space)
         return Reply(detokenizer, stops, min_tokens=min_tokens)
 
     def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
@@ -65,8 +72,12 @@ class Tokenizer:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of any tokens, control tokens by name."""
-        text = b"".join(self.piece(token).name for token in tokens)
-        return text.removeprefix(b" " if self._strips_space else b"").decode(errors="replace")
+        pieces = [self.piece(token) for token in tokens]
+        first = next((at for at, piece in enumerate(pieces) if piece.text), None)
+        names = [piece.name for piece in pieces]
+        if first is not None and self._strips_space:
+            names[first] = names[first].removeprefix(b" ")
+        return b"".join(names).decode(errors="replace")
 
     def guidance(self, vocabulary: int) -> Guidance:
         """What makes grammars for this tokenizer and a base of so many logits."""

@@ -59,6 +59,9 @@ class SamplingParams:
 class GenerationRequest:
     """One generation: which model, on which prompt tokens, sampled how.
 
+    ``is_repeat``: its prompt is that of the request before, whose cache it will find, and so does
+    not count again towards the tokens that wait. ``continues_text``: the reply goes on in the
+    middle of a text, so that a space it begins with is kept.
     ``priority``, of :data:`PRIORITIES`: one more goes before a bounded number of earlier requests.
     """
 
@@ -67,6 +70,8 @@ class GenerationRequest:
     prompt: tuple[int, ...]
     sampling: SamplingParams = SamplingParams()
     priority: int = 0
+    is_repeat: bool = False
+    continues_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +190,7 @@ class Engine(Protocol):
 
     @property
     def capacity(self) -> int:
-        """How many generations may be open at once, those that wait included."""
+        """How many generations run together; one request should not have more."""
 
     def load(self) -> Load:
         """What there is to do, and what memory holds.

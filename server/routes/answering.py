@@ -41,11 +41,11 @@ def choices_of(asked: Parameters, engine: Engine, prompts: int = 1) -> int:
     """How many replies to make to each of ``prompts``.
 
     Raises:
-        InvalidRequest: more than may ever be open at once.
+        InvalidRequest: more than run together, so that one client could keep all others out.
     """
     choices = asked.n or 1
     if choices * prompts > engine.capacity:
-        most = f"this server holds at most {engine.capacity} replies at once"
+        most = f"this server makes at most {engine.capacity} replies to a request"
         if prompts > 1:
             raise InvalidRequest(f"prompt: {prompts} with {choices} each, but {most}.", "prompt")
         raise InvalidRequest(f"n: {most}.", "n")
@@ -57,6 +57,8 @@ def requests_for(
     card: ModelCard,
     prompts: Sequence[tuple[tuple[int, ...], SamplingParams]],
     choices: int,
+    *,
+    continues_text: bool = False,
 ) -> list[GenerationRequest]:
     """One request for each choice of each prompt, in order; the first is called ``id``."""
     each = [(prompt, how, choice) for prompt, how in prompts for choice in range(choices)]
@@ -66,6 +68,8 @@ def requests_for(
             model=card.name,
             prompt=prompt,
             sampling=replace(how, seed=seed_of(how.seed, choice)),
+            is_repeat=choice > 0,
+            continues_text=continues_text,
         )
         for number, (prompt, how, choice) in enumerate(each)
     ]

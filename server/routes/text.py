@@ -85,7 +85,8 @@ async def _admit(
         )
         prompts.append((tokens, how))
     try:
-        generations = await admit(engine, requests_for(id, card, prompts, choices))
+        requests = requests_for(id, card, prompts, choices, continues_text=True)
+        generations = await admit(engine, requests)
     except PromptTooLong as error:
         raise InvalidRequest(str(error), "prompt", "context_length_exceeded") from error
     except PromptInvalid as error:

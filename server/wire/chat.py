@@ -40,11 +40,11 @@ class UserMessage(Inbound, frozen=True, kw_only=True, tag_field="role", tag="use
 
 
 class AssistantMessage(Inbound, frozen=True, kw_only=True, tag_field="role", tag="assistant"):
-    """What the model said earlier. Tool calls are not supported, so they have to be null."""
+    """What the model said earlier. Tool calls are not supported, so there can be none."""
 
     content: Content
     name: str | None = None
-    tool_calls: None = None
+    tool_calls: Annotated[list[Any], Meta(max_length=0)] | None = None
     function_call: None = None
 
 

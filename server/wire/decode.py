@@ -108,6 +108,8 @@ class _Form(Generic[RequestT]):
     def _refuse_unsupported(self, fields: Mapping[str, msgspec.Raw]) -> None:
         for name in self._unsupported.keys() & fields.keys():
             value: Any = msgspec.json.decode(fields[name])
+            if name == "best_of" and "n" in fields and value == msgspec.json.decode(fields["n"]):
+                continue  # the best n of n are all of them
             if value is not None and value not in self._unsupported[name]:
                 raise InvalidRequest(
                     f"{name}: this server does not support it. Leave it out.",

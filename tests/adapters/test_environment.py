@@ -13,7 +13,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="ascii")
+        path.write_text(text, encoding="utf-8")
     return root
 
 
@@ -74,6 +74,14 @@ SHARES = {
             "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
         },
         None,
+    ),
+    "what nobody expects": (
+        {
+            "proc/self/cgroup": "0::/höhe\nnonsense\n",
+            "sys/fs/cgroup/höhe/cpu.max": "a b\n",
+            "sys/fs/cgroup/cpu.max": "100000 100000\n",
+        },
+        1,
     ),
     "no groups": ({}, None),
 }

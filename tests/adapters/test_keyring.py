@@ -29,14 +29,14 @@ def test_a_secret_opens_and_is_not_stored(keyring: Keyring) -> None:
 
     keys = keyring.keys()
     assert [key.name for key in keys] == ["laptop", "phone"]
-    assert find(keys, secret) == keys[0]
-    assert find(keys, other) == keys[1]
-    assert find(keys, secret[:-1]) is None
-    assert find(keys, "") is None
+    assert find(keys, secret.encode()) == keys[0]
+    assert find(keys, other.encode()) == keys[1]
+    assert find(keys, secret[:-1].encode()) is None
+    assert find(keys, b"") is None
     assert secret.startswith(keys[0].begins)
     assert len(secret) > 40 > len(keys[0].begins) * 4
     assert secret.encode() not in keyring.path.read_bytes()
-    assert hashed(secret) in keyring.path.read_text()
+    assert hashed(secret.encode()) in keyring.path.read_text()
 
 
 def test_nobody_else_looks_into_the_directory(keyring: Keyring) -> None:
@@ -52,8 +52,8 @@ def test_a_revoked_key_is_gone(keyring: Keyring) -> None:
 
     keyring.revoke("laptop")
 
-    assert find(keyring.keys(), secret) is None
-    assert find(keyring.keys(), other) is not None
+    assert find(keyring.keys(), secret.encode()) is None
+    assert find(keyring.keys(), other.encode()) is not None
 
 
 def test_names_are_unique_and_known(keyring: Keyring) -> None:
@@ -67,7 +67,19 @@ def test_names_are_unique_and_known(keyring: Keyring) -> None:
         keyring.revoke("laptop")
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"keys": [{}]}', b"\xff"])
+ENTRY = b'{"name": "a", "begins": "l", "created": 1, "sha256": "%s"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"{", b"[]", b"{}", b"\xff", b'{"version": 1}', b'{"keys": []}'),
+        *(b'{"version": 2, "keys": []}', b'{"version": 1, "keys": [], "more": 1}'),
+        b'{"version": 1, "keys": [{}]}',
+        b'{"version": 1, "keys": [' + ENTRY % b"\xc3\xa9" + b"]}",
+        b'{"version": 1, "keys": [' + ENTRY % b"\xff" + b"]}",
+    ],
+)
 def test_a_damaged_file_is_no_empty_one(keyring: Keyring, text: bytes) -> None:
     """Whoever takes it for empty would let everyone in, or lose the other keys."""
     keyring.create("laptop")

@@ -26,7 +26,7 @@ def test_a_key_is_printed_alone_and_once(tmp_path: Path) -> None:
 
     secret = made.stdout.strip()
     assert made.exit_code == 0
-    assert find(Keyring(tmp_path / "keys").keys(), secret) is not None
+    assert find(Keyring(tmp_path / "keys").keys(), secret.encode()) is not None
     assert "first key" in made.stderr
     assert "first key" not in second.stderr
     assert secret not in made.stderr

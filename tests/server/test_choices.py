@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -10,10 +11,11 @@ import openai
 import pytest
 from litestar.testing import TestClient
 
-from server.choices import seed_of
-from server.engine.errors import QueueFull
+from server.choices import admit, seed_of
+from server.engine.errors import AdapterUnavailable, QueueFull
+from server.engine.types import GenerationRequest
 from tests.conftest import Live, LiveServer
-from tests.fakes import Script, ScriptedEngine
+from tests.fakes import Script, ScriptedEngine, card
 from tests.waiting import PATIENCE_S, eventually
 
 USER: openai.types.chat.ChatCompletionMessageParam = {"role": "user", "content": "你好"}
@@ -53,6 +55,7 @@ def test_each_choice_has_its_index_text_and_end(
         "prompt_tokens_details": {"cached_tokens": 1},
     }
     assert {bytes(request.prompt) for request in engine.requests} == {"你好".encode()}
+    assert [request.is_repeat for request in engine.requests] == [False, True]
     assert len({request.id for request in engine.requests}) == 2
     assert engine.requests[0].id == completion["id"]
 
@@ -127,7 +130,7 @@ def test_if_one_is_refused_none_runs(client: TestClient[Any], engine: ScriptedEn
 def test_more_than_can_ever_run_is_the_clients_mistake(
     client: TestClient[Any], engine: ScriptedEngine
 ) -> None:
-    """Asking again later would not help, so it is no 429."""
+    """A request may not keep all others out, nor ask again later for what will never do."""
     response = ask(client, n=engine.capacity + 1)
 
     error = response.json()["error"]
@@ -154,3 +157,32 @@ def test_seeds_of_choices_stay_in_bounds(seed: int) -> None:
     """Also for the least and the largest that a request may have."""
     assert all(-(2**63) <= (seed_of(seed, index) or 0) < 2**63 for index in range(200))
     assert seed_of(None, 3) is None
+
+
+def test_choices_are_of_one_version_of_their_model() -> None:
+    """An adapter that is replaced in between makes them begin again, but not for ever."""
+    asyncio.run(_replaced_in_between())
+
+
+async def _replaced_in_between() -> None:
+    engine = ScriptedEngine(cards=[card("poet", "base", digest="old")])
+    await engine.start()
+    left = 1
+
+    async def submit(request: GenerationRequest) -> Any:
+        nonlocal left
+        generation = await ScriptedEngine.submit(engine, request)
+        if left:
+            left -= 1
+            engine.cards = [card("poet", "base", digest=f"new-{left}")]
+        return generation
+
+    engine.submit = submit  # type: ignore[method-assign]
+    asked = [GenerationRequest(id=str(number), model="poet", prompt=(1,)) for number in range(3)]
+
+    admitted = await admit(engine, asked)
+    assert {generation.digest for generation in admitted} == {"new-0"}
+    assert len(engine.aborted) == 3
+    left = 100
+    with pytest.raises(AdapterUnavailable, match="again and again"):
+        await admit(engine, asked)

@@ -57,6 +57,8 @@ def test_values_are_read_by_their_names(tmp_path: Path) -> None:
         ("LCCC_WEIGHTS", "int3"),
         ("LCCC_DEVICE", "tpu"),
         ("LCCC_PING_INTERVAL_S", "-1"),
+        ("LCCC_API_KEY", "a b"),
+        ("LCCC_API_KEY", "键"),
     ],
 )
 def test_an_impossible_value_is_named(name: str, value: str) -> None:

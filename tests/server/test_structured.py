@@ -129,11 +129,38 @@ def test_the_official_clients_parse(real: TestClient[Any]) -> None:
     assert 1 <= parsed.count <= 9
 
 
+def test_properties_come_in_the_schemas_order(real: TestClient[Any]) -> None:
+    """A model that is to reason before it answers depends on it."""
+    names = ["zeta", "alpha", "mid"]
+    schema = {
+        "type": "object",
+        "properties": {name: {"type": "boolean"} for name in names},
+        "required": sorted(names),
+        "additionalProperties": False,
+    }
+    other = schema | {"properties": {name: {"type": "boolean"} for name in sorted(names)}}
+    for asked_for, expected in ((schema, names), (other, sorted(names))):
+        body = asked(of_schema(asked_for))
+        text = real.post("/v1/chat/completions", json=body).json()["choices"][0]["message"][
+            "content"
+        ]
+        assert list(json.loads(text)) == expected
+
+
 DEEP: dict[str, Any] = {"type": "string"}
 for _ in range(70):
     DEEP = {"type": "array", "items": DEEP}
 
+SLOW = {
+    "allOf": [{"type": "string", "pattern": f"(a|b)*a(a|b){{{n}}}"} for n in range(5, 40)],
+}
+
 REFUSED = {
+    "slow": SLOW,
+    "very many properties": {
+        "type": "object",
+        "properties": {f"p{n}": {"type": "string"} for n in range(2000)},
+    },
     "a reference to nowhere": {"$ref": "#/$defs/none"},
     "no type": {"type": "wibble"},
     "no pattern": {"type": "string", "pattern": "(["},

@@ -184,9 +184,10 @@ def test_the_limit_is_openais_unless_the_model_has_one(
         ({"prompt": [-1]}, "prompt[0]"),
         ({"prompt": {"a": 1}}, "prompt"),
         ({"prompt": None}, "prompt"),
-        ({"prompt": ["a"] * 41, "n": 2}, "prompt"),
+        ({"prompt": ["a"] * 9, "n": 2}, "prompt"),
         ({"suffix": "end"}, "suffix"),
         ({"best_of": 2}, "best_of"),
+        ({"best_of": 3, "n": 2}, "best_of"),
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": True}, "logprobs"),
         ({"echo": True, "logprobs": 1}, "echo"),
@@ -234,3 +235,8 @@ def test_the_official_client(live: LiveServer) -> None:
 
     assert whole.choices[0].text == streamed == "床前明月光"
     assert whole.choices[0].finish_reason == "stop"
+
+
+def test_the_best_of_n_may_be_all_of_them(client: TestClient[Any]) -> None:
+    """``best_of`` that asks for no more than ``n`` asks for nothing."""
+    assert len(ask(client, n=2, best_of=2).json()["choices"]) == 2

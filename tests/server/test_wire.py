@@ -130,6 +130,7 @@ def test_a_value_out_of_bounds_is_refused_and_the_field_named(name: str, value: 
             "messages[1].content[0].type",
         ),
         ({"role": "assistant", "content": "x", "tool_calls": [{}]}, "messages[1].tool_calls"),
+        ({"role": "assistant", "content": None, "tool_calls": []}, "messages[1].content"),
         ("你好", "messages[1]"),
     ],
 )
@@ -246,7 +247,7 @@ def test_roles_and_parts_become_plain_messages() -> None:
         {"role": "developer", "content": "规则"},
         {"role": "system", "content": "规则"},
         {"role": "user", "content": parts, "name": "小明"},
-        {"role": "assistant", "content": "好", "refusal": None, "tool_calls": None},
+        {"role": "assistant", "content": "好", "refusal": None, "tool_calls": []},
     ]
 
     messages = decode_chat_request(body(messages=sent)).request.messages

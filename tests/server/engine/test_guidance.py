@@ -10,7 +10,7 @@ import pytest
 
 from adapters.base import read_base
 from server.engine.errors import GrammarInvalid
-from server.engine.guidance import MOST_CACHED, Guidance
+from server.engine.guidance import Guidance
 from server.engine.tokenizer import Tokenizer
 from tests.tiny import tiny_base
 
@@ -72,11 +72,33 @@ def test_two_replies_do_not_share_their_state(guidance: Guidance, tokenizer: Tok
     assert first in allowed(other)
 
 
-def test_the_memory_of_schemas_is_bounded(guidance: Guidance) -> None:
+def test_the_memory_of_schemas_is_bounded(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Clients cannot fill it."""
-    for number in range(MOST_CACHED + 5):
+    monkeypatch.setattr("server.engine.guidance.MOST_CACHED", 3)
+    guidance = tokenizer.guidance(2048)
+    for number in range(5):
         guidance.from_schema({"const": number})
-    assert len(guidance._compiled) == MOST_CACHED
+    assert len(guidance._compiled) == 3
+
+
+def test_a_schema_is_tried_once(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Good or bad: the second time its fate is known."""
+    guidance = tokenizer.guidance(2048)
+    guidance.from_schema(SCHEMA)
+    with pytest.raises(GrammarInvalid, match="wibble"):
+        guidance.from_schema({"type": "wibble"})
+    monkeypatch.setattr("server.engine.guidance._check", None)
+    guidance.from_schema(SCHEMA)
+    with pytest.raises(GrammarInvalid, match="wibble"):
+        guidance.from_schema({"type": "wibble"})
+
+
+def test_the_first_mask_is_computed_once(guidance: Guidance) -> None:
+    """It may take long, and many replies may begin at once on the event loop."""
+    make = guidance.from_schema(SCHEMA)
+    assert make().mask() is make().mask()
 
 
 def test_a_token_that_was_not_allowed_ends_the_reply(

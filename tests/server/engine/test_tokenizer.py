@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -126,3 +127,19 @@ def test_a_base_without_generation_config_ends_at_the_tokenizers_eos(
     shutil.copytree(base.path, path)
     (path / "generation_config.json").unlink()
     assert Tokenizer(read_base(path, "ends")).end_tokens == {258}
+
+
+def test_a_continuation_keeps_the_space_that_a_reply_drops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SentencePiece puts one before every text; in the middle of one it is real."""
+    made = MADE["sentencepiece_tokenizer"]
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: made)
+    monkeypatch.setattr("server.engine.tokenizer._end_tokens", lambda *_: ())
+    tokenizer = Tokenizer(SimpleNamespace(path=tmp_path))  # type: ignore[arg-type]
+    vocabulary = made.get_vocab()
+    tokens = [vocabulary["▁the"], vocabulary["▁你"]]
+    for continues, expected in ((False, "the 你"), (True, " the 你")):
+        reply = tokenizer.reply(continues_text=continues)
+        assert "".join(map(reply.feed, tokens)) + reply.finish() == expected
+    assert tokenizer.decode(tokens) == "the 你"
