@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from tests.waiting import eventually
 from training.runs import RunStore
 
 pytestmark = pytest.mark.timeout(700)
+ROOT = Path(__file__).parents[2]
 QUESTION = "今天下班好晚，累死了"
 MODELS = ("pocket", "cat", "scholar")
 
@@ -47,6 +50,26 @@ def greedy(client: OpenAI, model: str, text: str) -> str:
         max_tokens=40,  # type: ignore[arg-type]
     )
     return reply.choices[0].message.content or ""
+
+
+def python_examples(document: str) -> list[str]:
+    """The Python blocks of a document, in order."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", ["README.md", "README.zh-CN.md"])
+def test_the_python_examples_run(serving: Serving, document: str) -> None:
+    """As they stand, but for the port: a stream that is printed, and a reply of a given shape."""
+    examples = python_examples(document)
+    assert len(examples) == 2
+    for example in examples:
+        code = example.replace("http://127.0.0.1:8000/v1", serving.api_url)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.strip()
 
 
 def test_the_clients_list_and_chat(serving: Serving) -> None:
