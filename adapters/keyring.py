@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,8 +17,14 @@ from typing import Annotated, Literal
 import msgspec
 
 from adapters.errors import LcccError
-from adapters.storage import Disk, FileRefused, exclusive_lock, make_directories, read_bytes
-from adapters.storage import replace_file as _replace_file
+from adapters.storage import (
+    Disk,
+    FileRefused,
+    exclusive_lock,
+    make_directories,
+    read_bytes,
+    replace_file,
+)
 
 PREFIX = "lccc-"
 MOST_BYTES = 1 << 20
@@ -54,7 +61,7 @@ class KeyExists(LcccError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"There is a key '{name}' already. Choose another name, or revoke it first with "
-            f"`lccc-admin keys revoke {name}`."
+            f"`lccc-admin keys revoke {shlex.quote(name)}`."
         )
 
 
@@ -128,7 +135,7 @@ class Keyring:
 
     def _write(self, keys: tuple[Key, ...]) -> None:
         encoded = msgspec.json.format(msgspec.json.encode(_File(version=1, keys=keys)), indent=2)
-        _replace_file(self._disk, self.path, encoded + b"\n")
+        replace_file(self._disk, self.path, encoded + b"\n")
 
 
 def hashed(secret: bytes) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec import UNSET, UnsetType
-
 from server.logprobs import chat_logprobs
 from server.reply import Choice, Reply
 from server.wire.completions import (
@@ -59,16 +57,14 @@ class ChatReply(Reply[ChatCompletion]):
     def last_frame(self, usage: Usage) -> ChatCompletionChunk:
         return self._chunk([], usage)
 
-    def _chunk(
-        self, choices: list[ChunkChoice], usage: Usage | UnsetType | None = UNSET
-    ) -> ChatCompletionChunk:
+    def _chunk(self, choices: list[ChunkChoice], usage: Usage | None = None) -> ChatCompletionChunk:
         return ChatCompletionChunk(
             id=self.answer.id,
             created=self.answer.created,
             model=self.answer.model,
             system_fingerprint=self.answer.fingerprint,
             choices=choices,
-            usage=None if usage is UNSET and self.answer.has_usage else usage,
+            usage=usage or self.answer.no_usage,
         )
 
     def _logprobs(self, choice: Choice) -> Logprobs | None:

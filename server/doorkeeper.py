@@ -48,7 +48,7 @@ class Doorkeeper:
     def __init__(self, settings: ServerSettings) -> None:
         self._keyring = Keyring(settings.home.keys)
         self._own = own_keys(settings)
-        self._may_be_open = settings.is_loopback or settings.allow_unauthenticated
+        self._may_be_open = settings.may_be_open
         self._stamp: _Stamp | None = None
         self._keys: tuple[Key, ...] = ()
 

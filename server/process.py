@@ -81,8 +81,7 @@ def listen(settings: ServerSettings) -> socket.socket:
         PortTaken: all of them are in use.
         CannotListen: the address is not one of this machine, or the port needs privileges.
     """
-    is_meant = settings.is_loopback or settings.allow_unauthenticated
-    if not is_meant and not Doorkeeper(settings).has_keys:
+    if not settings.may_be_open and not Doorkeeper(settings).has_keys:
         raise Exposed(settings.host)
     last = min(settings.port + settings.port_search, 65535)
     for port in range(settings.port, last + 1):

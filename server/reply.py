@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from server.choices import events
 from server.engine.errors import EngineClosed
@@ -43,6 +44,11 @@ class Answer:
     def fingerprint(self) -> str:
         """Changes with the model's weights."""
         return f"fp_{self.generations[0].digest[:12]}"
+
+    @property
+    def no_usage(self) -> UnsetType | None:
+        """What stands for the token counts in every frame but the last."""
+        return None if self.has_usage else UNSET
 
 
 @dataclass

@@ -86,6 +86,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         """True where only this machine can connect."""
         return is_loopback(self.host)
 
+    @property
+    def may_be_open(self) -> bool:
+        """True where everyone who can connect may use it as long as there is no key."""
+        return self.is_loopback or self.allow_unauthenticated
+
 
 def checked(values: Mapping[str, object]) -> ServerSettings:
     """Settings from loosely typed values (text from the environment or the command line).

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from msgspec import UNSET, UnsetType
-
 from server.logprobs import Offsets, text_logprobs
 from server.reply import Answer, Choice, Reply
 from server.wire.completions import FinishReason, Usage
@@ -67,14 +65,12 @@ class TextReply(Reply[TextCompletion]):
         offsets = self._echoes[choice.index].offsets
         return text_logprobs(choice.take(), self.answer.piece, offsets)
 
-    def _completion(
-        self, choices: list[TextChoice], usage: Usage | UnsetType | None = UNSET
-    ) -> TextCompletion:
+    def _completion(self, choices: list[TextChoice], usage: Usage | None = None) -> TextCompletion:
         return TextCompletion(
             id=self.answer.id,
             created=self.answer.created,
             model=self.answer.model,
             system_fingerprint=self.answer.fingerprint,
             choices=choices,
-            usage=None if usage is UNSET and self.answer.has_usage else usage,
+            usage=usage or self.answer.no_usage,
         )

@@ -247,12 +247,11 @@ class LocalEngine:
         self._ready()  # it may have been closed meanwhile
         max_tokens = self._room(request)
         grammar = grammar_for(request.sampling)
-        tokens = 0 if request.is_repeat else len(request.prompt)
-        parts.admission.enter(tokens)
+        parts.admission.enter(request.waiting_tokens)
         try:
             adapter = None if entry is None else await self._acquire(parts, entry)
         except BaseException:
-            parts.admission.begin(tokens)
+            parts.admission.begin(request.waiting_tokens)
             parts.admission.leave()
             raise
         return self._open_generation(parts, request, max_tokens, adapter, grammar)
@@ -298,8 +297,7 @@ class LocalEngine:
             guesser=None if grammar else self._guesser(),
             priority=request.priority,
         )
-        tokens = 0 if request.is_repeat else sequence.prompt_tokens
-        opened = _Open(asyncio.Queue(), sequence.digest, tokens)
+        opened = _Open(asyncio.Queue(), sequence.digest, request.waiting_tokens)
         self._open[key] = opened
         parts.loop.submit(sequence)
         digest = opened.pinned or self._config.base.ref.weights_sha256

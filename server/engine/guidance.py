@@ -18,6 +18,7 @@ import msgspec
 
 from server.engine.errors import GrammarInvalid
 from server.engine.grammar import Grammar
+from server.engine.schema_check import REFUSED
 
 if TYPE_CHECKING:
     import llguidance
@@ -44,36 +45,31 @@ class Guidance:
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         self._prepared: llguidance.LLTokenizer | None = None
-        self._compiled: OrderedDict[bytes, _Compiled | GrammarInvalid] = OrderedDict()
+        self._known: OrderedDict[bytes, _Compiled | str] = OrderedDict()  # or why it is refused
 
     def from_schema(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
         """Return what makes the grammar of one reply. Takes a while; not for two threads at once.
 
         Raises:
             GrammarInvalid: it is too large or too slow, or llguidance cannot use it.
+            RuntimeError: it could not be tried out.
         """
         key = msgspec.json.encode(schema)  # in its own order, which is that of the reply
         if len(key) > MOST_BYTES:
             raise GrammarInvalid(f"it has {len(key)} bytes; at most {MOST_BYTES} are accepted.")
         if _is_deeper(schema, MOST_DEPTH):
             raise GrammarInvalid(f"it is nested more than {MOST_DEPTH} levels deep.")
-        found = self._compiled.get(key) or self._try_to_compile(key)
-        self._compiled[key] = found
-        self._compiled.move_to_end(key)
-        if len(self._compiled) > MOST_CACHED:
-            self._compiled.popitem(last=False)
-        if isinstance(found, GrammarInvalid):
-            raise found
+        found = self._known.get(key) or problem_of(key) or self._compile(key)
+        self._known[key] = found
+        self._known.move_to_end(key)
+        if len(self._known) > MOST_CACHED:
+            self._known.popitem(last=False)
+        if isinstance(found, str):
+            raise GrammarInvalid(found)
         return found.begin
 
-    def _try_to_compile(self, schema: bytes) -> _Compiled | GrammarInvalid:
-        try:
-            _check(schema)
-            return self._compile(schema)
-        except GrammarInvalid as error:
-            return error
-
-    def _compile(self, schema: bytes) -> _Compiled:
+    def _compile(self, schema: bytes) -> _Compiled | str:
+        """The schema for this tokenizer, or why it cannot be used with it."""
         import llguidance
         import llguidance.hf
 
@@ -84,16 +80,21 @@ class Guidance:
             schema.decode(), overrides={"whitespace_flexible": False}
         )
         matcher = llguidance.LLMatcher(self._prepared, grammar, log_level=0)
-        return _Compiled(matcher, self._vocabulary)
+        try:
+            return _Compiled(matcher, self._vocabulary)
+        except RuntimeError as error:
+            return f"{error}."
 
 
-def _check(schema: bytes) -> None:
-    """Try ``schema`` out where it can do no harm.
+def problem_of(schema: bytes) -> str:
+    """Try ``schema`` out where it can do no harm; why it is no good, or nothing.
 
     Raises:
-        GrammarInvalid: it takes too long or too much memory, or is no good.
+        GrammarInvalid: it takes too long, which on another day it may not.
+        RuntimeError: the program that tries it out has failed.
     """
-    command = [sys.executable, "-I", str(_CHECK)]
+    # -P: beside that program lie modules with names of the standard library's.
+    command = [sys.executable, "-P", str(_CHECK)]
     try:
         done = subprocess.run(
             command, input=schema, capture_output=True, timeout=CHECK_TIMEOUT_S, check=False
@@ -101,21 +102,26 @@ def _check(schema: bytes) -> None:
     except subprocess.TimeoutExpired:
         what = f"it takes longer than {CHECK_TIMEOUT_S:.0f} s to prepare."
         raise GrammarInvalid(what) from None
+    if done.returncode == REFUSED:
+        return done.stdout.decode(errors="replace")[:_LONGEST_REASON]
+    if done.returncode < 0:  # out of memory, or of stack
+        return "it takes too much memory to prepare."
     if done.returncode:
-        reason = done.stdout.decode(errors="replace") or "it takes too much memory to prepare."
-        raise GrammarInvalid(reason[:_LONGEST_REASON])
+        raise RuntimeError(f"{_CHECK.name} failed: {done.stderr.decode(errors='replace')}")
+    return ""
 
 
 class _Compiled:
-    """A schema for one tokenizer, with the mask that every reply begins with."""
+    """A schema for one tokenizer, with the mask that every reply begins with.
+
+    Raises:
+        RuntimeError: llguidance cannot compute it.
+    """
 
     def __init__(self, matcher: llguidance.LLMatcher, vocabulary: int) -> None:
         self._matcher = matcher
         self._vocabulary = vocabulary
-        try:
-            self._first = _Guided(matcher.deep_copy(), vocabulary).mask().copy()
-        except RuntimeError as error:
-            raise GrammarInvalid(f"{error}.") from error
+        self._first = _Guided(matcher.deep_copy(), vocabulary).mask().copy()
 
     def begin(self) -> Grammar:
         return _Guided(self._matcher.deep_copy(), self._vocabulary, self._first)

@@ -1,7 +1,7 @@
 """A program that tries a JSON schema out: text of it on stdin, killed when it takes too long.
 
 A few hundred bytes can keep the compiler of grammars busy for ever and fill the memory, so that it
-must not meet them first in the server. Exit code 1 and a line on stdout say why one is no good.
+must not meet them first in the server. Exit code 3 and a line on stdout say why one is no good.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import resource
 import sys
 from contextlib import suppress
 
+REFUSED = 3  # what no crash of Python's own ends with
 MEMORY = 1 << 30
 # An object with very many properties fails only once it is open.
 FIRST_TOKENS = 2
@@ -46,9 +47,12 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    problem = problem_of(sys.stdin.read())
+    try:
+        problem = problem_of(sys.stdin.read())
+    except MemoryError:
+        problem = "it takes too much memory to prepare."
     sys.stdout.write(" ".join(problem.split()))
-    return 1 if problem else 0
+    return REFUSED if problem else 0
 
 
 if __name__ == "__main__":

@@ -73,6 +73,11 @@ class GenerationRequest:
     is_repeat: bool = False
     continues_text: bool = False
 
+    @property
+    def waiting_tokens(self) -> int:
+        """What it adds to the tokens that wait."""
+        return 0 if self.is_repeat else len(self.prompt)
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:

@@ -10,7 +10,7 @@ from litestar import Request, Response, post
 
 from server.chat_reply import ChatReply
 from server.choices import admit
-from server.engine.types import Engine, Generation, ModelCard
+from server.engine.types import Engine, ModelCard
 from server.openapi import ERRORS, ChatOperation
 from server.prompt import conversation, sampling, schema_of
 from server.reply import Answer
@@ -55,17 +55,8 @@ async def create_chat_completion(
     card = engine.model(asked.model)
     id = f"chatcmpl-{uuid.uuid4().hex}"  # noqa: A001 - the wire's name
     # An adapter may have to be loaded first, or a place in memory awaited.
-    generations = await unless_gone(_admit(engine, card, asked, id), request.receive)
-    answer = Answer(
-        id=id,
-        model=card.name,
-        generations=generations,
-        choices=len(generations),
-        piece=engine.piece,
-        has_logprobs=bool(asked.logprobs),
-        has_usage=has_usage(asked),
-    )
-    headers = headers_of(card, generations[0], decoded.ignored)
+    answer = await unless_gone(_admit(engine, card, asked, id), request.receive)
+    headers = headers_of(card, answer.generations[0], decoded.ignored)
     return await respond(request, settings, asked, ChatReply(answer), headers)
 
 
@@ -74,7 +65,7 @@ async def _admit(
     card: ModelCard,
     asked: ChatRequest,
     id: str,  # noqa: A002 - the wire's name
-) -> list[Generation]:
+) -> Answer:
     """Everything that can be refused is refused here, while the status is still open."""
     choices = choices_of(asked, engine)
     schema = schema_of(asked)
@@ -88,4 +79,12 @@ async def _admit(
         logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
     )
     how = replace(how, grammar=grammar)
-    return await admit(engine, requests_for(id, card, [(prompt, how)], choices))
+    return Answer(
+        id=id,
+        model=card.name,
+        generations=await admit(engine, requests_for(id, card, [(prompt, how)], choices)),
+        choices=choices,
+        piece=engine.piece,
+        has_logprobs=bool(asked.logprobs),
+        has_usage=has_usage(asked),
+    )

@@ -7,20 +7,11 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.wire.completions import FinishReason, Usage
-from server.wire.parameters import Parameters, TokenId
+from server.wire.parameters import Parameters, TokenId, TopLogprobs
 
 PromptText = Annotated[str, Meta(min_length=1)]
 PromptTokens = Annotated[list[TokenId], Meta(min_length=1)]
-Prompts = (
-    PromptText
-    | Annotated[
-        list[PromptText | Annotated[list[TokenId], Meta(min_length=1)] | TokenId],
-        Meta(min_length=1),
-    ]
-)
-Alternatives = Annotated[
-    int, Meta(ge=0, le=20, description="So many of the likeliest tokens in each place.")
-]
+Prompts = PromptText | Annotated[list[PromptText | PromptTokens | TokenId], Meta(min_length=1)]
 
 
 class CompletionRequest(Parameters, frozen=True, kw_only=True):
@@ -33,7 +24,7 @@ class CompletionRequest(Parameters, frozen=True, kw_only=True):
     """
 
     prompt: Prompts
-    logprobs: Alternatives | None = None
+    logprobs: TopLogprobs | None = None
     echo: bool | None = None
     parse_special: bool | None = None
 
@@ -60,7 +51,7 @@ class TextChoice(Struct, frozen=True, kw_only=True):
 
 
 class TextCompletion(Struct, frozen=True, kw_only=True):
-    """All replies at once, or one frame of a stream: with ``stream`` all share ``id``.
+    """All replies at once, or one frame of a stream; all frames share ``id``.
 
     ``usage`` of a frame is there only with ``stream_options.include_usage``: null, and filled in a
     last one without choices.

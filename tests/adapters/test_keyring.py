@@ -63,6 +63,9 @@ def test_names_are_unique_and_known(keyring: Keyring) -> None:
     keyring.create("phone")
     with pytest.raises(KeyExists, match="keys revoke phone"):
         keyring.create("phone")
+    keyring.create("my laptop")
+    with pytest.raises(KeyExists, match="keys revoke 'my laptop'"):
+        keyring.create("my laptop")
     with pytest.raises(KeyNotFound, match=r"'laptop'.*phone"):
         keyring.revoke("laptop")
 

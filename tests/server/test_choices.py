@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from litestar.testing import TestClient
@@ -14,23 +12,10 @@ from litestar.testing import TestClient
 from server.choices import admit, seed_of
 from server.engine.errors import AdapterUnavailable, QueueFull
 from server.engine.types import GenerationRequest
-from tests.conftest import Live, LiveServer
+from tests.conftest import LiveServer
 from tests.fakes import Script, ScriptedEngine, card
-from tests.waiting import PATIENCE_S, eventually
-
-USER: openai.types.chat.ChatCompletionMessageParam = {"role": "user", "content": "你好"}
-
-
-def ask(client: TestClient[Any], **fields: Any) -> Any:
-    return client.post("/v1/chat/completions", json={"model": "poet", "messages": [USER], **fields})
-
-
-def frames(server: Live, **fields: Any) -> list[dict[str, Any]]:
-    body = {"model": "poet", "messages": [USER], "stream": True, **fields}
-    text = httpx.post(f"{server.url}/chat/completions", json=body, timeout=PATIENCE_S).text
-    *lines, last = [line for line in text.splitlines() if line]
-    assert last == "data: [DONE]"
-    return [json.loads(line.removeprefix("data: ")) for line in lines]
+from tests.server.asking import USER, ask, frames
+from tests.waiting import eventually
 
 
 def test_each_choice_has_its_index_text_and_end(

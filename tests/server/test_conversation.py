@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-import msgspec
-import pytest
 from litestar.testing import TestClient
-
-from server.app import create_app
-from server.settings import ServerSettings
-from tests.tiny import tiny_base
 
 OPENING = [{"role": "user", "content": "床前明月光，下一句是什么？"}]
 TURNS = [
@@ -20,24 +13,6 @@ TURNS = [
     {"role": "assistant", "content": "疑是地上霜。"},
     {"role": "user", "content": "再下一句呢？"},
 ]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_base(tmp_path_factory.mktemp("bases") / "tiny")
-
-
-@pytest.fixture
-def real(settings: ServerSettings, tiny: Path) -> Any:
-    """Makes clients of a server whose base is the tiny one."""
-    (settings.home.bases).mkdir(parents=True)
-    (settings.home.bases / "tiny").symlink_to(tiny)
-
-    def start(**changes: Any) -> TestClient[Any]:
-        changed = msgspec.structs.replace(settings, base="tiny", device="cpu", **changes)
-        return TestClient(create_app(changed), base_url="http://127.0.0.1")
-
-    return start
 
 
 def ask(client: TestClient[Any], messages: list[dict[str, str]], **fields: Any) -> Any:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from litestar.testing import TestClient
 
-from server.app import create_app
-from server.settings import ServerSettings
-from tests.tiny import tiny_base
+from tests.server.asking import joined, streamed
 
 TEXTS = [
     "床前明月光",
@@ -25,38 +19,8 @@ TEXTS = [
 STOPS = [None, ["e"], ["\ufffd\ufffd", "zz"], ["of the", "ing"]]
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_base(tmp_path_factory.mktemp("bases") / "tiny")
-
-
-@pytest.fixture
-def real(settings: ServerSettings, tiny: Path) -> Iterator[TestClient[Any]]:
-    """A client of a server whose base is the tiny one."""
-    (settings.home.bases).mkdir(parents=True)
-    (settings.home.bases / "tiny").symlink_to(tiny)
-    changed = msgspec.structs.replace(settings, base="tiny", device="cpu")
-    with TestClient(create_app(changed), base_url="http://127.0.0.1") as client:
-        yield client
-
-
-def streamed(client: TestClient[Any], path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-    options = {"stream": True, "stream_options": {"include_usage": True}}
-    *lines, last = client.post(path, json=body | options).text.strip().split("\n\n")
-    assert last == "data: [DONE]"
-    return [json.loads(line.removeprefix("data: ")) for line in lines]
-
-
-def joined(frames: list[dict[str, Any]], index: int, text: Any) -> tuple[str, list[Any], str]:
-    """The text, logprobs and finish of one choice of a stream. ``text`` takes it from a choice."""
-    own = [choice for frame in frames for choice in frame["choices"] if choice["index"] == index]
-    logprobs = [choice["logprobs"] for choice in own if choice["logprobs"]]
-    (finish,) = [choice["finish_reason"] for choice in own if choice["finish_reason"]]
-    return "".join(text(choice) or "" for choice in own), logprobs, finish
-
-
 @pytest.mark.parametrize("stop", STOPS, ids=str)
-def test_a_chats_stream_is_its_whole(real: TestClient[Any], stop: list[str] | None) -> None:
+def test_a_chats_stream_is_its_whole(real_client: TestClient[Any], stop: list[str] | None) -> None:
     """Texts, ends, log probabilities and counts of three choices, for prompts of every kind."""
     texts: set[str] = set()
     for text in TEXTS:
@@ -71,8 +35,8 @@ def test_a_chats_stream_is_its_whole(real: TestClient[Any], stop: list[str] | No
             "logprobs": True,
             "top_logprobs": 2,
         }
-        whole = real.post("/v1/chat/completions", json=body).json()
-        frames = streamed(real, "/v1/chat/completions", body)
+        whole = real_client.post("/v1/chat/completions", json=body).json()
+        frames = streamed(real_client, "/v1/chat/completions", body)
         texts.update(choice["message"]["content"] for choice in whole["choices"])
         shown = 0
         for choice in whole["choices"]:
@@ -92,7 +56,7 @@ def test_a_chats_stream_is_its_whole(real: TestClient[Any], stop: list[str] | No
     assert len(texts) > len(TEXTS), "choices differ"
 
 
-def test_a_texts_stream_is_its_whole(real: TestClient[Any]) -> None:
+def test_a_texts_stream_is_its_whole(real_client: TestClient[Any]) -> None:
     """Several prompts, two choices each; offsets lead to the tokens in the text."""
     body = {
         "model": "tiny",
@@ -103,8 +67,8 @@ def test_a_texts_stream_is_its_whole(real: TestClient[Any]) -> None:
         "n": 2,
         "logprobs": 1,
     }
-    whole = real.post("/v1/completions", json=body).json()
-    frames = streamed(real, "/v1/completions", body)
+    whole = real_client.post("/v1/completions", json=body).json()
+    frames = streamed(real_client, "/v1/completions", body)
     assert len(whole["choices"]) == 2 * len(TEXTS)
     for choice in whole["choices"]:
         found, parts, finish = joined(frames, choice["index"], lambda one: one["text"])
@@ -117,7 +81,9 @@ def test_a_texts_stream_is_its_whole(real: TestClient[Any]) -> None:
                 assert choice["text"][offset:].startswith(token)
 
 
-def test_the_first_choice_is_the_only_one_of_a_request_for_one(real: TestClient[Any]) -> None:
+def test_the_first_choice_is_the_only_one_of_a_request_for_one(
+    real_client: TestClient[Any],
+) -> None:
     """Whatever runs beside it."""
     body = {
         "model": "tiny",
@@ -125,18 +91,23 @@ def test_the_first_choice_is_the_only_one_of_a_request_for_one(real: TestClient[
         "max_tokens": 24,
         "seed": 3,
     }
-    one, three = (real.post("/v1/chat/completions", json=body | {"n": n}).json() for n in (1, 3))
+    one, three = (
+        real_client.post("/v1/chat/completions", json=body | {"n": n}).json() for n in (1, 3)
+    )
     assert one["choices"][0] == three["choices"][0]
 
 
-def test_text_goes_to_tokens_and_back(real: TestClient[Any]) -> None:
+def test_text_goes_to_tokens_and_back(real_client: TestClient[Any]) -> None:
     """Any text is the text of its tokens, names of control tokens included; each has its string."""
     for text in TEXTS:
         asked = {"prompt": text, "return_token_strs": True}
-        found = real.post("/tokenize", json=asked).json()
-        back = real.post("/detokenize", json={"tokens": found["tokens"]}).json()["prompt"]
+        found = real_client.post("/tokenize", json=asked).json()
+        back = real_client.post("/detokenize", json={"tokens": found["tokens"]}).json()["prompt"]
         assert back == text
         assert len(found["token_strs"]) == found["count"] == len(found["tokens"])
-    names = real.post("/tokenize", json={"prompt": TEXTS[-1], "parse_special": True}).json()
+    names = real_client.post("/tokenize", json={"prompt": TEXTS[-1], "parse_special": True}).json()
     assert names["count"] < found["count"], "control tokens are one token each"
-    assert real.post("/detokenize", json={"tokens": names["tokens"]}).json()["prompt"] == TEXTS[-1]
+    assert (
+        real_client.post("/detokenize", json={"tokens": names["tokens"]}).json()["prompt"]
+        == TEXTS[-1]
+    )

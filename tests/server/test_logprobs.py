@@ -13,7 +13,7 @@ from server.engine.types import TokenLogprobs
 from server.logprobs import Offsets, chat_logprobs
 from tests.conftest import LiveServer
 from tests.fakes import Script, ScriptedEngine
-from tests.server.test_choices import ask, frames
+from tests.server.asking import ask, frames
 
 FOUND = (
     TokenLogprobs(97, -0.5, ((97, -0.5), (98, -1.0))),

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from server.engine.errors import QueueFull
 from tests.conftest import LiveServer
 from tests.fakes import Script, ScriptedEngine
-from tests.server.test_choices import ask
+from tests.server.asking import ask
 from tests.waiting import eventually
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

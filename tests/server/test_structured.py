@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,12 +12,8 @@ import pytest
 from litestar.testing import TestClient
 from msgspec import Meta, Struct
 
-from server.app import create_app
-from server.settings import ServerSettings
 from tests.fakes import ScriptedEngine
-from tests.server.test_choices import ask as ask_scripted
-from tests.server.test_equality import joined, streamed
-from tests.tiny import tiny_base
+from tests.server.asking import ask, joined, streamed
 
 
 class Place(Struct, forbid_unknown_fields=True):
@@ -33,21 +27,6 @@ class Person(Struct, forbid_unknown_fields=True):
     mood: Literal["好", "坏", '"quoted"']
     places: Annotated[list[Place], Meta(max_length=2)]
     height: Annotated[int, Meta(ge=0, le=300)] | None
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_base(tmp_path_factory.mktemp("bases") / "tiny")
-
-
-@pytest.fixture
-def real(settings: ServerSettings, tiny: Path) -> Iterator[TestClient[Any]]:
-    """A client of a server whose base is the tiny one."""
-    (settings.home.bases).mkdir(parents=True)
-    (settings.home.bases / "tiny").symlink_to(tiny)
-    changed = msgspec.structs.replace(settings, base="tiny", device="cpu")
-    with TestClient(create_app(changed), base_url="http://127.0.0.1") as client:
-        yield client
 
 
 def asked(response_format: Any, **fields: Any) -> dict[str, Any]:
@@ -65,11 +44,11 @@ def of_schema(schema: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
-def test_replies_are_of_the_schema(real: TestClient[Any]) -> None:
+def test_replies_are_of_the_schema(real_client: TestClient[Any]) -> None:
     """Whatever a model of random weights would rather say: nesting, enums, bounds and nulls."""
     body = asked(of_schema(msgspec.json.schema(Person)), n=4, seed=1)
-    whole = real.post("/v1/chat/completions", json=body).json()
-    frames = streamed(real, "/v1/chat/completions", body)
+    whole = real_client.post("/v1/chat/completions", json=body).json()
+    frames = streamed(real_client, "/v1/chat/completions", body)
     replies = [choice["message"]["content"] for choice in whole["choices"]]
 
     assert [choice["finish_reason"] for choice in whole["choices"]] == ["stop"] * 4
@@ -79,7 +58,7 @@ def test_replies_are_of_the_schema(real: TestClient[Any]) -> None:
         assert joined(frames, index, lambda one: one["delta"].get("content"))[0] == reply
 
 
-def test_greedy_replies_end_too(real: TestClient[Any]) -> None:
+def test_greedy_replies_end_too(real_client: TestClient[Any]) -> None:
     """White space and numbers, with which a model could go on for ever, come to an end."""
     schema = {
         "type": "object",
@@ -88,16 +67,16 @@ def test_greedy_replies_end_too(real: TestClient[Any]) -> None:
         "additionalProperties": False,
     }
     body = asked(of_schema(schema), temperature=0)
-    choice = real.post("/v1/chat/completions", json=body).json()["choices"][0]
+    choice = real_client.post("/v1/chat/completions", json=body).json()["choices"][0]
 
     assert choice["finish_reason"] == "stop"
     assert 0 <= json.loads(choice["message"]["content"])["n"] <= 99
 
 
-def test_any_object_is_an_object(real: TestClient[Any]) -> None:
+def test_any_object_is_an_object(real_client: TestClient[Any]) -> None:
     """``json_object`` asks for braces; a reply that is cut off by its length says so."""
     body = asked({"type": "json_object"}, n=6, max_tokens=120, seed=2)
-    choices = real.post("/v1/chat/completions", json=body).json()["choices"]
+    choices = real_client.post("/v1/chat/completions", json=body).json()["choices"]
 
     for choice in choices:
         text = choice["message"]["content"]
@@ -106,7 +85,7 @@ def test_any_object_is_an_object(real: TestClient[Any]) -> None:
             assert isinstance(json.loads(text), dict)
 
 
-def test_the_official_clients_parse(real: TestClient[Any]) -> None:
+def test_the_official_clients_parse(real_client: TestClient[Any]) -> None:
     """A pydantic model goes in as a strict schema, and comes out filled."""
 
     class Answer(pydantic.BaseModel):
@@ -114,7 +93,7 @@ def test_the_official_clients_parse(real: TestClient[Any]) -> None:
         count: Annotated[int, pydantic.Field(ge=1, le=9)]
 
     client = openai.OpenAI(
-        base_url="http://127.0.0.1/v1", api_key="none", max_retries=0, http_client=real
+        base_url="http://127.0.0.1/v1", api_key="none", max_retries=0, http_client=real_client
     )
     completion = client.chat.completions.parse(
         model="tiny",
@@ -129,7 +108,7 @@ def test_the_official_clients_parse(real: TestClient[Any]) -> None:
     assert 1 <= parsed.count <= 9
 
 
-def test_properties_come_in_the_schemas_order(real: TestClient[Any]) -> None:
+def test_properties_come_in_the_schemas_order(real_client: TestClient[Any]) -> None:
     """A model that is to reason before it answers depends on it."""
     names = ["zeta", "alpha", "mid"]
     schema = {
@@ -141,7 +120,7 @@ def test_properties_come_in_the_schemas_order(real: TestClient[Any]) -> None:
     other = schema | {"properties": {name: {"type": "boolean"} for name in sorted(names)}}
     for asked_for, expected in ((schema, names), (other, sorted(names))):
         body = asked(of_schema(asked_for))
-        text = real.post("/v1/chat/completions", json=body).json()["choices"][0]["message"][
+        text = real_client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"][
             "content"
         ]
         assert list(json.loads(text)) == expected
@@ -173,16 +152,16 @@ REFUSED = {
 
 @pytest.mark.parametrize("schema", REFUSED.values(), ids=REFUSED.keys())
 def test_a_schema_that_cannot_be_used_is_refused_with_the_reason(
-    real: TestClient[Any], schema: dict[str, Any]
+    real_client: TestClient[Any], schema: dict[str, Any]
 ) -> None:
     """Status 400, before anything is computed; the server goes on."""
-    response = real.post("/v1/chat/completions", json=asked(of_schema(schema)))
+    response = real_client.post("/v1/chat/completions", json=asked(of_schema(schema)))
 
     error = response.json()["error"]
     assert response.status_code == 400, response.text
     assert (error["param"], error["code"]) == ("response_format", "invalid_json_schema")
     assert len(error["message"]) > len("The JSON schema cannot be used: ")
-    assert real.get("/ready").status_code == 200
+    assert real_client.get("/ready").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -200,7 +179,7 @@ def test_what_each_format_asks_of_the_engine(
     client: TestClient[Any], engine: ScriptedEngine, response_format: Any, schemas: list[Any]
 ) -> None:
     """Text asks for nothing."""
-    assert ask_scripted(client, response_format=response_format).status_code == 200
+    assert ask(client, response_format=response_format).status_code == 200
 
     assert engine.schemas == schemas
     assert (engine.requests[0].sampling.grammar is None) == (not schemas)
@@ -229,6 +208,6 @@ def test_a_malformed_format_is_located(
     client: TestClient[Any], response_format: Any, param: str
 ) -> None:
     """By the path of the field."""
-    response = ask_scripted(client, response_format=response_format)
+    response = ask(client, response_format=response_format)
 
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
