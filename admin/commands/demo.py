@@ -232,8 +232,8 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def _wait(admin: AdminContext) -> None:
-    admin.output.say("Ctrl-C stops.")
     try:
+        admin.output.say("Ctrl-C stops.")  # within: a signal may come as soon as this is read
         threading.Event().wait()
     except KeyboardInterrupt:
         admin.output.say("Stopped.")

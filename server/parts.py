@@ -1,0 +1,70 @@
+"""What a reply consists of: an answer, thoughts before it, and calls of functions.
+
+A model writes all of it as one text. A :class:`PartReader` takes that text as it comes and tells
+the parts in it; the endpoints show them in their own shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """More of what is said to the user."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """More of what the model writes for itself before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallBegins:
+    """A call of the function ``name``, the ``index``-th of this reply; ``id`` is made by us."""
+
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallArguments:
+    """More of the arguments of the call ``index``, which together are one JSON object."""
+
+    index: int
+    text: str
+
+
+Part = Answer | Thought | CallBegins | CallArguments
+
+
+class PartReader(Protocol):
+    """Reads one reply. What is not yet certain to be one part or another is held back."""
+
+    def feed(self, text: str) -> list[Part]:
+        """The parts that ``text`` makes certain."""
+
+    def finish(self) -> list[Part]:
+        """What was held back, once no text follows."""
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether any call has begun: the reply then ends with reason ``tool_calls``."""
+
+
+class PlainReader:
+    """For replies that are an answer and nothing else."""
+
+    has_calls = False
+
+    def feed(self, text: str) -> list[Part]:
+        return [Answer(text)] if text else []
+
+    def finish(self) -> list[Part]:
+        return []
