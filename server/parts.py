@@ -11,21 +11,21 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ContentPart:
     """More of what is said to the user."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Thought:
+class ReasoningPart:
     """More of what the model writes for itself before it answers."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class CallBegins:
+class CallPart:
     """A call of the function ``name``, the ``index``-th of this reply; ``id`` is made by us."""
 
     index: int
@@ -34,14 +34,14 @@ class CallBegins:
 
 
 @dataclass(frozen=True, slots=True)
-class CallArguments:
+class ArgumentsPart:
     """More of the arguments of the call ``index``, which together are one JSON object."""
 
     index: int
     text: str
 
 
-Part = Answer | Thought | CallBegins | CallArguments
+Part = ContentPart | ReasoningPart | CallPart | ArgumentsPart
 
 
 class PartReader(Protocol):
@@ -64,7 +64,7 @@ class PlainReader:
     has_calls = False
 
     def feed(self, text: str) -> list[Part]:
-        return [Answer(text)] if text else []
+        return [ContentPart(text)] if text else []
 
     def finish(self) -> list[Part]:
         return []
