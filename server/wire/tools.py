@@ -35,7 +35,7 @@ class FunctionReference(Inbound, frozen=True, kw_only=True):
 
 
 class NamedTool(Inbound, frozen=True, kw_only=True, tag_field="type", tag="function"):
-    """This function has to be called."""
+    """The function that has to be called."""
 
     function: FunctionReference
 
