@@ -19,6 +19,7 @@ from server.gate import Gate
 from server.metrics import MeteredEngine, Metrics
 from server.openapi import document
 from server.routes.chat import create_chat_completion
+from server.routes.console import console_file
 from server.routes.health import health, ready
 from server.routes.metrics import metrics, version_of_server
 from server.routes.models import list_models, retrieve_model
@@ -89,7 +90,7 @@ def _routes() -> list[Any]:
     handlers = [create_chat_completion, create_completion, list_models, retrieve_model]
     v1 = Router("/v1", route_handlers=handlers)
     about = [health, ready, metrics, version_of_server, openapi_document]
-    return [v1, tokenize, detokenize, *about]
+    return [v1, tokenize, detokenize, *about, console_file]
 
 
 def _dependencies() -> dict[str, Provide]:

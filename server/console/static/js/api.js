@@ -1,0 +1,106 @@
+// Everything that goes over the network. The session's cookie is the browser's; no key is kept here.
+
+const HEADERS = { "content-type": "application/json", "x-lccc-csrf": "1" };
+
+/** What the server refused, in its own words. */
+export class ApiError extends Error {
+  constructor(status, body) {
+    const error = body?.error ?? {};
+    super(error.message || `HTTP ${status}`);
+    this.status = status;
+    this.code = error.code ?? null;
+    this.param = error.param ?? null;
+  }
+}
+
+/** Called when the session has ended (401): the shell shows the sign-in again. */
+let onSignedOut = () => {};
+export function whenSignedOut(callback) {
+  onSignedOut = callback;
+}
+
+async function answered(response) {
+  if (response.ok) return response;
+  let body = null;
+  try {
+    body = await response.json();
+  } catch {
+    // not ours: a proxy's page, say
+  }
+  if (response.status === 401) onSignedOut();
+  throw new ApiError(response.status, body);
+}
+
+/** Send a request and read its JSON. */
+export async function request(method, path, body, options = {}) {
+  const init = { method, headers: HEADERS, credentials: "same-origin", ...options };
+  if (body !== undefined) init.body = JSON.stringify(body);
+  const response = await answered(await fetch(path, init));
+  return response.status === 204 ? null : response.json();
+}
+
+export const get = (path, options) => request("GET", path, undefined, options);
+export const post = (path, body, options) => request("POST", path, body, options);
+export const del = (path, options) => request("DELETE", path, undefined, options);
+
+export async function text(path) {
+  return (await answered(await fetch(path, { headers: HEADERS, credentials: "same-origin" }))).text();
+}
+
+/** The objects of a stream of server-sent events, to its end. An error in it is thrown. */
+export async function* stream(path, body, signal) {
+  const response = await answered(
+    await fetch(path, { method: "POST", headers: HEADERS, credentials: "same-origin", body: JSON.stringify(body), signal }),
+  );
+  for await (const data of events(response.body)) {
+    if (data === "[DONE]") return;
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new ApiError(200, chunk);
+    yield chunk;
+  }
+  throw new ApiError(200, { error: { message: "The stream broke off." } });
+}
+
+/** The `data` of each event; comments (pings) and other fields are passed over. */
+export async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let buffer = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      buffer += value;
+      const blocks = buffer.split(/\r?\n\r?\n/);
+      buffer = blocks.pop();
+      for (const block of blocks) {
+        const lines = block.split(/\r?\n/).filter((line) => line.startsWith("data:"));
+        if (lines.length) yield lines.map((line) => line.slice(5).replace(/^ /, "")).join("\n");
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** Upload a file with progress (fetch tells none). */
+export function upload(path, file, onProgress) {
+  return new Promise((resolve, reject) => {
+    const sending = new XMLHttpRequest();
+    sending.open("POST", path);
+    sending.setRequestHeader("x-lccc-csrf", "1");
+    sending.setRequestHeader("content-type", "application/octet-stream");
+    sending.upload.onprogress = (event) => onProgress(event.lengthComputable ? event.loaded / event.total : 0);
+    sending.onload = () => {
+      let body = null;
+      try {
+        body = JSON.parse(sending.responseText);
+      } catch {
+        // the status says enough
+      }
+      if (sending.status < 300) resolve(body);
+      else reject(new ApiError(sending.status, body));
+    };
+    sending.onerror = () => reject(new ApiError(0, { error: { message: "The connection broke off." } }));
+    sending.send(file);
+  });
+}

@@ -1,0 +1,83 @@
+// Conversations, kept in this browser only: one entry of localStorage each, so that two tabs do not
+// overwrite each other's, and a `storage` event tells the other tabs.
+
+const PREFIX = "lccc.conversation.";
+const listeners = new Set();
+
+/** Call `callback(id)` when another tab changed a conversation. */
+export function whenChangedElsewhere(callback) {
+  listeners.add(callback);
+  return () => listeners.delete(callback);
+}
+
+window.addEventListener("storage", (event) => {
+  if (event.key?.startsWith(PREFIX)) for (const each of listeners) each(event.key.slice(PREFIX.length));
+});
+
+/** A conversation that is not yet kept. */
+export function begun(settings) {
+  const now = Date.now();
+  return { id: crypto.randomUUID(), title: "", created: now, updated: now, ...settings, turns: [] };
+}
+
+/** All that are kept, the latest first. What cannot be read is passed over, not deleted. */
+export function kept() {
+  const found = [];
+  for (let index = 0; index < localStorage.length; index += 1) {
+    const key = localStorage.key(index);
+    const conversation = key.startsWith(PREFIX) ? read(key) : null;
+    if (conversation) found.push(conversation);
+  }
+  return found.sort((a, b) => b.updated - a.updated);
+}
+
+export const find = (id) => read(PREFIX + id);
+
+function read(key) {
+  try {
+    const value = JSON.parse(localStorage.getItem(key));
+    return value && Array.isArray(value.turns) ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Keep a conversation; false where the browser has no room for it. */
+export function keep(conversation) {
+  conversation.updated = Date.now();
+  if (!conversation.title) conversation.title = title(conversation);
+  try {
+    localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export const remove = (id) => localStorage.removeItem(PREFIX + id);
+
+function title(conversation) {
+  const first = conversation.turns.find((turn) => turn.role === "user");
+  return first ? [...first.content.trim().replace(/\s+/g, " ")].slice(0, 40).join("") : "";
+}
+
+/** The messages that `model` is sent: of each turn its own reply, or the first that there is. */
+export function messages(conversation, model) {
+  const sent = conversation.system ? [{ role: "system", content: conversation.system }] : [];
+  for (const turn of conversation.turns) {
+    if (turn.role === "user") {
+      sent.push({ role: "user", content: turn.content });
+      continue;
+    }
+    const complete = turn.replies.filter((reply) => reply.content);
+    const reply = complete.find((each) => each.model === model) ?? complete[0];
+    if (reply) sent.push({ role: "assistant", content: reply.content });
+  }
+  return sent;
+}
+
+/** As a file's text: OpenAI's messages, and what each reply was made by. */
+export function exported(conversation) {
+  const { id, created, updated, system, models, sampling, turns } = conversation;
+  return JSON.stringify({ format: "lccc-conversation-1", id, created, updated, models, sampling, system, turns, messages: messages(conversation, models[0]) }, null, 2);
+}

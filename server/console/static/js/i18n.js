@@ -1,0 +1,31 @@
+// The console's words in Chinese and English. {0}, {1} … are filled in.
+
+import { words } from "./words.js";
+
+const KEY = "lccc.language";
+export const LANGUAGES = { zh: "中文", en: "English" };
+
+let current = localStorage.getItem(KEY) ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
+if (!(current in LANGUAGES)) current = "en";
+document.documentElement.lang = current === "zh" ? "zh-CN" : "en";
+
+export const language = () => current;
+
+/** Use another language from now on; the shell shows everything again. */
+export function setLanguage(name) {
+  current = name;
+  localStorage.setItem(KEY, name);
+  document.documentElement.lang = name === "zh" ? "zh-CN" : "en";
+}
+
+/** The words for `key`. An unknown key is shown as it is, so that it is noticed. */
+export function t(key, ...values) {
+  const found = words[key]?.[current === "zh" ? 0 : 1] ?? key;
+  return found.replace(/\{(\d)\}/g, (_, index) => String(values[index] ?? ""));
+}
+
+export const number = (value) => new Intl.NumberFormat(current === "zh" ? "zh-CN" : "en").format(value);
+
+export function time(seconds) {
+  return new Date(1000 * seconds).toLocaleString(current === "zh" ? "zh-CN" : "en", { dateStyle: "short", timeStyle: "short" });
+}
