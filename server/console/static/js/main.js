@@ -7,6 +7,8 @@ import { LANGUAGES, language, setLanguage, t } from "./i18n.js";
 
 const PAGES = {
   chat: () => import("./chat.js").then((module) => module.chatPage),
+  models: () => import("./models.js").then((module) => module.modelsPage),
+  overview: () => import("./overview.js").then((module) => module.overviewPage),
 };
 const THEMES = ["system", "light", "dark"];
 const THEME = "lccc.theme";

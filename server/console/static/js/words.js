@@ -83,4 +83,37 @@ export const words = {
   "stats.rate": ["{0} token/秒", "{0} tokens/s"],
   "stats.tokens": ["{0} + {1} token", "{0} + {1} tokens"],
   "stats.cached": ["缓存命中 {0}", "{0} cached"],
+
+  "yes": ["是", "yes"],
+  "no": ["否", "no"],
+
+  // Models
+  "models.hint": ["新注册的适配器两秒内会出现在这里，无需重启或刷新。", "An adapter that is registered appears here within two seconds, without a restart or a reload."],
+  "models.kind": ["类型", "Kind"],
+  "models.adapter.of": ["{0} 的适配器", "adapter of {0}"],
+  "models.rank": ["LoRA 秩", "LoRA rank"],
+  "models.context": ["上下文长度", "Context length"],
+  "models.created": ["注册时间", "Registered"],
+  "models.digest": ["内容哈希", "Content hash"],
+  "models.sampling": ["默认采样", "Sampling defaults"],
+
+  // Overview
+  "overview.rate": ["最近三分钟每秒生成的 token", "Generated tokens a second, last three minutes"],
+  "overview.models": ["各模型", "Each model"],
+  "overview.none": ["还没有请求。", "No requests yet."],
+  "overview.running": ["正在生成", "Running"],
+  "overview.waiting": ["排队", "Waiting"],
+  "overview.waiting.tokens": ["{0} 个提示 token", "{0} prompt tokens"],
+  "overview.replies": ["生成 token/秒", "Reply tokens/s"],
+  "overview.prompts": ["提示 token/秒", "Prompt tokens/s"],
+  "overview.cache": ["KV 缓存占用", "KV cache in use"],
+  "overview.cache.found": ["另有 {0} 可复用", "{0} more can be found again"],
+  "overview.requests": ["请求", "Requests"],
+  "overview.failed": ["失败", "Failed"],
+  "overview.prompt_tokens": ["提示 token", "Prompt tokens"],
+  "overview.cached": ["缓存命中", "Cached"],
+  "overview.reply_tokens": ["生成 token", "Reply tokens"],
+  "overview.ttft": ["平均首字延迟", "Mean time to first token"],
+  "overview.gap": ["平均 token 间隔", "Mean time between tokens"],
+  "overview.resident": ["在内存中", "In memory"],
 };
