@@ -18,30 +18,19 @@ from litestar import Request, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-FILES = Path(__file__).parent.parent / "console" / "static"
-TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+from server.access import FREE
+from server.pages import HEADERS
 
-# Nothing from elsewhere is loaded, nothing runs but the files themselves (CSP level 3, w3.org/TR/CSP3).
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-cache",  # asked for again each time, and answered by 304
+FILES = Path(__file__).parent.parent / "console" / "static"
+TYPES = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
 }
+
+# Asked for again each time, and answered by 304.
+_CACHED = {"cache-control": "no-cache"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +54,15 @@ def files() -> Mapping[str, _File]:
     return found
 
 
-@get(["/console", "/console/{name:path}"], include_in_schema=False)
-async def console_file(request: Request[Any, Any, Any], name: FromPath[str] = "/") -> Response[bytes]:
+@get(["/console", "/console/{name:path}"], include_in_schema=False, opt=FREE)
+async def console_file(
+    request: Request[Any, Any, Any], name: FromPath[str] = "/"
+) -> Response[bytes]:
     """One of the console's files; the page itself for the path without a name."""
     found = files().get(name.strip("/") or "index.html")
     if found is None:
         raise NotFoundException
-    headers = HEADERS | {"etag": found.etag}
+    headers = HEADERS | _CACHED | {"etag": found.etag}
     if request.headers.get("if-none-match") == found.etag:
         return Response(b"", status_code=304, headers=headers)
-    return Response(found.content, media_type=f"{found.media_type}; charset=utf-8", headers=headers)
+    return Response(found.content, media_type=found.media_type, headers=headers)

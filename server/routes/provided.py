@@ -8,11 +8,15 @@ from __future__ import annotations
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine
 from server.metrics import Metrics
+from server.registrar import Registrar
 from server.settings import ServerSettings
 
 ProvidedEngine = NamedDependency[SkipValidation[Engine]]
 ProvidedSettings = NamedDependency[SkipValidation[ServerSettings]]
 ProvidedMetrics = NamedDependency[SkipValidation[Metrics]]
+ProvidedRegistrar = NamedDependency[SkipValidation[Registrar]]
+ProvidedDoorkeeper = NamedDependency[SkipValidation[Doorkeeper]]
 ProvidedDocument = NamedDependency[SkipValidation[bytes]]

@@ -11,7 +11,9 @@ from msgspec import Struct
 
 from server.wire.chat import ChatRequest
 from server.wire.errors import InvalidRequest
+from server.wire.lora import LoadAdapterRequest, UnloadAdapterRequest
 from server.wire.parameters import Parameters
+from server.wire.session import SignIn
 from server.wire.text import CompletionRequest
 from server.wire.tokens import DetokenizeRequest, TokenizeRequest
 
@@ -122,6 +124,9 @@ _CHAT = _Form(ChatRequest, UNSUPPORTED_IN_CHAT)
 _TEXT = _Form(CompletionRequest, UNSUPPORTED_IN_TEXT)
 _TOKENIZE = _Form(TokenizeRequest, UNSUPPORTED_IN_TOKENS)
 _DETOKENIZE = _Form(DetokenizeRequest, {})
+_LOAD = _Form(LoadAdapterRequest, {})
+_UNLOAD = _Form(UnloadAdapterRequest, {})
+_SIGN_IN = _Form(SignIn, {})
 
 
 def decode_chat_request(body: bytes) -> Decoded[ChatRequest]:
@@ -182,6 +187,33 @@ def decode_detokenize_request(body: bytes) -> Decoded[DetokenizeRequest]:
         InvalidRequest: it names the parameter.
     """
     return _DETOKENIZE.decode(body)
+
+
+def decode_load_request(body: bytes) -> Decoded[LoadAdapterRequest]:
+    """Read the body of a request to register an adapter.
+
+    Raises:
+        InvalidRequest: it names the parameter.
+    """
+    return _LOAD.decode(body)
+
+
+def decode_unload_request(body: bytes) -> Decoded[UnloadAdapterRequest]:
+    """Read the body of a request to forget an adapter.
+
+    Raises:
+        InvalidRequest: it names the parameter.
+    """
+    return _UNLOAD.decode(body)
+
+
+def decode_sign_in(body: bytes) -> Decoded[SignIn]:
+    """Read the body of a request to sign in.
+
+    Raises:
+        InvalidRequest: it names the parameter.
+    """
+    return _SIGN_IN.decode(body)
 
 
 def _check(request: Parameters, most: int | None) -> None:

