@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import threading
@@ -20,6 +21,7 @@ from adapters.errors import AdapterError
 from adapters.home import Home
 from adapters.registry import Registry
 from server.background import serve_in_thread
+from server.engine.catalog import Catalog
 from server.engine.runner import Runner
 from server.process import Serving
 from server.settings import ServerSettings
@@ -73,8 +75,13 @@ class Server:
         return Registry(self.home.registry)
 
 
+async def _never(_: Catalog) -> None:
+    await asyncio.Event().wait()
+
+
 @pytest.fixture(scope="module")
 def server(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """It never looks at the registry by itself: what it knows of a change, it was told at once."""
     root = tmp_path_factory.mktemp("lora")
     home = Home(root / "home")
     home.bases.mkdir(parents=True)
@@ -89,8 +96,10 @@ def server(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         drain_timeout_s=1.0,
         adapter_roots=(root / "allowed",),
     )
-    with serve_in_thread(settings) as serving:
-        yield Server(serving, home, tiny, root / "allowed", root / "elsewhere")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Catalog, "follow", _never)
+        with serve_in_thread(settings) as serving:
+            yield Server(serving, home, tiny, root / "allowed", root / "elsewhere")
 
 
 def error_of(answer: httpx.Response) -> tuple[int, str, str | None, str | None]:
