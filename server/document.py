@@ -89,7 +89,6 @@ _HEADERS: dict[str, tuple[Part, str]] = {
 _ALWAYS = ("x-request-id", "openai-processing-ms")
 _HEADERS_OF = {
     "401": ("www-authenticate",),
-    "403": ("www-authenticate",),
     "429": ("retry-after",),
     "503": ("retry-after", "x-should-retry"),
 }
@@ -158,7 +157,7 @@ def _complete(operation: Part, access: Access) -> None:
     if not _is_ours(responses.get("400")):
         del responses["400"]
     for status, response in responses.items():
-        response["headers"] = response.get("headers", {}) | _headers(status)
+        response["headers"] = response.get("headers", {}) | _headers(status, access)
     if "requestBody" in operation:
         responses["200"]["headers"] |= _references("x-ignored-parameters")
     shared = _REFUSALS_OF[access] + (_REFUSALS_WITH_BODY if "requestBody" in operation else ())
@@ -181,12 +180,13 @@ def _refusal(status: str, text: str, name: str) -> Part:
     return {
         "description": text,
         "content": {"application/json": content},
-        "headers": _headers(status),
+        "headers": _headers(status, "admin" if name == "NoAdmin" else "inference"),
     }
 
 
-def _headers(status: str) -> Part:
-    return _references(*_ALWAYS, *_HEADERS_OF.get(status, ()))
+def _headers(status: str, access: Access) -> Part:
+    challenge = ("www-authenticate",) if (status, access) == ("403", "admin") else ()
+    return _references(*_ALWAYS, *_HEADERS_OF.get(status, ()), *challenge)
 
 
 def _references(*names: str) -> Part:

@@ -158,6 +158,8 @@ def test_without_keys_the_network_stays_shut(settings: ServerSettings, keyring: 
     exposed = msgspec.structs.replace(settings, host="0.0.0.0")
     with pytest.raises(Exposed, match="keys create"):
         listen(exposed)
+    for own in ("api_key", "admin_key"):
+        listen(msgspec.structs.replace(exposed, **{own: "own"})).close()
     keyring.create("laptop")
     listen(exposed).close()
     engine = ScriptedEngine()
