@@ -195,12 +195,12 @@ def test_every_status_that_can_come_is_described(document: dict[str, Any]) -> No
 
 def test_every_answer_says_its_headers(document: dict[str, Any]) -> None:
     """The id and the time of all, the key's challenge, and which adapter and fields it is about."""
-    for _, path, operation in operations(document):
+    for method, path, operation in operations(document):
         for status, answer in operation["responses"].items():
             headers = set(resolved(document, answer)["headers"])
             assert {"x-request-id", "openai-processing-ms"} <= headers, (path, status)
             is_challenged = status == "401" or (
-                status == "403" and access_expected(path) == "admin"
+                status == "403" and access_expected(method, path) == "admin"
             )
             assert ("www-authenticate" in headers) == is_challenged
             assert ("retry-after" in headers) == (status in ("429", "503"))
