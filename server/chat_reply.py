@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import UNSET
+
+from server.choice import Choice
 from server.logprobs import chat_logprobs
-from server.reply import Choice, Reply
+from server.parts import ArgumentsPart, CallPart, ContentPart, Part, ReasoningPart
+from server.reply import Reply
 from server.wire.completions import (
     ChatChoice,
     ChatCompletion,
     ChatCompletionChunk,
     ChunkChoice,
     ChunkDelta,
-    FinishReason,
+    FunctionDelta,
     Logprobs,
     ReplyMessage,
+    ToolCallDelta,
     Usage,
 )
+from server.wire.tools import FunctionCall, ToolCall
 
 
 class ChatReply(Reply[ChatCompletion]):
-    """One completion, or chunks: role, text, finish, usage."""
+    """One completion, or chunks: role, then thoughts, text and calls, finish, usage."""
 
     def completion(self, choices: Sequence[Choice], usage: Usage) -> ChatCompletion:
         return ChatCompletion(
@@ -31,7 +37,7 @@ class ChatReply(Reply[ChatCompletion]):
             choices=[
                 ChatChoice(
                     index=choice.index,
-                    message=ReplyMessage(content="".join(choice.text)),
+                    message=_message(choice),
                     logprobs=self._logprobs(choice),
                     finish_reason=choice.finish_reason,
                 )
@@ -41,21 +47,39 @@ class ChatReply(Reply[ChatCompletion]):
         )
 
     def opening_frames(self, choice: Choice) -> Sequence[ChatCompletionChunk]:
-        delta = ChunkDelta(role="assistant", content="")
-        return [self._chunk([ChunkChoice(index=choice.index, delta=delta)])]
+        delta = ChunkDelta(role="assistant", content="" if _has_content(choice) else None)
+        return [self._delta(choice, delta)]
 
-    def text_frame(self, choice: Choice, text: str) -> ChatCompletionChunk:
-        shown = ChunkChoice(
-            index=choice.index, delta=ChunkDelta(content=text), logprobs=self._logprobs(choice)
+    def part_frames(self, choice: Choice, part: Part) -> Sequence[ChatCompletionChunk]:
+        match part:
+            case ContentPart(text):
+                return [self._text_frame(choice, text)]
+            case ReasoningPart(text):
+                return [self._delta(choice, ChunkDelta(reasoning_content=text))]
+            case CallPart(index, id, name):
+                function = FunctionDelta(name=name, arguments="")
+                call = ToolCallDelta(index=index, id=id, type="function", function=function)
+            case ArgumentsPart(index, text):
+                call = ToolCallDelta(index=index, function=FunctionDelta(arguments=text))
+        return [self._delta(choice, ChunkDelta(tool_calls=[call]))]
+
+    def _text_frame(self, choice: Choice, text: str) -> ChatCompletionChunk:
+        return self._delta(choice, ChunkDelta(content=text), self._logprobs(choice))
+
+    def _delta(
+        self, choice: Choice, delta: ChunkDelta, logprobs: Logprobs | None = None
+    ) -> ChatCompletionChunk:
+        return self._chunk([ChunkChoice(index=choice.index, delta=delta, logprobs=logprobs)])
+
+    def finish_frames(self, choice: Choice) -> Sequence[ChatCompletionChunk]:
+        end = ChunkChoice(
+            index=choice.index, delta=ChunkDelta(), finish_reason=choice.finish_reason
         )
-        return self._chunk([shown])
+        left = [self._text_frame(choice, "")] if choice.logprobs else []
+        return [*left, self._chunk([end])]
 
-    def finish_frame(self, choice: Choice, reason: FinishReason) -> ChatCompletionChunk:
-        end = ChunkChoice(index=choice.index, delta=ChunkDelta(), finish_reason=reason)
-        return self._chunk([end])
-
-    def last_frame(self, usage: Usage) -> ChatCompletionChunk:
-        return self._chunk([], usage)
+    def last_frames(self, usage: Usage) -> Sequence[ChatCompletionChunk]:
+        return [self._chunk([], usage)] if self.answer.has_usage else []
 
     def _chunk(self, choices: list[ChunkChoice], usage: Usage | None = None) -> ChatCompletionChunk:
         return ChatCompletionChunk(
@@ -71,3 +95,22 @@ class ChatReply(Reply[ChatCompletion]):
         if not self.answer.has_logprobs:
             return None
         return Logprobs(content=chat_logprobs(choice.take(), self.answer.piece))
+
+
+def _message(choice: Choice) -> ReplyMessage:
+    calls = [
+        ToolCall(
+            id=call.id, function=FunctionCall(name=call.name, arguments="".join(call.arguments))
+        )
+        for call in choice.calls
+    ]
+    return ReplyMessage(
+        content="".join(choice.content) if _has_content(choice) else None,
+        reasoning_content="".join(choice.reasoning) or UNSET,
+        tool_calls=calls or UNSET,
+    )
+
+
+def _has_content(choice: Choice) -> bool:
+    """A reply without anything is an empty answer."""
+    return bool(choice.content) or not (choice.reasoning or choice.calls)

@@ -1,16 +1,65 @@
-"""Several replies to one request: admitted together, and read as they come."""
+"""Several replies to one request: how many, admitted together, and read as they come."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import replace
 
 from server.engine.errors import AdapterUnavailable, GenerationFailed
-from server.engine.types import Engine, Event, Finished, Generation, GenerationRequest
+from server.engine.types import (
+    Engine,
+    Event,
+    Finished,
+    Generation,
+    GenerationRequest,
+    ModelCard,
+    SamplingParams,
+)
+from server.wire.errors import InvalidRequest
+from server.wire.parameters import Parameters
 
 _SEED_BYTES = 8
 _TRIES = 3
+
+
+def choices_of(asked: Parameters, engine: Engine, prompts: int = 1) -> int:
+    """How many replies to make to each of ``prompts``.
+
+    Raises:
+        InvalidRequest: more than run together, so that one client could keep all others out.
+    """
+    choices = asked.n or 1
+    if choices * prompts > engine.capacity:
+        most = f"this server makes at most {engine.capacity} replies to a request"
+        if prompts > 1:
+            raise InvalidRequest(f"prompt: {prompts} with {choices} each, but {most}.", "prompt")
+        raise InvalidRequest(f"n: {most}.", "n")
+    return choices
+
+
+def requests_for(
+    id: str,  # noqa: A002 - the wire's name
+    card: ModelCard,
+    prompts: Sequence[tuple[tuple[int, ...], SamplingParams]],
+    choices: int,
+    *,
+    continues_text: bool = False,
+) -> list[GenerationRequest]:
+    """One request for each choice of each prompt, in order; the first is called ``id``."""
+    each = [(prompt, how, choice) for prompt, how in prompts for choice in range(choices)]
+    return [
+        GenerationRequest(
+            id=f"{id}-{number}" if number else id,
+            model=card.name,
+            prompt=prompt,
+            sampling=replace(how, seed=seed_of(how.seed, choice)),
+            is_repeat=choice > 0,
+            continues_text=continues_text,
+        )
+        for number, (prompt, how, choice) in enumerate(each)
+    ]
 
 
 async def admit(engine: Engine, requests: Iterable[GenerationRequest]) -> list[Generation]:

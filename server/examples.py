@@ -20,6 +20,7 @@ from server.wire.completions import (
     ChatCompletionChunk,
     ChunkChoice,
     ChunkDelta,
+    CompletionTokensDetails,
     PromptTokensDetails,
     ReplyMessage,
     Usage,
@@ -90,6 +91,7 @@ _USAGE = Usage(
     prompt_tokens=21,
     completion_tokens=9,
     total_tokens=30,
+    completion_tokens_details=CompletionTokensDetails(reasoning_tokens=0),
     prompt_tokens_details=PromptTokensDetails(cached_tokens=16),
 )
 _BASE_SAMPLING = Sampling(temperature=0.6, top_p=0.95, top_k=20)

@@ -49,20 +49,21 @@ class Offsets:
     """Where in a text each token begins, in characters, from ``start`` on.
 
     A token that goes on with a character begins where the character does; one after bytes that
-    never became a character begins behind what stands for them.
+    never became a character begins behind what stands for them. ``at``: where the next begins,
+    unless it goes on with a character.
     """
 
     def __init__(self, start: int = 0) -> None:
-        self._at = start
+        self.at = start
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def next(self, data: bytes) -> int:
         """Where a token of these bytes begins, which is the next."""
-        begin = self._at
+        begin = self.at
         held, _ = self._decoder.getstate()
         if held and data and not _goes_on(held + data[:1]):
             begin += len(held.decode(errors="replace"))
-        self._at += len(self._decoder.decode(data))
+        self.at += len(self._decoder.decode(data))
         return begin
 
 

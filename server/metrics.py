@@ -16,9 +16,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from adapters.base import Base
+from adapters.conversation import Ending
 from server.engine.errors import EngineClosed, EngineError, GenerationFailed
 from server.engine.grammar import Grammar
 from server.engine.types import (
+    Dialect,
     Engine,
     Event,
     Finished,
@@ -27,6 +29,7 @@ from server.engine.types import (
     Load,
     ModelCard,
     Piece,
+    Shape,
 )
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -129,8 +132,19 @@ class MeteredEngine:
     def model(self, name: str) -> ModelCard:
         return self._engine.model(name)
 
-    async def prompt(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        return await self._engine.prompt(messages)
+    @property
+    def dialect(self) -> Dialect:
+        return self._engine.dialect
+
+    async def prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        thinks: bool = False,
+        ending: Ending = "reply",
+    ) -> tuple[int, ...]:
+        return await self._engine.prompt(messages, tools=tools, thinks=thinks, ending=ending)
 
     async def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
         return await self._engine.encode(text, parse_special=parse_special)
@@ -138,8 +152,8 @@ class MeteredEngine:
     def decode(self, tokens: Sequence[int]) -> str:
         return self._engine.decode(tokens)
 
-    async def grammar(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
-        return await self._engine.grammar(schema)
+    async def grammar(self, shape: Shape) -> Callable[[], Grammar]:
+        return await self._engine.grammar(shape)
 
     async def submit(self, request: GenerationRequest) -> Generation:
         """As the engine's; a refusal counts under its name."""

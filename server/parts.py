@@ -6,15 +6,20 @@ the parts in it; the endpoints show them in their own shapes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class ContentPart:
-    """More of what is said to the user."""
+    """More of what is said to the user.
+
+    ``begin``: before which character of the reply's own text it stands, where not all of that is
+    content.
+    """
 
     text: str
+    begin: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class PartReader(Protocol):
 
     @property
     def has_calls(self) -> bool:
-        """Whether any call has begun: the reply then ends with reason ``tool_calls``."""
+        """Whether there are calls, all of them whole: the reply then ends with ``tool_calls``."""
 
 
 class PlainReader:

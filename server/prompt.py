@@ -5,36 +5,72 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from server.engine.types import ModelCard, SamplingParams
 from server.wire.chat import (
+    AssistantMessage,
     ChatRequest,
     DeveloperMessage,
     JsonObjectFormat,
     JsonSchemaFormat,
     Message,
     SystemMessage,
+    ToolMessage,
     role_of,
     text_of,
 )
+from server.wire.conversation import thoughts_of
+from server.wire.errors import InvalidRequest
 from server.wire.parameters import Parameters
+from server.wire.tools import GivenToolCall
 
 _T = TypeVar("_T")
 
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
 
-def conversation(given: Sequence[Message], card: ModelCard) -> list[Mapping[str, str]]:
+def conversation(given: Sequence[Message], card: ModelCard) -> list[Mapping[str, Any]]:
     """Messages as the chat template takes them.
 
     The model's own system prompt comes first where they bring none.
+
+    Raises:
+        InvalidRequest: the arguments of a call are no JSON object.
     """
-    messages: list[Mapping[str, str]] = [
-        {"role": role_of(message), "content": text_of(message.content)} for message in given
-    ]
+    messages = [_shown(message, f"messages[{index}]") for index, message in enumerate(given)]
     is_instructed = any(isinstance(each, SystemMessage | DeveloperMessage) for each in given)
     if card.system_prompt is None or is_instructed:
         return messages
     return [{"role": "system", "content": card.system_prompt}, *messages]
+
+
+def _shown(message: Message, where: str) -> Mapping[str, Any]:
+    content = "" if message.content is None else text_of(message.content)
+    shown: dict[str, Any] = {"role": role_of(message), "content": content}
+    if isinstance(message, ToolMessage):
+        shown["tool_call_id"] = message.tool_call_id
+    if isinstance(message, AssistantMessage):
+        if thoughts := thoughts_of(message):
+            shown["reasoning_content"] = thoughts
+        if message.tool_calls:
+            shown["tool_calls"] = [
+                _shown_call(call, f"{where}.tool_calls[{index}]")
+                for index, call in enumerate(message.tool_calls)
+            ]
+    return shown
+
+
+def _shown_call(call: GivenToolCall, where: str) -> Mapping[str, Any]:
+    """With its arguments as an object, which all templates can write; no text means none."""
+    text = call.function.arguments
+    try:
+        arguments = msgspec.json.decode(text, type=dict[str, Any]) if text.strip() else {}
+    except (msgspec.DecodeError, RecursionError) as error:
+        param = f"{where}.function.arguments"
+        raise InvalidRequest(f"{param}: has to be a JSON object, as text.", param) from error
+    function = {"name": call.function.name, "arguments": arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def schema_of(request: ChatRequest) -> Mapping[str, Any] | None:
@@ -56,11 +92,13 @@ def sampling(
     max_tokens: int | None,
     logprobs: int | None,
     default_max_tokens: int | None = None,
+    is_plain: bool = True,
 ) -> SamplingParams:
     """How to sample: what the request says, else the model's default, else the neutral value.
 
     ``max_tokens`` and ``logprobs`` are what was asked, for which each endpoint has its own names;
-    ``default_max_tokens`` stands in for a model that has none.
+    ``default_max_tokens`` stands in for a model that has none. What the model has is meant for
+    answers, so it does not hold for a reply that is not ``is_plain`` and may think or call.
     """
     defaults, neutral = card.sampling, SamplingParams()
     top_k = _first(request.top_k, defaults.top_k, neutral.top_k)
@@ -77,7 +115,7 @@ def sampling(
         logit_bias=request.logit_bias or {},
         max_tokens=max_tokens
         or _default_max_tokens(
-            card.sampling.max_tokens or default_max_tokens,
+            (card.sampling.max_tokens if is_plain else None) or default_max_tokens,
             least=request.min_tokens or 0,
             room=card.context_length - prompt_tokens,
         ),

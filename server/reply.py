@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from server.choice import Choice
 from server.choices import events
-from server.engine.errors import EngineClosed
-from server.engine.types import Delta, Finished, Generation, TokenLogprobs
+from server.engine.types import Delta, Finished, Generation
 from server.errors import report
 from server.logprobs import PieceOf
+from server.parts import Part, PartReader, PlainReader
 from server.sse import DONE, frame
-from server.wire.completions import FinishReason, PromptTokensDetails, Usage
+from server.wire.completions import CompletionTokensDetails, PromptTokensDetails, Usage
+from server.wire.errors import ErrorEnvelope
 
 WholeT = TypeVar("WholeT")
 
@@ -28,13 +30,15 @@ class Answer:
     """What all parts of an answer have in common.
 
     ``generations`` are the choices of the first prompt, ``choices`` of them, then those of the
-    next. ``piece`` tells what a token reads as, for ``has_logprobs``.
+    next. ``piece`` tells what a token reads as, for ``has_logprobs``; ``reader`` makes what reads
+    one of them.
     """
 
     id: str
     model: str
     generations: Sequence[Generation]
     piece: PieceOf
+    reader: Callable[[], PartReader] = PlainReader
     choices: int = 1
     has_logprobs: bool = False
     has_usage: bool = False
@@ -51,40 +55,14 @@ class Answer:
         return None if self.has_usage else UNSET
 
 
-@dataclass
-class Choice:
-    """One reply as far as it has come. ``logprobs`` are those that nothing sent has shown yet."""
-
-    index: int
-    text: list[str] = field(default_factory=list)
-    logprobs: list[TokenLogprobs] = field(default_factory=list)
-    finished: Finished | None = None
-    is_opened: bool = False
-
-    def take(self) -> list[TokenLogprobs]:
-        """The logprobs to show now."""
-        shown, self.logprobs = self.logprobs, []
-        return shown
-
-    @property
-    def finish_reason(self) -> FinishReason:
-        """OpenAI knows no ``abort``: a reply that we cut off is an error, not a result.
-
-        Raises:
-            EngineClosed: it was cut off.
-        """
-        assert self.finished is not None
-        if self.finished.reason == "abort":
-            raise EngineClosed
-        return self.finished.reason
-
-
 class Reply(ABC, Generic[WholeT]):
     """The replies to one request. Subclasses know their endpoint's shapes."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
-        self._choices = [Choice(index) for index in range(len(answer.generations))]
+        self.choices = [
+            Choice(index, answer.reader(), answer.piece) for index in range(len(answer.generations))
+        ]
 
     async def whole(self) -> WholeT:
         """All of it at once.
@@ -95,53 +73,43 @@ class Reply(ABC, Generic[WholeT]):
         """
         async with aclosing(events(self.answer.generations)) as happening:
             async for index, event in happening:
-                choice = self._choices[index]
-                if isinstance(event, Finished):
-                    choice.finished = event
-                else:
-                    choice.text.append(event.text)
-                    choice.logprobs += event.logprobs
-        return self.completion(self._choices, self._usage())
+                self.choices[index].feed(event)
+        return self.completion(self.choices, self._usage())
 
     async def frames(self) -> AsyncIterator[bytes]:
-        """The stream: each reply to its finish, usage if asked; or an error; then ``[DONE]``."""
+        """The stream: each reply to its finish, usage if asked; or an error; then the end."""
         try:
+            for first in self.first_frames():
+                yield self.encoded(first)
             async with aclosing(events(self.answer.generations)) as happening:
                 async for index, event in happening:
-                    if sent := self._frames_of(self._choices[index], event):
-                        yield sent
-            if self.answer.has_usage:
-                yield frame(self.last_frame(self._usage()))
+                    if shown := self._frames_of(self.choices[index], event):
+                        yield b"".join(map(self.encoded, shown))
+            for last in self.last_frames(self._usage()):
+                yield self.encoded(last)
         except Exception as error:  # noqa: BLE001  # the status is sent: this is all that can be said
-            yield frame(report(error, self.answer.id).envelope)
-        yield DONE
+            yield self.encoded(self.error_frame(report(error, self.answer.id).envelope))
+        yield self.end
 
-    def _frames_of(self, choice: Choice, event: Delta | Finished) -> bytes:
+    def _frames_of(self, choice: Choice, event: Delta | Finished) -> list[msgspec.Struct]:
         """What an event makes visible; nothing is sent before a reply has begun."""
+        parts = choice.feed(event)
+        is_end = isinstance(event, Finished)
+        if not parts and not is_end:
+            return []
         shown: list[msgspec.Struct] = []
-        if isinstance(event, Finished):
-            choice.finished = event
-            reason = choice.finish_reason
-            shown += self._opening(choice)
-            if choice.logprobs:
-                shown.append(self.text_frame(choice, ""))
-            shown.append(self.finish_frame(choice, reason))
-        else:
-            choice.logprobs += event.logprobs
-            if event.text:
-                shown += self._opening(choice)
-                shown.append(self.text_frame(choice, event.text))
-        return b"".join(map(frame, shown))
-
-    def _opening(self, choice: Choice) -> Sequence[msgspec.Struct]:
-        if choice.is_opened:
-            return ()
-        choice.is_opened = True
-        return self.opening_frames(choice)
+        if not choice.is_opened:
+            choice.is_opened = True
+            shown += self.opening_frames(choice)
+        for part in parts:
+            shown += self.part_frames(choice, part)
+        if is_end:
+            shown += self.finish_frames(choice)
+        return shown
 
     def _usage(self) -> Usage:
         """A prompt counts once, however many replies; cached is what none of them computed."""
-        ends = [choice.finished for choice in self._choices if choice.finished is not None]
+        ends = [choice.finished for choice in self.choices if choice.finished is not None]
         groups = [
             ends[at : at + self.answer.choices] for at in range(0, len(ends), self.answer.choices)
         ]
@@ -153,26 +121,43 @@ class Reply(ABC, Generic[WholeT]):
             completion_tokens=completion_tokens,
             total_tokens=prompt_tokens + completion_tokens,
             prompt_tokens_details=PromptTokensDetails(cached_tokens=cached_tokens),
+            completion_tokens_details=CompletionTokensDetails(
+                reasoning_tokens=sum(choice.reasoning_tokens for choice in self.choices)
+            ),
         )
 
     # What an endpoint's answers look like
+
+    end: ClassVar[bytes] = DONE
+
+    def encoded(self, value: msgspec.Struct) -> bytes:
+        """A frame as an event of the stream."""
+        return frame(value)
+
+    def error_frame(self, envelope: ErrorEnvelope) -> msgspec.Struct:
+        """What a stream says that breaks off."""
+        return envelope
 
     @abstractmethod
     def completion(self, choices: Sequence[Choice], usage: Usage) -> WholeT:
         """The whole answer."""
 
+    def first_frames(self) -> Sequence[msgspec.Struct]:
+        """What a stream begins with, before anything is known of its replies."""
+        return ()
+
     @abstractmethod
     def opening_frames(self, choice: Choice) -> Sequence[msgspec.Struct]:
-        """What comes before the first text of a reply."""
+        """What comes before the first part of a reply."""
 
     @abstractmethod
-    def text_frame(self, choice: Choice, text: str) -> msgspec.Struct:
-        """New text, with the logprobs that belong to it."""
+    def part_frames(self, choice: Choice, part: Part) -> Sequence[msgspec.Struct]:
+        """A new part, with the logprobs that belong to it."""
 
     @abstractmethod
-    def finish_frame(self, choice: Choice, reason: FinishReason) -> msgspec.Struct:
-        """The end of one reply."""
+    def finish_frames(self, choice: Choice) -> Sequence[msgspec.Struct]:
+        """The end of one reply, with the logprobs that are left."""
 
     @abstractmethod
-    def last_frame(self, usage: Usage) -> msgspec.Struct:
-        """The end of all, if usage was asked for."""
+    def last_frames(self, usage: Usage) -> Sequence[msgspec.Struct]:
+        """The end of all; with the token counts, if they were asked for."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from server.choice import Choice
 from server.logprobs import Offsets, text_logprobs
-from server.reply import Answer, Choice, Reply
-from server.wire.completions import FinishReason, Usage
+from server.parts import ContentPart, Part
+from server.reply import Answer, Reply
+from server.wire.completions import EndReason, Usage
 from server.wire.text import TextChoice, TextCompletion, TextLogprobs
 
 
@@ -33,9 +35,9 @@ class TextReply(Reply[TextCompletion]):
         ]
 
     def completion(self, choices: Sequence[Choice], usage: Usage) -> TextCompletion:
-        texts = ["".join([self._echoes[each.index].text, *each.text]) for each in choices]
+        texts = ["".join([self._echoes[each.index].text, *each.content]) for each in choices]
         done = [
-            self._choice(choice, text, choice.finish_reason)
+            self._choice(choice, text, choice.end_reason)
             for choice, text in zip(choices, texts, strict=True)
         ]
         return self._completion(done, usage)
@@ -44,17 +46,21 @@ class TextReply(Reply[TextCompletion]):
         echo = self._echoes[choice.index].text
         return [self._completion([TextChoice(index=choice.index, text=echo)])] if echo else []
 
-    def text_frame(self, choice: Choice, text: str) -> TextCompletion:
+    def part_frames(self, choice: Choice, part: Part) -> Sequence[TextCompletion]:
+        return [self._text_frame(choice, part.text)] if isinstance(part, ContentPart) else []
+
+    def _text_frame(self, choice: Choice, text: str) -> TextCompletion:
         return self._completion([self._choice(choice, text)])
 
-    def finish_frame(self, choice: Choice, reason: FinishReason) -> TextCompletion:
-        end = TextChoice(index=choice.index, text="", finish_reason=reason)
-        return self._completion([end])
+    def finish_frames(self, choice: Choice) -> Sequence[TextCompletion]:
+        end = TextChoice(index=choice.index, text="", finish_reason=choice.end_reason)
+        left = [self._text_frame(choice, "")] if choice.logprobs else []
+        return [*left, self._completion([end])]
 
-    def last_frame(self, usage: Usage) -> TextCompletion:
-        return self._completion([], usage)
+    def last_frames(self, usage: Usage) -> Sequence[TextCompletion]:
+        return [self._completion([], usage)] if self.answer.has_usage else []
 
-    def _choice(self, choice: Choice, text: str, reason: FinishReason | None = None) -> TextChoice:
+    def _choice(self, choice: Choice, text: str, reason: EndReason | None = None) -> TextChoice:
         return TextChoice(
             index=choice.index, text=text, logprobs=self._logprobs(choice), finish_reason=reason
         )

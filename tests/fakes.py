@@ -12,6 +12,7 @@ from server.engine.errors import EngineClosed, GenerationFailed, UnknownModel
 from server.engine.grammar import Grammar
 from server.engine.types import (
     Delta,
+    Dialect,
     Event,
     Finished,
     FinishReason,
@@ -19,6 +20,7 @@ from server.engine.types import (
     Load,
     ModelCard,
     Piece,
+    Shape,
     TokenLogprobs,
 )
 
@@ -49,20 +51,27 @@ def card(name: str, parent: str | None = None, **values: object) -> ModelCard:
     return ModelCard(name=name, parent=parent, **defaults | values)  # type: ignore[arg-type]
 
 
+# What Qwen3's chat template knows.
+QWEN3 = Dialect(has_calls=True, can_choose=True, thought_on="possible", thought_off="none")
+
+
 @dataclass
 class ScriptedEngine:
     """An :class:`server.engine.types.Engine` that plays scripts and records what it was asked.
 
     Each request takes the next of ``scripts``; the last one repeats. ``requests`` and ``prompts``
-    hold what came in, ``aborted`` the ids of requests whose abort was called before their end,
+    hold what came in, ``prompted`` what else the prompts were to show, ``shapes`` what replies were
+    to be held to, ``aborted`` the ids of requests whose abort was called before their end,
     ``running`` those that have neither ended nor been aborted.
     """
 
     cards: list[ModelCard] = field(default_factory=lambda: [card("base"), card("poet", "base")])
     scripts: Iterable[Script] = (Script(),)
     requests: list[GenerationRequest] = field(default_factory=list)
-    prompts: list[list[dict[str, str]]] = field(default_factory=list)
-    schemas: list[Mapping[str, Any]] = field(default_factory=list)
+    prompts: list[list[dict[str, Any]]] = field(default_factory=list)
+    prompted: list[dict[str, Any]] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
+    dialect: Dialect = QWEN3
     aborted: list[str] = field(default_factory=list)
     running: dict[str, ScriptedGeneration] = field(default_factory=dict)
     is_ready: bool = False
@@ -99,9 +108,9 @@ class ScriptedEngine:
         """One token for each byte."""
         return tuple(text.replace("<end>", "\0").encode() if parse_special else text.encode())
 
-    async def grammar(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
+    async def grammar(self, shape: Shape) -> Callable[[], Grammar]:
         """Only noted; replies are as scripted."""
-        self.schemas.append(schema)
+        self.shapes.append(shape)
 
         def make() -> Grammar:
             raise AssertionError("a scripted reply needs no grammar")
@@ -126,9 +135,10 @@ class ScriptedEngine:
                 return known
         raise UnknownModel(name)
 
-    async def prompt(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    async def prompt(self, messages: Sequence[Mapping[str, Any]], **shown: Any) -> tuple[int, ...]:
         """One token for each UTF-8 byte of the contents."""
         self.prompts.append([dict(message) for message in messages])
+        self.prompted.append(shown)
         return tuple("".join(message["content"] for message in messages).encode())
 
     async def submit(self, request: GenerationRequest) -> ScriptedGeneration:

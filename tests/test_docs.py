@@ -219,7 +219,7 @@ def test_every_request_parameter_is_named(document: str) -> None:
     """Those honoured have a row of a table; those refused are listed, and no others."""
     text = prose(document)
     rows = {span for row in table_spans(document) for span in row}
-    refused = next(line for line in text.splitlines() if line.startswith("`tools`"))
+    refused = next(line for line in text.splitlines() if line.startswith("`functions`"))
 
     assert set(ChatRequest.__struct_fields__) <= rows
     assert set(_SPAN.findall(refused)) == UNSUPPORTED_IN_CHAT.keys()

@@ -7,12 +7,13 @@ They go through the same loading code as any other checkpoint.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -27,6 +28,11 @@ from adapters.base import read_architecture
 from adapters.manifest import PROJECTIONS
 
 CONTROL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+# Added to Qwen3's tokenizer, but not special there.
+MARKS = (
+    *("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
+    *("<think>", "</think>", "<|fim_pad|>"),
+)
 TEMPLATE = Path(__file__).parent.parent / "training" / "chatml.jinja"
 
 SHAPE = {
@@ -40,14 +46,15 @@ SHAPE = {
 }
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """256 bytes and the ChatML control tokens, no merges."""
+def byte_tokenizer(marks: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """256 bytes and the ChatML control tokens, no merges; then ``marks``, such as :data:`MARKS`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(alphabet + CONTROL_TOKENS)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(CONTROL_TOKENS)
+    tokenizer.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in marks])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
@@ -57,9 +64,15 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_base(path: Path, family: str = "qwen3", seed: int = 0, **shape: Any) -> Path:
+def tiny_base(
+    path: Path,
+    family: str = "qwen3",
+    seed: int = 0,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    **shape: Any,
+) -> Path:
     """Write a random base of ``family`` (qwen3, qwen2, llama) into ``path`` and return it."""
-    tokenizer = byte_tokenizer()
+    tokenizer = tokenizer or byte_tokenizer()
     dimensions = {**SHAPE, "vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id}
     dimensions |= {"bos_token_id": None, "pad_token_id": tokenizer.pad_token_id}
     torch.manual_seed(seed)

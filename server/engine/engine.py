@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adapters.base import Base
+from adapters.conversation import Ending
 from adapters.entry import Entry
 from adapters.errors import AdapterError
 from adapters.generation_config import sampling_of
@@ -45,12 +46,14 @@ from server.engine.sequence import Sequence
 from server.engine.tokenizer import Tokenizer
 from server.engine.types import (
     PRIORITIES,
+    Dialect,
     Finished,
     GenerationRequest,
     Load,
     ModelCard,
     Piece,
     SamplingParams,
+    Shape,
 )
 
 _SEED_BITS = 63
@@ -215,13 +218,26 @@ class LocalEngine:
 
     # Generations
 
-    async def prompt(self, messages: Rows[Mapping[str, str]]) -> tuple[int, ...]:
-        """The token ids of a conversation, ready for the assistant's reply.
+    @property
+    def dialect(self) -> Dialect:
+        return self._ready().tokenizer.dialect
+
+    async def prompt(
+        self,
+        messages: Rows[Mapping[str, Any]],
+        *,
+        tools: Rows[Mapping[str, Any]] = (),
+        thinks: bool = False,
+        ending: Ending = "reply",
+    ) -> tuple[int, ...]:
+        """The token ids of a conversation.
 
         Raises:
             PromptInvalid: the base's chat template refuses these messages.
         """
-        encode = functools.partial(self._ready().tokenizer.prompt, messages)
+        encode = functools.partial(
+            self._ready().tokenizer.prompt, messages, tools=tools, thinks=thinks, ending=ending
+        )
         return await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
 
     async def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
@@ -231,15 +247,15 @@ class LocalEngine:
         )
         return await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
 
-    async def grammar(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
-        """What holds a reply to a JSON schema.
+    async def grammar(self, shape: Shape) -> Callable[[], Grammar]:
+        """What holds a reply to ``shape``.
 
         Raises:
-            GrammarInvalid: the schema cannot be used, or takes too long.
+            GrammarInvalid: a schema cannot be used, or takes too long.
         """
-        compile_ = self._ready().guidance.from_schema
+        compile_ = self._ready().guidance.of_shape
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._compiling, compile_, schema)
+        return await loop.run_in_executor(self._compiling, compile_, shape)
 
     async def submit(self, request: GenerationRequest) -> LocalGeneration:
         """Admit a request; what its adapter needs is loaded before this returns.
@@ -302,6 +318,7 @@ class LocalEngine:
             reply=parts.tokenizer.reply(
                 sampling.stop,
                 min_tokens=sampling.min_tokens,
+                thought=sampling.thought,
                 continues_text=request.continues_text,
             ),
             adapter=adapter,

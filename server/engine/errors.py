@@ -65,9 +65,13 @@ class SamplingInvalid(EngineError, ValueError):
 
 
 class GrammarInvalid(EngineError):
-    """The schema is too large, too slow, or not one that replies can be held to."""
+    """A schema is too large, too slow, or not one that replies can be held to.
 
-    def __init__(self, reason: str) -> None:
+    ``function``: which one's, counted from 0; none: the answer's, or all of them together.
+    """
+
+    def __init__(self, reason: str, function: int | None = None) -> None:
+        self.function = function
         super().__init__(f"The JSON schema cannot be used: {reason}")
 
 

@@ -1,12 +1,13 @@
-"""Grammars from JSON schemas, by llguidance: which tokens keep a reply valid.
+"""Grammars of replies, by llguidance: which tokens keep a reply valid.
 
 llguidance rather than xgrammar: it needs no torch, and computes a mask in a few milliseconds
-without preparing the schema for the vocabulary. It does not bound its own work on hostile schemas,
+without preparing a schema for the vocabulary. It does not bound its own work on hostile schemas,
 so each is first tried in a process that can be killed (:mod:`server.engine.schema_check`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections import OrderedDict
@@ -15,10 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
+from server.engine.dialect import CALL, CALL_END, THINK, THINK_END
 from server.engine.errors import GrammarInvalid
 from server.engine.grammar import Grammar
-from server.engine.schema_check import REFUSED
+from server.engine.guided_tokens import guided_tokens
+from server.engine.lark import lark_of, schemas_of
+from server.engine.schema_check import REFUSED, Job, Problem, tried_last
+from server.engine.types import Shape
 
 if TYPE_CHECKING:
     import llguidance
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MOST_BYTES = 64 * 1024
+MOST_BYTES_TOGETHER = 256 * 1024
 MOST_DEPTH = 64
 MOST_CACHED = 64
 CHECK_TIMEOUT_S = 3.0
@@ -36,7 +43,7 @@ _LONGEST_REASON = 300
 
 
 class Guidance:
-    """Compiles schemas for one tokenizer, and remembers the last :data:`MOST_CACHED`.
+    """Compiles shapes for one tokenizer, and remembers the last :data:`MOST_CACHED`.
 
     ``vocabulary``: how many logits the base has; tokens beyond the tokenizer's are never allowed.
     """
@@ -44,75 +51,108 @@ class Guidance:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> None:
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
+        added = tokenizer.added_tokens_encoder
+        marks = (CALL, CALL_END, THINK, THINK_END)
+        self._marks = {mark: added[mark] for mark in marks if mark in added}
         self._prepared: llguidance.LLTokenizer | None = None
-        self._known: OrderedDict[bytes, _Compiled | str] = OrderedDict()  # or why it is refused
+        # By digests of grammars; what is refused with its problem.
+        self._known: OrderedDict[bytes, _Compiled | Problem] = OrderedDict()
 
-    def from_schema(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
+    def of_shape(self, shape: Shape) -> Callable[[], Grammar]:
         """Return what makes the grammar of one reply. Takes a while; not for two threads at once.
 
         Raises:
-            GrammarInvalid: it is too large or too slow, or llguidance cannot use it.
+            GrammarInvalid: a schema is too large or too slow, or llguidance cannot use it.
             RuntimeError: it could not be tried out.
         """
-        key = msgspec.json.encode(schema)  # in its own order, which is that of the reply
-        if len(key) > MOST_BYTES:
-            raise GrammarInvalid(f"it has {len(key)} bytes; at most {MOST_BYTES} are accepted.")
-        if _is_deeper(schema, MOST_DEPTH):
-            raise GrammarInvalid(f"it is nested more than {MOST_DEPTH} levels deep.")
-        found = self._known.get(key) or problem_of(key) or self._compile(key)
-        self._known[key] = found
-        self._known.move_to_end(key)
+        _refuse_large(shape)
+        schemas = schemas_of(shape)
+        grammar = lark_of(shape, schemas, self._marks)
+        key = hashlib.sha256(grammar.encode()).digest()
+        found = self._known.get(key)
+        if found is None:
+            # The program has no tokens but bytes.
+            whole = lark_of(shape, schemas) if shape.functions else None
+            found = problem_of(Job(schemas, whole)) or self._compile(grammar)
+        if not isinstance(found, Problem) or found.is_lasting:
+            self._known[key] = found
+            self._known.move_to_end(key)
         if len(self._known) > MOST_CACHED:
             self._known.popitem(last=False)
-        if isinstance(found, str):
-            raise GrammarInvalid(found)
+        if isinstance(found, Problem):
+            raise _refusal(found, shape)
         return found.begin
 
-    def _compile(self, schema: bytes) -> _Compiled | str:
-        """The schema for this tokenizer, or why it cannot be used with it."""
+    def _compile(self, grammar: str) -> _Compiled | Problem:
+        """The grammar for this tokenizer, or why it cannot be used with it."""
         import llguidance
-        import llguidance.hf
 
         if self._prepared is None:
-            self._prepared = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._vocabulary)
-        # No free white space: a small model may otherwise go on with it for ever.
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(
-            schema.decode(), overrides={"whitespace_flexible": False}
-        )
+            self._prepared = guided_tokens(self._tokenizer, self._vocabulary)
         matcher = llguidance.LLMatcher(self._prepared, grammar, log_level=0)
         try:
             return _Compiled(matcher, self._vocabulary)
         except RuntimeError as error:
-            return f"{error}."
+            return Problem(f"{error}.")
 
 
-def problem_of(schema: bytes) -> str:
-    """Try ``schema`` out where it can do no harm; why it is no good, or nothing.
+def _refuse_large(shape: Shape) -> None:
+    """Raise :class:`GrammarInvalid` for schemas that need not be tried."""
+    together = 0
+    if shape.schema is not None:
+        together += _size(shape.schema, None)
+    for index, function in enumerate(shape.functions):
+        together += _size(function.parameters, index)
+        if together > MOST_BYTES_TOGETHER:
+            what = f"with those before it there are more than {MOST_BYTES_TOGETHER} bytes."
+            raise GrammarInvalid(what, index)
+
+
+def _size(schema: Mapping[str, Any], function: int | None) -> int:
+    if _is_deeper(schema, MOST_DEPTH):
+        raise GrammarInvalid(f"it is nested more than {MOST_DEPTH} levels deep.", function)
+    size = len(msgspec.json.encode(schema))
+    if size > MOST_BYTES:
+        raise GrammarInvalid(f"it has {size} bytes; at most {MOST_BYTES} are accepted.", function)
+    return size
+
+
+def _refusal(problem: Problem, shape: Shape) -> GrammarInvalid:
+    """The problem as one of the answer's schema, or of a function's."""
+    before = 0 if shape.schema is None else 1
+    function = None if problem.schema is None else problem.schema - before
+    return GrammarInvalid(problem.what, None if function == -1 else function)
+
+
+def problem_of(job: Job) -> Problem | None:
+    """Try ``job`` out where it can do no harm; why it is no good, or nothing.
 
     Raises:
-        GrammarInvalid: it takes too long, which on another day it may not.
         RuntimeError: the program that tries it out has failed.
     """
     # -P: beside that program lie modules with names of the standard library's.
     command = [sys.executable, "-P", str(_CHECK)]
+    work = msgspec.json.encode(job)
     try:
         done = subprocess.run(
-            command, input=schema, capture_output=True, timeout=CHECK_TIMEOUT_S, check=False
+            command, input=work, capture_output=True, timeout=CHECK_TIMEOUT_S, check=False
         )
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as expired:
         what = f"it takes longer than {CHECK_TIMEOUT_S:.0f} s to prepare."
-        raise GrammarInvalid(what) from None
+        return Problem(what, tried_last(expired.stdout or b"", job), is_lasting=False)
     if done.returncode == REFUSED:
-        return done.stdout.decode(errors="replace")[:_LONGEST_REASON]
+        problem = msgspec.json.decode(done.stdout.splitlines()[-1], type=Problem)
+        return replace(problem, what=" ".join(problem.what.split())[:_LONGEST_REASON])
     if done.returncode < 0:  # out of memory, or of stack
-        return "it takes too much memory to prepare."
+        what = "it takes too much memory to prepare."
+        return Problem(what, tried_last(done.stdout, job))
     if done.returncode:
         raise RuntimeError(f"{_CHECK.name} failed: {done.stderr.decode(errors='replace')}")
-    return ""
+    return None
 
 
 class _Compiled:
-    """A schema for one tokenizer, with the mask that every reply begins with.
+    """A grammar for one tokenizer, with the mask that every reply begins with.
 
     Raises:
         RuntimeError: llguidance cannot compute it.

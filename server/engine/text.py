@@ -9,6 +9,9 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Sequence
 
+from server.engine.dialect import THINK, THINK_END
+from server.engine.types import Thought
+
 
 class Detokenizer:
     """Decodes bytes as UTF-8, holding an incomplete character back.
@@ -50,7 +53,7 @@ class StopFinder:
         if found:
             self.is_found, self._held = True, ""
             return text[: min(found)]
-        held = max(_overlap(text, stop) for stop in self._stops)
+        held = max(overlap(text, stop) for stop in self._stops)
         cut = len(text) - held
         self._held = text[cut:]
         return text[:cut]
@@ -61,17 +64,62 @@ class StopFinder:
         return held
 
 
+class ThoughtFinder:
+    """Tells the thought that a reply begins with, its marks included, from what follows it."""
+
+    def __init__(self, thought: Thought) -> None:
+        self._state = thought
+        self._held = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the thought has begun and not ended."""
+        return self._state == "open"
+
+    def feed(self, text: str) -> tuple[str, str]:
+        """Return what ``text`` adds to the thought, and what to the rest."""
+        text, self._held = self._held + text, ""
+        if self._state == "possible" and text:
+            if text.startswith(THINK):
+                self._state = "open"
+            elif THINK.startswith(text):
+                self._held = text
+                return "", ""
+            else:
+                self._state = "none"
+        if self._state != "open":
+            return "", text
+        if (at := text.find(THINK_END)) < 0:
+            cut = len(text) - overlap(text, THINK_END)
+            self._held = text[cut:]
+            return text[:cut], ""
+        self._state = "none"
+        end = at + len(THINK_END)
+        return text[:end], text[end:]
+
+    def finish(self) -> tuple[str, str]:
+        """Return what was held back."""
+        held, self._held = self._held, ""
+        return (held, "") if self._state == "open" else ("", held)
+
+
 class Reply:
     """The text of one generation: detokenised, and ended by a stop string.
 
-    Stop strings are looked for in what follows the first ``min_tokens`` tokens.
+    Stop strings are looked for in what follows the first ``min_tokens`` tokens and the ``thought``.
     """
 
     def __init__(
-        self, detokenizer: Detokenizer, stops: Iterable[str] = (), *, min_tokens: int = 0
+        self,
+        detokenizer: Detokenizer,
+        stops: Iterable[str] = (),
+        *,
+        min_tokens: int = 0,
+        thought: Thought = "none",
     ) -> None:
         self._detokenizer = detokenizer
         self._finder = StopFinder(stops)
+        self._thought = ThoughtFinder(thought)
         self._unstoppable = min_tokens
 
     @property
@@ -80,20 +128,22 @@ class Reply:
 
     def feed(self, token: int) -> str:
         """Return the text that may be shown now."""
-        text = self._detokenizer.feed(token)
+        thought, text = self._thought.feed(self._detokenizer.feed(token))
         if self._unstoppable:
             self._unstoppable -= 1
-            return text
-        return self._finder.feed(text)
+            return thought + text
+        return thought + self._finder.feed(text)
 
     def finish(self) -> str:
         """Return the rest, once no token follows."""
-        return self._finder.feed(self._detokenizer.finish()) + self._finder.finish()
+        thought, text = self._thought.feed(self._detokenizer.finish())
+        held, rest = self._thought.finish()
+        return thought + held + self._finder.feed(text + rest) + self._finder.finish()
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of ``text`` that is a beginning of ``stop``."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:length]):
+def overlap(text: str, end: str) -> int:
+    """Length of the longest end of ``text`` that is a beginning of ``end``, but not all of it."""
+    for length in range(min(len(text), len(end) - 1), 0, -1):
+        if text.endswith(end[:length]):
             return length
     return 0

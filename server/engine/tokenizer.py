@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adapters.base import Base
+from adapters.conversation import Ending
 from adapters.errors import BaseInvalid
 from adapters.generation_config import read_generation_config
-from adapters.prompt import render_prompt
+from adapters.prompt import control_tokens, render_prompt, render_text
+from server.engine.dialect import dialect_of
 from server.engine.errors import PromptInvalid
 from server.engine.guidance import Guidance
 from server.engine.text import Detokenizer, Reply
-from server.engine.types import Piece
+from server.engine.types import Piece, Thought
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # SentencePiece's sign for a space.
 _SPACE = "▁"
+_CANNOT_BE_SHOWN = (
+    "The base's chat template changes the last message so that it cannot be continued, or a text "
+    "names a control token that cannot be written in any other way."
+)
 
 
 class Tokenizer:
@@ -36,10 +42,22 @@ class Tokenizer:
         self._pieces, self._strips_space = byte_pieces(self._tokenizer)
         added = self._tokenizer.backend_tokenizer.get_added_tokens_decoder()
         self._control = {index: token.content for index, token in added.items() if token.special}
+        # The library can spell the special ones itself.
+        self._marks = control_tokens(tuple(one for one in added.values() if not one.special))
         self.end_tokens = frozenset(_end_tokens(base, self._tokenizer))
+        self.dialect = dialect_of(self._tokenizer)
 
-    def prompt(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        """The tokens of a conversation, ready for the reply. Not safe in two threads at once.
+    def prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        thinks: bool = False,
+        ending: Ending = "reply",
+    ) -> tuple[int, ...]:
+        """The tokens of a conversation, as of :func:`adapters.prompt.render_prompt`.
+
+        Not safe in two threads at once.
 
         Raises:
             PromptInvalid: the base's chat template refuses these messages.
@@ -47,12 +65,24 @@ class Tokenizer:
         from jinja2 import TemplateError
 
         try:
-            return tuple(render_prompt(self._tokenizer, messages))
+            ids = render_prompt(
+                self._tokenizer, messages, tools=tools, thinks=thinks, ending=ending
+            )
         except TemplateError as error:
             raise PromptInvalid(f"The chat template refuses these messages: {error}") from error
+        except ValueError as error:  # its text may hold the whole prompt
+            raise PromptInvalid(_CANNOT_BE_SHOWN) from error
+        except RecursionError as error:
+            raise PromptInvalid("Functions or arguments are nested too deeply.") from error
+        return tuple(ids)
 
     def reply(
-        self, stops: Iterable[str] = (), *, min_tokens: int = 0, continues_text: bool = False
+        self,
+        stops: Iterable[str] = (),
+        *,
+        min_tokens: int = 0,
+        thought: Thought = "none",
+        continues_text: bool = False,
     ) -> Reply:
         """Return an empty reply, to be fed with tokens.
 
@@ -61,7 +91,7 @@ class Tokenizer:
         """
         strips_space = self._strips_space and not continues_text
         detokenizer = Detokenizer(self._pieces, strips_first_space=strips_space)
-        return Reply(detokenizer, stops, min_tokens=min_tokens)
+        return Reply(detokenizer, stops, min_tokens=min_tokens, thought=thought)
 
     def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
         """The tokens of a text by itself, with those that the base puts before every text.
@@ -69,7 +99,9 @@ class Tokenizer:
         Names of control tokens in it stay text unless ``parse_special``. Not safe in two threads
         at once.
         """
-        return tuple(self._tokenizer(text, split_special_tokens=not parse_special)["input_ids"])
+        if parse_special or not self._marks.search(text):
+            return tuple(self._tokenizer(text, split_special_tokens=not parse_special)["input_ids"])
+        return (*self._tokenizer("")["input_ids"], *render_text(self._tokenizer, text))
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of any tokens, control tokens by name."""

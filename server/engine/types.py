@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from adapters.base import Base
+from adapters.conversation import Ending
 from adapters.manifest import SamplingDefaults
 from server.engine.grammar import Grammar
 
 FinishReason = Literal["stop", "length", "abort"]
 ModelState = Literal["ready", "loading", "broken"]
+# Whether a reply begins in a thought that the prompt has opened, or may itself begin with one.
+Thought = Literal["none", "possible", "open"]
 
 PRIORITIES = range(-8, 9)
 
@@ -32,7 +35,8 @@ class SamplingParams:
     ``max_tokens`` counts generated tokens; ``None`` fills the context.
     ``min_tokens``: nothing ends the reply before it has so many, ``max_tokens`` apart.
     ``stop`` strings and ``stop_token_ids`` end the reply and are not part of it; ``ignore_eos``
-    makes the base's own end tokens ordinary ones.
+    makes the base's own end tokens ordinary ones. Where there is a ``thought``, strings in it do
+    not count.
     ``seed`` makes a reply reproducible whatever else runs in the batch; ``None`` draws one.
     ``logprobs``: how many of the likeliest tokens to report with each one; 0 reports that one
     alone, ``None`` nothing. ``grammar`` makes the grammar of one reply.
@@ -50,10 +54,54 @@ class SamplingParams:
     min_tokens: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    thought: Thought = "none"
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
     grammar: Callable[[], Grammar] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Function:
+    """Something that a reply may call. ``parameters``: a JSON schema of its arguments' object."""
+
+    name: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """What a reply is held to, for :meth:`Engine.grammar`.
+
+    An answer of ``schema`` (``None``: of any text), or calls of ``functions``, to which an answer
+    of any text may lead up. ``must_call``: calls and no answer. ``at_most_one``: of the calls.
+    Where there is a ``thought``, it is held to nothing.
+    """
+
+    schema: Mapping[str, Any] | None = None
+    functions: tuple[Function, ...] = ()
+    must_call: bool = False
+    at_most_one: bool = False
+    thought: Thought = "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dialect:
+    """What a base's chat template knows.
+
+    ``has_calls``: of functions, and how to write calls of them in the form that is read here.
+    ``can_choose``: whether thinking can be switched on and off; ``thought_on`` and ``thought_off``
+    are how a reply then begins, the same where it cannot.
+    """
+
+    has_calls: bool = False
+    can_choose: bool = False
+    thought_on: Thought = "none"
+    thought_off: Thought = "none"
+
+    def thought(self, *, thinks: bool) -> Thought:
+        """How a reply begins."""
+        return self.thought_on if thinks else self.thought_off
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -227,8 +275,27 @@ class Engine(Protocol):
             UnknownModel: neither the base nor a registered adapter.
         """
 
-    async def prompt(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        """The token ids of a conversation, ready for the assistant's reply."""
+    @property
+    def dialect(self) -> Dialect:
+        """What the base's chat template knows, and :meth:`prompt` can show.
+
+        Raises:
+            EngineClosed: it does not serve.
+        """
+
+    async def prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        thinks: bool = False,
+        ending: Ending = "reply",
+    ) -> tuple[int, ...]:
+        """The token ids of a conversation, as :func:`adapters.prompt.render_prompt` has them.
+
+        Raises:
+            PromptInvalid: the base's chat template refuses these messages.
+        """
 
     async def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
         """The token ids of a text; names of control tokens stay text unless ``parse_special``."""
@@ -236,11 +303,11 @@ class Engine(Protocol):
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, control tokens by name. Safe in any thread."""
 
-    async def grammar(self, schema: Mapping[str, Any]) -> Callable[[], Grammar]:
-        """What holds a reply to a JSON schema, for :attr:`SamplingParams.grammar`.
+    async def grammar(self, shape: Shape) -> Callable[[], Grammar]:
+        """What holds a reply to ``shape``, for :attr:`SamplingParams.grammar`.
 
         Raises:
-            GrammarInvalid: the schema cannot be used, with the reason.
+            GrammarInvalid: a schema cannot be used, with the reason.
         """
 
     async def submit(self, request: GenerationRequest) -> Generation:

@@ -1,10 +1,9 @@
-"""What the generating endpoints share: body, choices, answer, and clients that leave."""
+"""What the generating endpoints share: body, answer, headers, and clients that leave."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -13,13 +12,12 @@ from litestar import Request, Response
 from litestar.exceptions import InternalServerException
 from litestar.types import Receive
 
-from server.choices import abort, seed_of
-from server.engine.types import Engine, Generation, GenerationRequest, ModelCard, SamplingParams
+from server.choices import abort
+from server.engine.types import Generation, ModelCard
 from server.errors import ClientGone
 from server.reply import Reply
 from server.settings import ServerSettings
 from server.sse import EventStream
-from server.wire.errors import InvalidRequest
 from server.wire.parameters import Parameters
 
 _T = TypeVar("_T")
@@ -35,44 +33,6 @@ async def body_of(request: Request[Any, Any, Any]) -> bytes:
         return await request.body()
     except InternalServerException as error:  # Litestar's word for a client that hung up
         raise ClientGone from error
-
-
-def choices_of(asked: Parameters, engine: Engine, prompts: int = 1) -> int:
-    """How many replies to make to each of ``prompts``.
-
-    Raises:
-        InvalidRequest: more than run together, so that one client could keep all others out.
-    """
-    choices = asked.n or 1
-    if choices * prompts > engine.capacity:
-        most = f"this server makes at most {engine.capacity} replies to a request"
-        if prompts > 1:
-            raise InvalidRequest(f"prompt: {prompts} with {choices} each, but {most}.", "prompt")
-        raise InvalidRequest(f"n: {most}.", "n")
-    return choices
-
-
-def requests_for(
-    id: str,  # noqa: A002 - the wire's name
-    card: ModelCard,
-    prompts: Sequence[tuple[tuple[int, ...], SamplingParams]],
-    choices: int,
-    *,
-    continues_text: bool = False,
-) -> list[GenerationRequest]:
-    """One request for each choice of each prompt, in order; the first is called ``id``."""
-    each = [(prompt, how, choice) for prompt, how in prompts for choice in range(choices)]
-    return [
-        GenerationRequest(
-            id=f"{id}-{number}" if number else id,
-            model=card.name,
-            prompt=prompt,
-            sampling=replace(how, seed=seed_of(how.seed, choice)),
-            is_repeat=choice > 0,
-            continues_text=continues_text,
-        )
-        for number, (prompt, how, choice) in enumerate(each)
-    ]
 
 
 async def respond(
@@ -97,11 +57,6 @@ async def respond(
     finally:
         end()
     return Response(whole, headers=dict(headers))
-
-
-def has_usage(asked: Parameters) -> bool:
-    """Whether a stream ends with the token counts."""
-    return asked.stream_options is not None and asked.stream_options.include_usage
 
 
 def headers_of(card: ModelCard, generation: Generation, ignored: tuple[str, ...]) -> dict[str, str]:

@@ -9,21 +9,13 @@ from typing import Any, cast
 from litestar import Request, Response, post
 
 from server.access import INFERENCE
-from server.choices import admit
+from server.choices import admit, choices_of, requests_for
 from server.engine.errors import PromptInvalid, PromptTooLong
 from server.engine.types import Engine, ModelCard
 from server.openapi import ERRORS, TextOperation
 from server.prompt import sampling
 from server.reply import Answer
-from server.routes.answering import (
-    body_of,
-    choices_of,
-    has_usage,
-    headers_of,
-    requests_for,
-    respond,
-    unless_gone,
-)
+from server.routes.answering import body_of, headers_of, respond, unless_gone
 from server.routes.provided import ProvidedEngine, ProvidedSettings
 from server.security import require_json
 from server.text_reply import TextReply
@@ -100,7 +92,7 @@ async def _admit(
         choices=choices,
         piece=engine.piece,
         has_logprobs=asked.logprobs is not None,
-        has_usage=has_usage(asked),
+        has_usage=asked.has_usage,
     )
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from litestar import Request, Response, post
 
 from server.access import INFERENCE
+from server.chat_prompt import chat_prompt
 from server.engine.types import Engine, ModelCard
 from server.logprobs import token_text
 from server.openapi import TOKEN_ERRORS, DetokenizeOperation, TokenizeOperation
-from server.prompt import conversation
 from server.routes.answering import body_of, ignored_header
 from server.routes.provided import ProvidedEngine
 from server.security import require_json
@@ -85,6 +85,6 @@ def _card(engine: Engine, name: str | None) -> ModelCard:
 
 async def _tokens(engine: Engine, card: ModelCard, asked: TokenizeRequest) -> tuple[int, ...]:
     if asked.messages is not None:
-        return await engine.prompt(conversation(asked.messages, card))
+        return await chat_prompt(asked, engine.dialect).tokens(engine, card, asked)
     assert asked.prompt is not None
     return await engine.encode(asked.prompt, parse_special=bool(asked.parse_special))

@@ -6,13 +6,22 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-FinishReason = Literal["stop", "length"]
+from server.wire.tools import ToolCall
+
+EndReason = Literal["stop", "length"]
+FinishReason = Literal[EndReason, "tool_calls"]
 
 
 class PromptTokensDetails(Struct, frozen=True, kw_only=True):
     """``cached_tokens`` of the prompt did not have to be computed again."""
 
     cached_tokens: int
+
+
+class CompletionTokensDetails(Struct, frozen=True, kw_only=True):
+    """``reasoning_tokens`` of the completion led up to the end of the thoughts."""
+
+    reasoning_tokens: int
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -22,14 +31,21 @@ class Usage(Struct, frozen=True, kw_only=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
 
 
 class ReplyMessage(Struct, frozen=True, kw_only=True):
-    """The assistant's reply. ``refusal`` is part of the shape and always null."""
+    """The assistant's reply; what it has none of is not there.
+
+    ``content`` is null where there are thoughts or calls alone. ``refusal`` is part of the shape
+    and always null.
+    """
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class TopLogprob(Struct, frozen=True, kw_only=True):
@@ -53,7 +69,10 @@ class TokenLogprob(Struct, frozen=True, kw_only=True):
 
 
 class Logprobs(Struct, frozen=True, kw_only=True):
-    """An entry for each token. ``refusal`` is part of the shape and always null."""
+    """An entry for each token of the content, not of thoughts and calls.
+
+    ``refusal`` is part of the shape and always null.
+    """
 
     content: list[TokenLogprob]
     refusal: None = None
@@ -80,11 +99,32 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     usage: Usage
 
 
+class FunctionDelta(Struct, frozen=True, kw_only=True):
+    """The name comes first, with empty ``arguments``, which then grow."""
+
+    name: str | UnsetType = UNSET
+    arguments: str
+
+
+class ToolCallDelta(Struct, frozen=True, kw_only=True):
+    """What is new of the call ``index``; the first of it has an ``id``."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: FunctionDelta
+
+
 class ChunkDelta(Struct, frozen=True, kw_only=True):
-    """What is new: the role in the first chunk, then text; nothing in the finishing chunk."""
+    """What is new: the role in the first chunk, then text, thoughts or calls; nothing at the end.
+
+    ``content`` is null in the first chunk of a reply that begins with something else.
+    """
 
     role: Literal["assistant"] | UnsetType = UNSET
-    content: str | UnsetType = UNSET
+    content: str | UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
 
 
 class ChunkChoice(Struct, frozen=True, kw_only=True):

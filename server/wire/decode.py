@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from server.wire.chat import ChatRequest
+from server.wire.conversation import check_conversation
 from server.wire.errors import InvalidRequest
 from server.wire.lora import LoadAdapterRequest, UnloadAdapterRequest
 from server.wire.parameters import Parameters
@@ -34,8 +35,6 @@ UNSUPPORTED_ANYWHERE: dict[str, tuple[object, ...]] = {
     "structured_outputs": (),
 }
 UNSUPPORTED_IN_CHAT = UNSUPPORTED_ANYWHERE | {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
     "audio": (),
@@ -43,10 +42,7 @@ UNSUPPORTED_IN_CHAT = UNSUPPORTED_ANYWHERE | {
     "prediction": (),
     "web_search_options": (),
     "echo": (False,),
-    "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
     "chat_template": (),
-    "chat_template_kwargs": ({}, {"enable_thinking": False}),
 }
 UNSUPPORTED_IN_TEXT = UNSUPPORTED_ANYWHERE | {
     "suffix": ("",),
@@ -54,19 +50,17 @@ UNSUPPORTED_IN_TEXT = UNSUPPORTED_ANYWHERE | {
     "add_special_tokens": (True,),
 }
 UNSUPPORTED_IN_TOKENS: dict[str, tuple[object, ...]] = {
-    "add_generation_prompt": (True,),
     "add_special_tokens": (True,),
-    "continue_final_message": (False,),
     "chat_template": (),
-    "chat_template_kwargs": ({}, {"enable_thinking": False}),
-    "tools": ([],),
 }
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _WHERE = re.compile(r" - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`$")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<field>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`$")
 _PRINTABLE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _MOST_NAMED = 16
+_LONGEST_NAME = 100
 
 
 class Decoded(Struct, Generic[RequestT], frozen=True):
@@ -113,11 +107,7 @@ class _Form(Generic[RequestT]):
             if name == "best_of" and "n" in fields and value == msgspec.json.decode(fields["n"]):
                 continue  # the best n of n are all of them
             if value is not None and value not in self._unsupported[name]:
-                raise InvalidRequest(
-                    f"{name}: this server does not support it. Leave it out.",
-                    name,
-                    "unsupported_parameter",
-                )
+                raise _unsupported(name)
 
 
 _CHAT = _Form(ChatRequest, UNSUPPORTED_IN_CHAT)
@@ -141,6 +131,7 @@ def decode_chat_request(body: bytes) -> Decoded[ChatRequest]:
         raise InvalidRequest(
             "top_logprobs: only allowed together with logprobs: true.", "top_logprobs"
         )
+    check_conversation(request)
     _check(request, request.max_completion_tokens or request.max_tokens)
     return decoded
 
@@ -177,6 +168,7 @@ def decode_tokenize_request(body: bytes) -> Decoded[TokenizeRequest]:
     decoded = _TOKENIZE.decode(body)
     if (decoded.request.prompt is None) == (decoded.request.messages is None):
         raise InvalidRequest("prompt: needed is either prompt or messages.", "prompt")
+    check_conversation(decoded.request)
     return decoded
 
 
@@ -233,12 +225,19 @@ def _located(text: str) -> InvalidRequest:
     where = _WHERE.search(text)
     reason = text[: where.start()] if where else text
     param = where["path"] if where else ""
+    if unknown := _UNKNOWN.match(reason):
+        return _unsupported(f"{param}.{unknown['field']}"[:_LONGEST_NAME])
     if missing := _MISSING.match(reason):
         param = f"{param}.{missing['field']}".lstrip(".")
         reason = "is required"
     if not param:
         return InvalidRequest(f"The body: {reason}.")
     return InvalidRequest(f"{param}: {reason}.", param)
+
+
+def _unsupported(name: str) -> InvalidRequest:
+    what = f"{name}: this server does not support it. Leave it out."
+    return InvalidRequest(what, name, "unsupported_parameter")
 
 
 def _reason(error: msgspec.DecodeError | UnicodeDecodeError) -> str:

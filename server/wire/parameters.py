@@ -88,3 +88,8 @@ class Parameters(Inbound, frozen=True, kw_only=True):
     user: Annotated[str, Meta(max_length=512)] | None = None
     metadata: Metadata | None = None
     store: bool | None = None
+
+    @property
+    def has_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage

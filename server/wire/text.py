@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from server.wire.completions import FinishReason, Usage
+from server.wire.completions import EndReason, Usage
 from server.wire.parameters import Parameters, TokenId, TopLogprobs
 
 PromptText = Annotated[str, Meta(min_length=1)]
@@ -47,7 +47,7 @@ class TextChoice(Struct, frozen=True, kw_only=True):
     index: int
     text: str
     logprobs: TextLogprobs | None = None
-    finish_reason: FinishReason | None = None
+    finish_reason: EndReason | None = None
 
 
 class TextCompletion(Struct, frozen=True, kw_only=True):

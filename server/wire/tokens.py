@@ -6,19 +6,27 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from server.wire.chat import Message
+from server.wire.chat import ChatTemplateKwargs, Messages, ReasoningEffort, Tools
 from server.wire.parameters import Inbound, ModelName, TokenId
+from server.wire.tools import ToolChoice
 
 
 class TokenizeRequest(Inbound, frozen=True, kw_only=True):
     """A ``prompt``, or ``messages`` as the chat API takes them; exactly one of the two.
 
+    What else goes into a chat's prompt may stand beside ``messages``, and means what it does there.
     ``parse_special``: names of control tokens in ``prompt`` are those tokens.
     """
 
     model: ModelName | None = None
     prompt: str | None = None
-    messages: Annotated[list[Message], Meta(min_length=1, max_length=4096)] | None = None
+    messages: Messages | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    chat_template_kwargs: ChatTemplateKwargs | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     parse_special: bool | None = None
     return_token_strs: bool | None = None
 

@@ -54,6 +54,7 @@ def test_a_completion_has_openais_shape_to_the_letter(
             "completion_tokens": 3,
             "total_tokens": 9,
             "prompt_tokens_details": {"cached_tokens": 4},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
     }
     assert response.status_code == 200

@@ -38,6 +38,7 @@ def test_each_choice_has_its_index_text_and_end(
         "completion_tokens": 3,
         "total_tokens": 9,
         "prompt_tokens_details": {"cached_tokens": 1},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
     assert {bytes(request.prompt) for request in engine.requests} == {"你好".encode()}
     assert [request.is_repeat for request in engine.requests] == [False, True]

@@ -20,6 +20,7 @@ import server.wire.parameters
 import server.wire.session
 import server.wire.text
 import server.wire.tokens
+import server.wire.tools
 from server.app import describe
 from server.examples import REQUESTS
 from server.wire.decode import (
@@ -45,6 +46,7 @@ MODULES = (
     server.wire.session,
     server.wire.text,
     server.wire.tokens,
+    server.wire.tools,
 )
 
 

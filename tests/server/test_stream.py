@@ -71,7 +71,8 @@ def test_a_stream_with_usage_byte_for_byte(live: LiveServer) -> None:
     null = ',"usage":null'
     usage = (
         ',"usage":{"prompt_tokens":6,"completion_tokens":1,"total_tokens":7,'
-        '"prompt_tokens_details":{"cached_tokens":5}}'
+        '"prompt_tokens_details":{"cached_tokens":5},'
+        '"completion_tokens_details":{"reasoning_tokens":0}}'
     )
     with live(Script(pieces=("好",), reason="length", cached_tokens=5)) as server:
         raw = stream(server, stream_options={"include_usage": True}).content

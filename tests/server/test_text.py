@@ -47,6 +47,7 @@ def test_a_completion_has_openais_shape_to_the_letter(
             "completion_tokens": 2,
             "total_tokens": 4,
             "prompt_tokens_details": {"cached_tokens": 1},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
     }
 

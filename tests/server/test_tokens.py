@@ -52,6 +52,28 @@ def test_a_conversation_is_rendered_as_in_a_chat(
     assert [message["role"] for message in engine.prompts[0]] == ["system", "user"]
 
 
+def test_what_else_a_chats_prompt_shows(client: TestClient[Any], engine: ScriptedEngine) -> None:
+    """Tools, thinking and another ending, as they are in a chat with the same fields."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    said = {"role": "assistant", "content": "a"}
+    body: dict[str, Any] = {
+        "model": "poet",
+        "messages": [{"role": "user", "content": "ab"}, said],
+        "tools": [tool],
+        "chat_template_kwargs": {"enable_thinking": True},
+        "continue_final_message": True,
+    }
+    for fields in (body, body | {"tool_choice": "none", "continue_final_message": False}):
+        tokens = post(client, "/tokenize", **fields).json()["tokens"]
+        assert client.post("/v1/chat/completions", json=fields).status_code == 200
+        assert engine.requests[-1].prompt == tuple(tokens)
+
+    assert engine.prompted == [
+        *[{"tools": [tool], "thinks": True, "ending": "continued"}] * 2,
+        *[{"tools": [], "thinks": True, "ending": "reply"}] * 2,
+    ]
+
+
 @pytest.mark.parametrize(
     ("path", "fields", "status", "param"),
     [
@@ -65,6 +87,12 @@ def test_a_conversation_is_rendered_as_in_a_chat(
         ("/tokenize", {"prompt": 5}, 400, "prompt"),
         ("/tokenize", {"prompt": "a", "model": "none"}, 404, "model"),
         ("/tokenize", {"prompt": "a", "chat_template": "{{ x }}"}, 400, "chat_template"),
+        (
+            "/tokenize",
+            {"messages": [{"role": "user", "content": "a"}], "continue_final_message": True},
+            400,
+            "continue_final_message",
+        ),
         ("/detokenize", {}, 400, "tokens"),
         ("/detokenize", {"tokens": [-1]}, 400, "tokens[0]"),
         ("/detokenize", {"tokens": [1], "model": "none"}, 404, "model"),

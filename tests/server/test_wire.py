@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -117,7 +118,8 @@ def test_a_value_out_of_bounds_is_refused_and_the_field_named(name: str, value: 
     ("message", "param"),
     [
         ({"role": "robot", "content": "x"}, "messages[1].role"),
-        ({"role": "tool", "content": "x"}, "messages[1].role"),
+        ({"role": "tool", "content": "x"}, "messages[1].tool_call_id"),
+        ({"role": "tool", "content": None, "tool_call_id": "a"}, "messages[1].content"),
         ({"role": 1, "content": "x"}, "messages[1].role"),
         ({"content": "x"}, "messages[1].role"),
         ({"role": "user"}, "messages[1].content"),
@@ -129,7 +131,7 @@ def test_a_value_out_of_bounds_is_refused_and_the_field_named(name: str, value: 
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///"}}]},
             "messages[1].content[0].type",
         ),
-        ({"role": "assistant", "content": "x", "tool_calls": [{}]}, "messages[1].tool_calls"),
+        ({"role": "assistant", "content": "x", "tool_calls": [{}]}, "messages[1].tool_calls[0].id"),
         ({"role": "assistant", "content": None, "tool_calls": []}, "messages[1].content"),
         ("你好", "messages[1]"),
     ],
@@ -137,6 +139,91 @@ def test_a_value_out_of_bounds_is_refused_and_the_field_named(name: str, value: 
 def test_a_bad_message_is_located(message: Any, param: str) -> None:
     """The refusal says which message and which of its fields."""
     assert refusal(body(messages=[USER, message])).param == param
+
+
+CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALLED = {"role": "assistant", "tool_calls": [CALL]}
+SAID = {"role": "assistant", "content": "好"}
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": {}}, "tools"),
+        ({"tools": [TOOL] * 2}, "tools[1].function.name"),
+        ({"tools": [{"type": "custom"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "<think>"}}]},
+            "tools[0].function.name",
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]},
+            "tools[0].function.parameters",
+        ),
+        ({"tools": [TOOL], "tool_choice": "f"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+            "tool_choice.function.name",
+        ),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [], "tool_choice": "required"}, "tool_choice"),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
+        ({"messages": [USER, {**CALLED, "tool_calls": [CALL] * 129}]}, "messages[1].tool_calls"),
+        (
+            {"messages": [USER, {**CALLED, "tool_calls": [{**CALL, "id": ""}]}]},
+            "messages[1].tool_calls[0].id",
+        ),
+        (
+            {"messages": [USER, CALLED, {"role": "tool", "content": "x", "tool_call_id": "b"}]},
+            "messages[2].tool_call_id",
+        ),
+        (
+            {"messages": [{"role": "tool", "content": "x", "tool_call_id": "a"}, CALLED]},
+            "messages[0].tool_call_id",
+        ),
+        ({"messages": [USER, {"role": "assistant"}]}, "messages[1].content"),
+        ({"reasoning_effort": "much"}, "reasoning_effort"),
+        ({"chat_template_kwargs": []}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {"enable_thinking": 1}}, "chat_template_kwargs.enable_thinking"),
+        ({"chat_template_kwargs": {"documents": []}}, "chat_template_kwargs.documents"),
+        (
+            {"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": True}},
+            "reasoning_effort",
+        ),
+        ({"add_generation_prompt": 1}, "add_generation_prompt"),
+        ({"continue_final_message": True}, "continue_final_message"),
+        ({"continue_final_message": True, "messages": [USER, CALLED]}, "continue_final_message"),
+        (
+            {
+                "continue_final_message": True,
+                "messages": [USER, SAID],
+                "add_generation_prompt": True,
+            },
+            "continue_final_message",
+        ),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_what_contradicts_itself_is_refused_and_the_field_named(
+    fields: dict[str, Any], param: str
+) -> None:
+    """Tools, calls, results, thinking and ending; the refusal begins with the field."""
+    error = refusal(body(**fields))
+
+    assert error.param == param
+    assert error.message.startswith(param)
+
+
+def test_an_unknown_switch_of_the_template_is_unsupported() -> None:
+    """By name, unlike other unknown fields: it would change the prompt."""
+    error = refusal(body(chat_template_kwargs={"enable_thinking": True, "builtin_tools": []}))
+
+    assert error.param == "chat_template_kwargs.builtin_tools"
+    assert error.code == "unsupported_parameter"
 
 
 @pytest.mark.parametrize("missing", ["model", "messages"])
@@ -215,7 +302,9 @@ def test_every_optional_field_may_be_null() -> None:
     optional = (
         *("temperature", "top_p", "stop", "seed", "n", "stream", "stream_options", "metadata"),
         *("min_p", "presence_penalty", "frequency_penalty", "logit_bias", "min_tokens"),
-        *("ignore_eos", "stop_token_ids"),
+        *("ignore_eos", "stop_token_ids", "tools", "tool_choice", "parallel_tool_calls"),
+        *("reasoning_effort", "chat_template_kwargs", "add_generation_prompt"),
+        *("continue_final_message", "response_format"),
     )
 
     request = decode_chat_request(body(**dict.fromkeys(optional))).request
@@ -243,17 +332,21 @@ def test_usage_in_a_stream_needs_a_stream() -> None:
 def test_roles_and_parts_become_plain_messages() -> None:
     """``developer`` is a system message; text parts are joined by newlines."""
     parts = [{"type": "text", "text": "一"}, {"type": "text", "text": "二"}]
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     sent = [
         {"role": "developer", "content": "规则"},
         {"role": "system", "content": "规则"},
         {"role": "user", "content": parts, "name": "小明"},
-        {"role": "assistant", "content": "好", "refusal": None, "tool_calls": []},
+        {"role": "assistant", "content": "好", "refusal": None, "tool_calls": [call]},
+        {"role": "tool", "content": parts, "tool_call_id": "a"},
     ]
 
     messages = decode_chat_request(body(messages=sent)).request.messages
 
-    assert [role_of(message) for message in messages] == ["system", "system", "user", "assistant"]
-    assert [text_of(message.content) for message in messages] == ["规则", "规则", "一\n二", "好"]
+    roles = ["system", "system", "user", "assistant", "tool"]
+    assert [role_of(message) for message in messages] == roles
+    texts = [text_of(message.content or "") for message in messages]
+    assert texts == ["规则", "规则", "一\n二", "好", "一\n二"]
 
 
 def param_of(raw: bytes) -> str | None:
@@ -279,7 +372,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
-NAMED = ("temperature", "stop", "n", "seed", "tools", "logit_bias", "stop_token_ids")
+NAMED = ("temperature", "stop", "n", "seed", "tools", "logit_bias", "stop_token_ids", "tool_choice")
 NAMES = st.sampled_from([*NAMED, "unknown"])
 
 
@@ -289,4 +382,4 @@ def test_no_json_breaks_the_decoder(fields: dict[str, Any]) -> None:
     """Any value in any field is served or refused by that field's name."""
     param = param_of(body(**fields)) or ""
 
-    assert param.split("[")[0] in {"served", *NAMED}
+    assert re.split(r"[.\[]", param)[0] in {"served", *NAMED}

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.text import Detokenizer, Reply, StopFinder
+from server.engine.text import Detokenizer, Reply, StopFinder, ThoughtFinder
+from server.engine.types import Thought
 
 BYTES = [bytes([value]) for value in range(256)]
 
@@ -118,3 +119,51 @@ def test_a_stop_string_completed_by_the_last_flush_is_found() -> None:
     assert [reply.feed(byte) for byte in b"xa\xe4"] == ["x", "", ""]
     assert reply.finish() == ""
     assert reply.is_stopped
+
+
+@pytest.mark.parametrize("thought", ["none", "possible", "open"])
+@given(
+    text=st.lists(st.sampled_from(["<think>", "</think>", "<", "/think>", "嗯", "."])).map("".join),
+    cuts=st.lists(st.integers(0, 99)),
+)
+def test_a_thought_and_the_rest_add_up(thought: Thought, text: str, cuts: list[int]) -> None:
+    """Wherever the text is cut, the two are the same, and each character is in one of them."""
+    whole = ThoughtFinder(thought)
+    both = (whole.feed(text), whole.finish())
+    expected = ["".join(parts) for parts in zip(*both, strict=True)]
+
+    finder = ThoughtFinder(thought)
+    edges = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
+    pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
+    told = [*map(finder.feed, pieces), finder.finish()]
+    assert ["".join(parts) for parts in zip(*told, strict=True)] == expected
+    assert "".join(expected) == text
+
+
+@pytest.mark.parametrize(
+    ("thought", "text", "shown"),
+    [
+        ("open", "a。b</think>c。d", "a。b</think>c"),
+        ("open", "a。b", "a。b"),
+        ("possible", "<think>a。b</think>c。d", "<think>a。b</think>c"),
+        ("possible", "a。b</think>c", "a"),
+        ("none", "<think>a。b</think>", "<think>a"),
+    ],
+)
+def test_stop_strings_are_for_what_follows_a_thought(
+    thought: Thought, text: str, shown: str
+) -> None:
+    """A thought has sentences and lines too."""
+    reply = Reply(Detokenizer(BYTES), ["。"], thought=thought)
+    deltas = [reply.feed(byte) for byte in text.encode()]
+
+    assert "".join([*deltas, reply.finish()]) == shown
+    assert reply.is_stopped == (shown != text)
+
+
+def test_the_end_of_a_thought_is_no_part_of_a_stop_string() -> None:
+    """A stop string begins behind it."""
+    reply = Reply(Detokenizer(BYTES), ["k>a", "ab"], thought="open")
+    deltas = [reply.feed(byte) for byte in b"x</think>ab"]
+
+    assert "".join([*deltas, reply.finish()]) == "x</think>"

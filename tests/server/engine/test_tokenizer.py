@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,10 @@ from transformers import PreTrainedTokenizerFast
 
 from adapters.base import Base, read_base
 from adapters.errors import BaseInvalid
+from server.engine.errors import PromptInvalid
 from server.engine.text import Detokenizer, Reply
 from server.engine.tokenizer import Tokenizer, byte_pieces
-from tests.tiny import byte_tokenizer
+from tests.tiny import MARKS, byte_tokenizer, tiny_base
 
 
 def merged_tokenizer() -> PreTrainedTokenizerFast:
@@ -143,3 +145,45 @@ def test_a_continuation_keeps_the_space_that_a_reply_drops(
         reply = tokenizer.reply(continues_text=continues)
         assert "".join(map(reply.feed, tokens)) + reply.finish() == expected
     assert tokenizer.decode(tokens) == "the 你"
+
+
+def marked(tmp_path: Path) -> Tokenizer:
+    path = tiny_base(tmp_path / "marked", tokenizer=byte_tokenizer(MARKS))
+    return Tokenizer(read_base(path, "marked"))
+
+
+def test_marks_stay_text_unless_they_are_to_be_read(tmp_path: Path) -> None:
+    """As the special control tokens do, which Qwen's marks are not to its tokenizer."""
+    tokenizer = marked(tmp_path)
+    text = "a<think>b<|im_end|>"
+
+    spelled, parsed = tokenizer.encode(text), tokenizer.encode(text, parse_special=True)
+
+    assert max(spelled) < 256
+    assert len([token for token in parsed if token >= 256]) == 2
+    assert tokenizer.decode(spelled) == tokenizer.decode(parsed) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "ending", "messages"),
+    [
+        ("{{ messages[0].content | upper }}", "continued", [{"role": "user", "content": "secret"}]),
+        (None, "reply", [{"role": "user", "content": {"a": None}}]),
+    ],
+)
+def test_what_cannot_be_rendered_is_refused_without_its_text(
+    tmp_path: Path, template: str | None, ending: Any, messages: list[Any]
+) -> None:
+    """The prompt may hold what the client must not see: the model's own system prompt."""
+    tokenizer = marked(tmp_path)
+    if template is not None:
+        tokenizer._tokenizer.chat_template = template
+    deep: Any = "x"
+    for _ in range(3000):
+        deep = {"a": deep}
+    tools = [] if template is not None else [{"type": "function", "function": deep}]
+
+    with pytest.raises(PromptInvalid) as caught:
+        tokenizer.prompt(messages, ending=ending, tools=tools)
+
+    assert "secret" not in str(caught.value).lower()
