@@ -6,13 +6,13 @@ Everything is decided here before a model is loaded; ``--dry-run`` prints it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adapters.base import Architecture, Base
 from adapters.manifest import PROJECTIONS
 from training.data.dataset import PreparedDataset
+from training.data.dialogue import Dialogue
 from training.data.encode import EncodeReport, Example, encode_dialogue
 from training.data.roles import assign_roles
 from training.errors import DataError
@@ -133,8 +133,8 @@ def make_plan(
     """
     train = [
         examples
-        for utterances in dataset.split("train")
-        if (examples := _encode(tokenizer, utterances, recipe))
+        for dialogue in dataset.split("train")
+        if (examples := _encode(tokenizer, dialogue, recipe))
     ]
     if not train:
         raise DataError("the training split has no dialogue with a reply", file=dataset.path)
@@ -151,28 +151,22 @@ def make_plan(
     )
 
 
-def _validation_dialogues(dataset: PreparedDataset, most: int) -> list[list[str]]:
-    """The first ``most`` of the validation split; it is in the order of content hashes."""
-    return list(_first(dataset.split("validation"), most))
+def _validation_dialogues(dataset: PreparedDataset, most: int) -> list[Dialogue]:
+    """The first ``most`` of the validation split; all of them where it is 0."""
+    dialogues = dataset.split("validation")
+    return dialogues[: most or len(dialogues)]
 
 
-def _first(dialogues: Sequence[list[str]], most: int) -> Iterator[list[str]]:
-    for index, dialogue in enumerate(dialogues):
-        if most and index >= most:
-            return
-        yield dialogue
-
-
-def _reply_characters(utterances: Sequence[str]) -> int:
-    return sum(len(turn.text) for turn in assign_roles(utterances) if turn.is_reply)
+def _reply_characters(dialogue: Dialogue) -> int:
+    return sum(len(turn.text) for turn in assign_roles(dialogue.utterances) if turn.is_reply)
 
 
 def _encode(
-    tokenizer: PreTrainedTokenizerBase, utterances: Sequence[str], recipe: Recipe
+    tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue, recipe: Recipe
 ) -> list[Example]:
     return encode_dialogue(
         tokenizer,
-        utterances,
-        system_prompt=recipe.prompt.system or None,
+        dialogue.utterances,
+        system_prompt=dialogue.system or recipe.prompt.system or None,
         max_length=recipe.prompt.max_length,
     )

@@ -68,7 +68,9 @@ def prepare(  # noqa: PLR0913 - one parameter an option
     """Clean, split and store the dialogues of FILE... as one dataset.
 
     A file may be LCCC's JSON (a list of lists of strings, or an object with train, valid and
-    test) or JSON Lines (["...", "..."] or {"dialog": [...]} a line), each also gzipped.
+    test), JSON Lines (["...", "..."] or {"dialog": [...]} a line) or tab-separated text, or hold
+    messages in OpenAI's or ShareGPT's form; each also gzipped. A preparation that was stopped
+    goes on where it was when the same command is given again.
     """
     from training.data import dataset
 
@@ -84,6 +86,7 @@ def prepare(  # noqa: PLR0913 - one parameter an option
             test_share=test_share,
             overwrite=overwrite,
             on_progress=on_progress,
+            say=admin.output.say,
         )
     if as_json:
         admin.output.json(prepared.manifest)
@@ -132,7 +135,7 @@ def show(admin: AdminContext, name: str, examples: int, base: str | None, as_jso
     from training.data.dataset import PreparedDataset
 
     dataset = PreparedDataset.open(admin.home.datasets, name)
-    dialogues = dataset.split("train")[:examples]
+    dialogues = [dialogue.utterances for dialogue in dataset.split("train")[:examples]]
     read_by, previews = _previews(admin, dialogues, base)
     if as_json:
         shown = [

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-RULES_VERSION = 1
+from training.data.dialogue import Dialogue, RawDialogue, Role
+
+RULES_VERSION = 2
 
 MIN_UTTERANCES = 2
 
@@ -53,6 +55,15 @@ class Rule(msgspec.Struct, frozen=True):
     utterances_dropped: int = 0
     dialogues_dropped: int = 0
 
+    def plus(self, other: Rule) -> Rule:
+        """The same rule with the counts of both."""
+        return msgspec.structs.replace(
+            self,
+            utterances_changed=self.utterances_changed + other.utterances_changed,
+            utterances_dropped=self.utterances_dropped + other.utterances_dropped,
+            dialogues_dropped=self.dialogues_dropped + other.dialogues_dropped,
+        )
+
 
 class CleaningReport(msgspec.Struct, frozen=True):
     """What came of the dialogues read. ``changed`` counts the kept ones that a rule touched."""
@@ -64,12 +75,30 @@ class CleaningReport(msgspec.Struct, frozen=True):
     dropped: int
     rules: tuple[Rule, ...]
 
+    @classmethod
+    def over(cls, reports: Iterable[CleaningReport]) -> CleaningReport:
+        """The sum of reports on parts of the data; of none, that of an idle cleaner."""
+        total = Cleaner().report()
+        for report in reports:
+            total = cls(
+                version=total.version,
+                read=total.read + report.read,
+                kept=total.kept + report.kept,
+                changed=total.changed + report.changed,
+                dropped=total.dropped + report.dropped,
+                rules=tuple(
+                    one.plus(other) for one, other in zip(total.rules, report.rules, strict=True)
+                ),
+            )
+        return total
+
 
 RULES = (
     Rule("control", "control characters, invisible marks"),
     Rule("spacing", "needless spaces of pre-spaced text"),
     Rule("trim", "white space at both ends"),
     Rule("empty", "utterances with nothing left"),
+    Rule("speakers", "tools, and what no reply of the assistant follows, where roles are given"),
     Rule("short", f"dialogues of under {MIN_UTTERANCES} utterances"),
 )
 
@@ -108,20 +137,40 @@ class Cleaner:
 
     def __init__(self) -> None:
         self._changed = dict.fromkeys((rule.name for rule in RULES), 0)
-        self._empty = self._short = 0
+        self._utterances_dropped = dict.fromkeys(self._changed, 0)
+        self._dialogues_dropped = dict.fromkeys(self._changed, 0)
         self._read = self._dialogues_changed = 0
 
-    def clean(self, utterances: Sequence[str], *, pre_spaced: bool) -> list[str] | None:
+    def clean(self, raw: RawDialogue, *, pre_spaced: bool) -> Dialogue | None:
         """The cleaned dialogue, or ``None`` where too little of it is left."""
         self._read += 1
-        texts = [self._clean_text(text, pre_spaced) for text in utterances]
-        kept = [text for text in texts if text]
-        self._empty += len(texts) - len(kept)
-        if len(kept) < MIN_UTTERANCES:
-            self._short += 1
+        if raw.fault:
+            self._dialogues_dropped["speakers"] += 1
             return None
-        self._dialogues_changed += kept != list(utterances)
-        return kept
+        texts = [self._clean_text(text, pre_spaced) for text in raw.utterances]
+        if raw.roles is None:
+            kept = [text for text in texts if text]
+        else:
+            kept = self._taking_turns(texts, raw.roles)
+        self._utterances_dropped["empty"] += texts.count("")
+        if len(kept) < MIN_UTTERANCES:
+            self._dialogues_dropped["short"] += 1
+            return None
+        self._dialogues_changed += kept != list(raw.utterances)
+        return Dialogue(kept, raw.system, raw.roles is not None)
+
+    def _taking_turns(self, texts: Sequence[str], roles: Sequence[Role]) -> list[str]:
+        """What two speakers say in turn, the assistant last; lines of one speaker are joined."""
+        turns: list[tuple[Role, str]] = []
+        for role, text in zip(roles, texts, strict=True):
+            if text and turns and turns[-1][0] == role:
+                turns[-1] = (role, f"{turns[-1][1]}\n{text}")
+            elif text:
+                turns.append((role, text))
+        if turns and turns[-1][0] == "user":
+            turns.pop()
+            self._utterances_dropped["speakers"] += 1
+        return [text for _, text in turns]
 
     def _clean_text(self, text: str, pre_spaced: bool) -> str:
         text = self._apply("control", text, remove_control(text))
@@ -135,21 +184,21 @@ class Cleaner:
 
     def report(self) -> CleaningReport:
         """The tally so far."""
-        dropped = {"empty": self._empty}
         rules = tuple(
             msgspec.structs.replace(
                 rule,
                 utterances_changed=self._changed[rule.name],
-                utterances_dropped=dropped.get(rule.name, 0),
-                dialogues_dropped=self._short if rule.name == "short" else 0,
+                utterances_dropped=self._utterances_dropped[rule.name],
+                dialogues_dropped=self._dialogues_dropped[rule.name],
             )
             for rule in RULES
         )
+        dropped = sum(self._dialogues_dropped.values())
         return CleaningReport(
             version=RULES_VERSION,
             read=self._read,
-            kept=self._read - self._short,
+            kept=self._read - dropped,
             changed=self._dialogues_changed,
-            dropped=self._short,
+            dropped=dropped,
             rules=rules,
         )

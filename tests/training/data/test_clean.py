@@ -15,6 +15,13 @@ from training.data.clean import (
     remove_control,
     trim,
 )
+from training.data.dialogue import RawDialogue
+
+
+def cleaned_by(cleaner: Cleaner, utterances: list[str], *, pre_spaced: bool) -> list[str] | None:
+    dialogue = cleaner.clean(RawDialogue(utterances), pre_spaced=pre_spaced)
+    return dialogue and dialogue.utterances
+
 
 # Text in which all that the rules distinguish is likely, and any other text.
 TEXT = st.text(st.sampled_from(" \t\n\u3000aZé7我们，。!'（Ａ한\u200b\x00")) | st.text()
@@ -115,17 +122,20 @@ def test_pre_spaced_files_are_told_by_their_chinese(
 def test_text_that_is_not_pre_spaced_keeps_its_spaces() -> None:
     """A cleaner told so leaves every inner space alone."""
     dialogue = ["我用 iPhone 7 拍的 a b", "plan B  好"]
-    assert Cleaner().clean(dialogue, pre_spaced=False) == dialogue
+    assert cleaned_by(Cleaner(), dialogue, pre_spaced=False) == dialogue
 
 
 def test_the_report_counts_every_rule() -> None:
     """Utterances changed and dropped, dialogues changed and dropped with their reason."""
     cleaner = Cleaner()
-    assert cleaner.clean(["吃 了 吗", " \x00 ", "吃\x00了 "], pre_spaced=True) == ["吃了吗", "吃了"]
-    assert cleaner.clean(["在", "嗯"], pre_spaced=True) == ["在", "嗯"]
-    assert cleaner.clean(["在", "\u200b"], pre_spaced=True) is None
-    assert cleaner.clean([], pre_spaced=False) is None
-    assert cleaner.clean([" a b ", "c"], pre_spaced=False) == ["a b", "c"]
+    assert cleaned_by(cleaner, ["吃 了 吗", " \x00 ", "吃\x00了 "], pre_spaced=True) == [
+        "吃了吗",
+        "吃了",
+    ]
+    assert cleaned_by(cleaner, ["在", "嗯"], pre_spaced=True) == ["在", "嗯"]
+    assert cleaned_by(cleaner, ["在", "\u200b"], pre_spaced=True) is None
+    assert cleaned_by(cleaner, [], pre_spaced=False) is None
+    assert cleaned_by(cleaner, [" a b ", "c"], pre_spaced=False) == ["a b", "c"]
     report = cleaner.report()
     assert report.version == RULES_VERSION
     assert (report.read, report.kept, report.changed, report.dropped) == (5, 3, 2, 2)
@@ -138,6 +148,7 @@ def test_the_report_counts_every_rule() -> None:
         "spacing": (3, 0, 0),
         "trim": (1, 0, 0),
         "empty": (0, 2, 0),
+        "speakers": (0, 0, 0),
         "short": (0, 0, 2),
     }
     assert [rule.description for rule in report.rules] == [rule.description for rule in RULES]
@@ -146,9 +157,9 @@ def test_the_report_counts_every_rule() -> None:
 @given(st.lists(TEXT, max_size=5), st.booleans())
 def test_a_cleaned_dialogue_is_clean(utterances: list[str], pre_spaced: bool) -> None:
     """Cleaning the result again, as what it now is, changes and drops nothing."""
-    cleaned = Cleaner().clean(utterances, pre_spaced=pre_spaced)
+    cleaned = cleaned_by(Cleaner(), utterances, pre_spaced=pre_spaced)
     if cleaned is not None:
         again = Cleaner()
-        assert again.clean(cleaned, pre_spaced=False) == cleaned
-        assert again.clean(cleaned, pre_spaced=pre_spaced) == cleaned
+        assert cleaned_by(again, cleaned, pre_spaced=False) == cleaned
+        assert cleaned_by(again, cleaned, pre_spaced=pre_spaced) == cleaned
         assert again.report().changed == 0

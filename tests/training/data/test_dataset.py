@@ -8,6 +8,8 @@ import json
 import re
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ import msgspec
 import pytest
 from datasets import Dataset
 
+from training.data import preparation, shards
 from training.data.dataset import PreparedDataset, known_datasets, prepare
+from training.data.dialogue import Dialogue
 from training.data.manifest import MANIFEST_FILE
 from training.errors import DataError, DatasetNotFound
 
@@ -32,7 +36,10 @@ def written(path: Path, content: object) -> Path:
 
 
 def everything(dataset: PreparedDataset) -> dict[str, list[list[str]]]:
-    return {split: list(dataset.split(split)) for split in ("train", "validation", "test")}
+    return {
+        split: [dialogue.utterances for dialogue in dataset.split(split)]
+        for split in ("train", "validation", "test")
+    }
 
 
 @pytest.fixture
@@ -45,12 +52,13 @@ def test_a_dataset_holds_the_cleaned_dialogues(tmp_path: Path, root: Path) -> No
     raw = written(tmp_path / "raw.json", [["吃 了 吗", "吃 了"], ["在 吗"], ["早", "早 安", "嗯"]])
     prepare([raw], "toy", root, validation_share=0, test_share=0)
     train = PreparedDataset.open(root, "toy").split("train")
-    assert list(train) == [["吃了吗", "吃了"], ["早", "早安", "嗯"]]
+    assert list(train) == [Dialogue(["吃了吗", "吃了"]), Dialogue(["早", "早安", "嗯"])]
     assert len(train) == 2
-    assert train[1] == ["早", "早安", "嗯"]
-    assert train[-1:] == [["早", "早安", "嗯"]]
+    assert train[1] == Dialogue(["早", "早安", "嗯"])
+    assert train[-1:] == [Dialogue(["早", "早安", "嗯"])]
+    assert train[::-1] == [train[1], train[0]]
     assert isinstance(train.dataset, Dataset)
-    assert train.dataset.column_names == ["dialog"]
+    assert train.dataset["dialog"][:] == [["吃了吗", "吃了"], ["早", "早安", "嗯"]]
     assert list(PreparedDataset.open(root, "toy").split("test")) == []
 
 
@@ -205,17 +213,177 @@ def test_a_failure_leaves_no_trace_and_keeps_the_old_dataset(
     assert [path.name for path in root.iterdir()] == ["toy"]
 
 
-def test_an_interruption_leaves_no_trace(tmp_path: Path, root: Path) -> None:
-    """Ctrl-C in the middle of reading is as harmless as an error."""
+class Stopped(BaseException):
+    """As Ctrl-C: no expected failure."""
 
-    def interrupt(done: int, total: int) -> None:
-        if done > total / 2:
-            raise KeyboardInterrupt
 
-    raw = written(tmp_path / "raw.json", numbered(20_000))
-    with pytest.raises(KeyboardInterrupt):
-        prepare([raw], "toy", root, on_progress=interrupt)
-    assert list(root.iterdir()) == []
+def stopping_at(share: float) -> preparation.OnProgress:
+    def stop(done: int, total: int) -> None:
+        if done >= share * total:
+            raise Stopped
+
+    return stop
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Shards of ten records; how many records were cleaned is appended, shard by shard."""
+    cleaned: list[int] = []
+    make_shard = preparation.make_shard
+
+    def counting(task: shards.ShardTask) -> shards.ShardReport:
+        cleaned.append(len(task.dialogues))
+        return make_shard(task)
+
+    monkeypatch.setattr(preparation, "RECORDS_PER_SHARD", 10)
+    monkeypatch.setattr(preparation, "make_shard", counting)
+    return cleaned
+
+
+@pytest.mark.parametrize("layout", [json.dumps, lambda data: "\n".join(map(json.dumps, data))])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_stopped_preparation_goes_on_where_it_was(
+    tmp_path: Path,
+    root: Path,
+    small_shards: list[int],
+    share: float,
+    layout: Callable[[list[list[str]]], str],
+) -> None:
+    """Nothing is read twice, the result is that of one go, and nobody sees half a dataset."""
+    raw = [tmp_path / "one.json", tmp_path / "two.json"]
+    for path, word in zip(raw, "甲乙", strict=True):
+        path.write_text(layout(numbered(95, word)), encoding="utf-8")
+    whole = prepare(raw, "whole", root)
+    expected, small_shards[:] = sum(small_shards), []
+    with pytest.raises(Stopped):
+        prepare(raw, "toy", root, on_progress=stopping_at(share))
+    before = sum(small_shards)
+    assert 0 < before < expected or share == 0.9
+    assert known_datasets(root) == ["whole"]
+
+    said: list[str] = []
+    resumed = prepare(raw, "toy", root, validation_share=0.01, say=said.append)
+
+    assert said == [f"Going on after {before} dialogues that were read before."]
+    assert sum(small_shards) == expected == 190
+    assert resumed.manifest.sha256 == whole.manifest.sha256
+    assert resumed.manifest.cleaning == whole.manifest.cleaning
+    assert everything(resumed) == everything(whole)
+    assert sorted(path.name for path in root.iterdir()) == ["toy", "whole"]
+
+
+def test_other_input_starts_anew(tmp_path: Path, root: Path, small_shards: list[int]) -> None:
+    """A changed file, or another seed, finds nothing to go on from; what was kept is removed."""
+    raw = written(tmp_path / "raw.json", numbered(50))
+    with pytest.raises(Stopped):
+        prepare([raw], "toy", root, on_progress=stopping_at(0.1))
+    (part,) = root.glob(".toy.*.part")
+    written(raw, numbered(50, "新"))
+    small_shards[:] = []
+    with pytest.raises(Stopped):
+        prepare([raw], "toy", root, on_progress=stopping_at(0.9))
+    (other,) = root.glob(".toy.*.part")
+    assert other != part
+    prepare([raw], "toy", root, seed=1)
+    assert sum(small_shards) == 100
+    assert not list(root.glob(".*"))
+
+
+def test_a_shard_that_was_being_written_is_made_again(
+    tmp_path: Path, root: Path, small_shards: list[int]
+) -> None:
+    """Its report is missing, whatever is in its file, so it does not count."""
+    raw = written(tmp_path / "raw.json", numbered(50))
+    whole = prepare([raw], "whole", root)
+    with pytest.raises(Stopped):
+        prepare([raw], "toy", root, on_progress=stopping_at(0.9))
+    (part,) = root.glob(".toy.*.part")
+    second = part / "0000-000001.arrow"
+    second.with_suffix(".json").unlink()
+    second.write_bytes(b"half")
+    small_shards[:] = []
+    assert everything(prepare([raw], "toy", root)) == everything(whole)
+    assert sum(small_shards) == 40
+
+
+def test_processes_change_nothing(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several at work give the same dataset; a fault in a file is the same error."""
+    monkeypatch.setattr(preparation, "RECORDS_PER_SHARD", 100)
+    raw = written(tmp_path / "raw.json", numbered(950))
+    one = prepare([raw], "one", root, processes=1).manifest
+    two = prepare([raw], "two", root, processes=2).manifest
+    assert (one.sha256, one.splits, one.cleaning) == (two.sha256, two.splits, two.cleaning)
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('["a","b"]\n' * 150 + "[1]\n")
+    with pytest.raises(DataError, match=r"bad\.jsonl, record 151: utterance 1 is a number"):
+        prepare([bad], "bad", root, processes=2)
+
+
+def test_memory_is_bounded(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak does not grow with the number of dialogues but by a few bytes for each."""
+    peaks = []
+    monkeypatch.setattr(preparation, "RECORDS_PER_SHARD", 100)
+    for count in (1000, 4000):
+        lines = "\n".join(map(json.dumps, ([f"火锅{n}" * 9, "好" * 40] for n in range(count))))
+        raw = tmp_path / f"{count}.jsonl"
+        raw.write_text(lines)
+        tracemalloc.start()
+        prepare([raw], f"d{count}", root)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 40 * 3000
+
+
+def test_messages_keep_their_roles_and_their_system_prompt(tmp_path: Path, root: Path) -> None:
+    """OpenAI's and ShareGPT's shapes, through cleaning and the disk; tools are dropped, counted."""
+    raw = tmp_path / "raw.jsonl"
+    rows = [
+        {"messages": [
+            {"role": "system", "content": "你是猫。"},
+            {"role": "user", "content": "在吗"},
+            {"role": "user", "content": "喂"},
+            {"role": "assistant", "content": [{"type": "text", "text": "喵 "}]},
+            {"role": "user", "content": "拜拜"},
+        ]},
+        {"conversations": [
+            {"from": "human", "value": "1+1?"},
+            {"from": "gpt", "value": "2"},
+        ], "system": "算"},
+        {"messages": [
+            {"role": "user", "content": "天气？"},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+        ]},
+        {"messages": [{"role": "user", "content": "没人"}]},
+        {"dialog": ["早", "早安"]},
+    ]  # fmt: skip
+    raw.write_text("\n".join(map(json.dumps, rows)))
+    prepared = prepare([raw], "toy", root, validation_share=0, test_share=0)
+    assert list(prepared.split("train")) == [
+        Dialogue(["在吗\n喂", "喵"], "你是猫。", has_roles=True),
+        Dialogue(["1+1?", "2"], "算", has_roles=True),
+        Dialogue(["早", "早安"]),
+    ]
+    cleaning = prepared.manifest.cleaning
+    (speakers,) = (rule for rule in cleaning.rules if rule.name == "speakers")
+    assert (speakers.utterances_dropped, speakers.dialogues_dropped) == (2, 1)
+    assert (cleaning.read, cleaning.kept, cleaning.changed) == (5, 3, 1)
+
+
+def test_a_preparation_at_work_is_left_alone(tmp_path: Path, root: Path) -> None:
+    """A second one of the same input and name is refused while the first goes on."""
+    raw = written(tmp_path / "raw.json", numbered(30))
+    met: list[str] = []
+
+    def second(done: int, total: int) -> None:
+        if not met:
+            with pytest.raises(DataError, match="being prepared by another process") as refused:
+                prepare([raw], "toy", root)
+            met.append(str(refused.value))
+
+    assert len(prepare([raw], "toy", root, on_progress=second).split("train")) > 0
+    assert met
 
 
 def test_a_failed_swap_puts_the_old_dataset_back(
@@ -231,9 +399,14 @@ def test_a_failed_swap_puts_the_old_dataset_back(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail_for_new)
+    new = written(tmp_path / "new.json", numbered(9))
     with pytest.raises(DataError, match="toy: cannot be written: No space left on device"):
-        prepare([written(tmp_path / "new.json", numbered(9))], "toy", root, overwrite=True)
+        prepare([new], "toy", root, overwrite=True)
     assert PreparedDataset.open(root, "toy").manifest == old
+    monkeypatch.undo()
+    said: list[str] = []
+    prepare([new], "toy", root, overwrite=True, say=said.append)
+    assert said == ["Going on after 9 dialogues that were read before."]
     assert [path.name for path in root.iterdir()] == ["toy"]
 
 
@@ -246,7 +419,7 @@ def test_an_older_dataset_is_replaced_only_when_asked(tmp_path: Path, root: Path
         prepare([new], "toy", root)
     prepare([new], "toy", root, overwrite=True)
     assert len(PreparedDataset.open(root, "toy").split("train")) == 9
-    assert list(old) == numbered(5, "旧")
+    assert [dialogue.utterances for dialogue in old] == numbered(5, "旧")
 
 
 def test_a_dataset_made_meanwhile_is_not_replaced(tmp_path: Path, root: Path) -> None:
@@ -315,7 +488,8 @@ def test_preparing_is_quiet_and_needs_no_torch(tmp_path: Path, root: Path) -> No
     code = (
         "import os, sys; from pathlib import Path\n"
         "before = dict(os.environ)\n"
-        "import training.data.lccc, training.data.clean, training.data.roles, training.data.split\n"
+        "import training.data.reader, training.data.clean, training.data.roles\n"
+        "import training.data.shards, training.data.split, training.data.workers\n"
         "import training.data.dataset as dataset\n"
         "assert not {'torch', 'datasets', 'transformers'} & set(sys.modules)\n"
         f"prepared = dataset.prepare([Path({str(raw)!r})], 'toy', Path({str(root)!r}))\n"
