@@ -15,9 +15,9 @@ from adapters.errors import BaseNotFound
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
-    from training.data.clean import CleaningReport
     from training.data.manifest import DatasetManifest
     from training.data.preview import Preview
+    from training.data.report import CleaningReport, Rule
 
 DEFAULT_BASE = "pocket"
 BAR_COLUMNS = 40
@@ -36,6 +36,10 @@ def data() -> None:
 @click.option("--name", required=True, help="What the dataset will be called.")
 @click.option("--valid", type=EXISTING_FILE, help="Dialogues for validation.")
 @click.option("--test", type=EXISTING_FILE, help="Dialogues for the final test.")
+@click.option("--rules", default="default", help="Cleaning rules: `default`, `lccc`, a TOML file.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one cleaning rule."
+)
 @click.option("--seed", default=0, help="Another seed draws other validation and test dialogues.")
 @click.option(
     "--valid-share",
@@ -59,6 +63,8 @@ def prepare(  # noqa: PLR0913 - one parameter an option
     name: str,
     valid: Path | None,
     test: Path | None,
+    rules: str,
+    overrides: tuple[str, ...],
     seed: int,
     valid_share: float,
     test_share: float,
@@ -73,7 +79,9 @@ def prepare(  # noqa: PLR0913 - one parameter an option
     goes on where it was when the same command is given again.
     """
     from training.data import dataset
+    from training.data.rules import read_rules
 
+    loaded = read_rules(rules, overrides)
     with _progress() as on_progress:
         prepared = dataset.prepare(
             files,
@@ -81,6 +89,7 @@ def prepare(  # noqa: PLR0913 - one parameter an option
             admin.home.datasets,
             valid=valid,
             test=test,
+            rules=loaded,
             seed=seed,
             validation_share=valid_share,
             test_share=test_share,
@@ -148,6 +157,8 @@ def show(admin: AdminContext, name: str, examples: int, base: str | None, as_jso
     _heading(admin, "Characters a dialogue (train)")
     for line in _histogram(dataset.manifest.splits["train"].lengths):
         admin.output.data(line)
+    if any(rule.examples for rule in dataset.manifest.cleaning.rules):
+        _rule_examples(admin, dataset.manifest.cleaning)
     if previews:
         _examples(admin, previews, read_by)
 
@@ -206,18 +217,35 @@ def _cleaning(admin: AdminContext, report: CleaningReport) -> None:
         f"dialogues: read {report.read:,}, kept {report.kept:,} "
         f"({report.changed:,} of them changed), dropped {report.dropped:,}"
     )
-    rows = []
+    rows = [(rule.name, rule.description, _effects(rule)) for rule in report.rules if rule.is_on]
+    admin.output.table(("rule", "what it is about", "what it did"), rows)
+    off = ", ".join(rule.name for rule in report.rules if not rule.is_on)
+    if off:
+        admin.output.data(f"off: {off}")
+
+
+def _effects(rule: Rule) -> str:
+    effects = (
+        ("changed", rule.utterances_changed, "utterance"),
+        ("dropped", rule.utterances_dropped, "utterance"),
+        ("dropped", rule.dialogues_dropped, "dialogue"),
+    )
+    done = [f"{verb} {count:,} {noun}{'s'[: count > 1]}" for verb, count, noun in effects if count]
+    return ", ".join(done) or "-"
+
+
+def _rule_examples(admin: AdminContext, report: CleaningReport) -> None:
+    """What each rule did to the first texts that it met."""
+    _heading(admin, "What the rules did, for example")
     for rule in report.rules:
-        effects = (
-            ("changed", rule.utterances_changed, "utterance"),
-            ("dropped", rule.utterances_dropped, "utterance"),
-            ("dropped", rule.dialogues_dropped, "dialogue"),
-        )
-        done = [
-            f"{verb} {count:,} {noun}{'s'[: count > 1]}" for verb, count, noun in effects if count
-        ]
-        rows.append((rule.name, rule.description, ", ".join(done) or "-"))
-    admin.output.table(("rule", "what it removes", "what it did"), rows)
+        for example in rule.examples:
+            after = "dropped" if example.after is None else f"→ {_visible(example.after)}"
+            admin.output.data(f"  {rule.name:<15}  {_visible(example.before)}  {after}")
+
+
+def _visible(text: str) -> str:
+    """``text`` in quotes, so that spaces at its ends show; control characters as escapes."""
+    return repr(text)
 
 
 def _heading(admin: AdminContext, text: str) -> None:

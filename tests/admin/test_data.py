@@ -94,6 +94,24 @@ def test_prepare_tells_what_was_kept_changed_and_dropped(home: Home, raw: Path) 
     assert "lccc-admin train --data toy --name" in result.stderr
 
 
+def test_prepare_cleans_by_the_rules_it_is_given(home: Home, tmp_path: Path) -> None:
+    """Bundled ones by name, single ones overridden; `data show` has examples of what they did."""
+    path = tmp_path / "raw.json"
+    path.write_text(json.dumps([["，吃了吗？？？？？？", "吃了 ", "哈哈"], ["早", "早安啊"]]))
+    result = run(
+        home, "prepare", path, "--name", "toy", "--rules", "lccc", "--set", "generic=false"
+    )
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert next(row for row in rows if row[:1] == ["orphans"])[-3:] == ["changed", "1", "utterance"]
+    off = next(line for line in result.stdout.splitlines() if line.startswith("off: "))
+    assert off == "off: emoji, generic, brief, near_duplicates"
+    shown = [line.split() for line in run(home, "show", "toy").stdout.splitlines()]
+    assert ["orphans", "'，吃了吗？？？？？？'", "→", "'吃了吗？？？？？？'"] in shown
+    assert ["elongation", "'吃了吗？？？？？？'", "→", "'吃了吗？？？？'"] in shown
+    wrong = run(home, "prepare", path, "--name", "other", "--set", "emojis=true")
+    assert isinstance(wrong.exception, DataError)
+
+
 def test_prepare_prints_its_manifest_as_json(home: Home, raw: Path) -> None:
     """Only that, so it can be piped; it is what lies on the disk."""
     result = run(home, "prepare", raw, "--name", "toy", "--seed", 5, "--json")

@@ -16,6 +16,7 @@ from adapters.storage import directory_in_use, is_in_use
 from training.data.arrow import Dialogues
 from training.data.manifest import MANIFEST_FILE, DatasetManifest, read_manifest
 from training.data.preparation import Job, OnProgress, Preparation, Source
+from training.data.rules import LoadedRules, read_rules
 from training.data.split import SPLITS, Shares
 from training.errors import DataError, DatasetNotFound
 
@@ -76,6 +77,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
     *,
     valid: Path | None = None,
     test: Path | None = None,
+    rules: LoadedRules | None = None,
     seed: int = 0,
     validation_share: float = 0.01,
     test_share: float = 0.01,
@@ -86,6 +88,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
 ) -> PreparedDataset:
     """Read, clean, split and store the dialogues of ``files`` as the dataset ``name``.
 
+    Without ``rules`` the default ones hold.
     A split that neither ``valid``, ``test`` nor a file with its own splits provides is drawn from
     the training dialogues by its share. ``on_progress`` gets (done, total) in bytes of input.
     Of ``processes``, as many work as the input is worth unless said otherwise.
@@ -104,7 +107,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
     given = ((valid, "validation"), (test, "test"))
     sources = [Source.of(file) for file in files]
     sources += [Source.of(file, split) for file, split in given if file]
-    job = Job(name, tuple(sources), shares, seed)
+    job = Job(name, tuple(sources), shares, seed, rules or read_rules())
     with _part(target, job.key) as shards, _staged(target, overwrite) as stage:
         preparation = Preparation(job, shards, on_progress or (lambda *_: None), processes)
         if say and preparation.done_before:

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from training.data import clean, roles
+from training.data import roles
 from training.data.arrow import SplitWriter
-from training.data.clean import CleaningReport
+from training.data.clean import RULES_VERSION, Cleaner
 from training.data.manifest import DatasetManifest, InputRef, SplitCounts
 from training.data.reader import DialogueReader
+from training.data.report import CleaningReport
+from training.data.rules import LoadedRules
 from training.data.shards import (
     RECORDS_PER_SHARD,
     ShardTask,
@@ -29,6 +31,7 @@ from training.data.shards import (
     shard_report,
 )
 from training.data.split import SPLITS, Shares
+from training.data.text import SAMPLE_DIALOGUES, looks_pre_spaced
 from training.data.workers import in_order, processors
 from training.errors import DataError
 
@@ -79,12 +82,14 @@ class Job(msgspec.Struct, frozen=True):
     sources: tuple[Source, ...]
     shares: Shares
     seed: int
+    rules: LoadedRules
 
     @property
     def key(self) -> str:
         """Hex; equal for jobs whose shards are the same."""
         sources = [[source.sha256, source.given_as] for source in self.sources]
-        content = [clean.RULES_VERSION, RECORDS_PER_SHARD, self.seed, sources]
+        cleaning = [RULES_VERSION, self.rules.cleaning_sha256]
+        content = [cleaning, RECORDS_PER_SHARD, self.seed, sources]
         return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
 
 
@@ -119,15 +124,16 @@ class Preparation:
         """
         inputs = [self._read(index) for index in range(len(self._job.sources))]
         paths = [path.with_suffix(".arrow") for path in sorted(self._shards.glob("*.json"))]
-        cleaning = CleaningReport.over(
-            report.cleaning for path in paths if (report := shard_report(path))
-        )
+        cleaning = Cleaner(self._job.rules).report()
+        for path in paths:
+            report = shard_report(path)
+            cleaning = cleaning.plus(report.cleaning) if report else cleaning
         drawn, counts = self._write_splits(paths, target)
         if counts["train"].dialogues == 0:
             raise DataError(
                 f"nothing is left to train on: {cleaning.read} dialogues were read, "
-                f"{cleaning.dropped} had fewer than {clean.MIN_UTTERANCES} utterances, "
-                f"{cleaning.kept} were kept for validation and test"
+                f"{cleaning.dropped} dropped{_reasons(cleaning)}, "
+                f"{cleaning.kept} kept for validation and test"
             )
         self._report(1, 1)
         return DatasetManifest(
@@ -135,6 +141,8 @@ class Preparation:
             inputs=tuple(inputs),
             splits=counts,
             cleaning=cleaning,
+            rules=self._job.rules.rules,
+            word_lists=self._job.rules.word_lists,
             role_policy=roles.POLICY,
             seed=self._job.seed,
             validation_share=self._job.shares.validation,
@@ -154,8 +162,8 @@ class Preparation:
         source = self._job.sources[index]
         before = sum(earlier.size for earlier in self._job.sources[:index])
         with DialogueReader(source.path) as reader:
-            sample = [record.dialogue for record in islice(reader, clean.SAMPLE_DIALOGUES)]
-        pre_spaced = clean.looks_pre_spaced(raw.utterances for raw in sample)
+            sample = [record.dialogue for record in islice(reader, SAMPLE_DIALOGUES)]
+        pre_spaced = looks_pre_spaced(raw.utterances for raw in sample)
         with DialogueReader(source.path) as reader:
             tasks = self._tasks(reader, index, pre_spaced)
             for _ in in_order(make_shard, tasks, self._processes):
@@ -181,6 +189,7 @@ class Preparation:
                 splits=[source.given_as or record.split or "train" for record in chunk],
                 pre_spaced=pre_spaced,
                 seed=self._job.seed,
+                rules=self._job.rules,
             )
             number += 1
 
@@ -216,6 +225,12 @@ class Preparation:
         return drawn, {
             split: writer.counts() for split, writer in zip(SPLITS, writers, strict=True)
         }
+
+
+def _reasons(cleaning: CleaningReport) -> str:
+    counts = ((rule.name, rule.dialogues_dropped) for rule in cleaning.rules)
+    told = ", ".join(f"{name} {count}" for name, count in counts if count)
+    return f" ({told})" if told else ""
 
 
 def _column(path: Path, name: str) -> np.ndarray:

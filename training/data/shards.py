@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from training.data.arrow import dialogue_schema
-from training.data.clean import Cleaner, CleaningReport
+from training.data.clean import Cleaner
 from training.data.dialogue import Dialogue, RawDialogue
+from training.data.report import CleaningReport
+from training.data.rules import LoadedRules
 from training.data.split import SPLITS, position
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class ShardTask(NamedTuple):
     splits: Sequence[str]
     pre_spaced: bool
     seed: int
+    rules: LoadedRules
 
 
 def shard_schema() -> pa.Schema:
@@ -65,7 +68,7 @@ def shard_schema() -> pa.Schema:
 def make_shard(task: ShardTask) -> ShardReport:
     """Clean the dialogues of ``task`` and write them with their report."""
     task.path.with_suffix(".json").unlink(missing_ok=True)
-    cleaner = Cleaner()
+    cleaner = Cleaner(task.rules)
     kept: list[Dialogue] = []
     splits: list[int] = []
     for raw, split in zip(task.dialogues, task.splits, strict=True):

@@ -22,6 +22,7 @@ from training.data import preparation, shards
 from training.data.dataset import PreparedDataset, known_datasets, prepare
 from training.data.dialogue import Dialogue
 from training.data.manifest import MANIFEST_FILE
+from training.data.rules import read_rules
 from training.errors import DataError, DatasetNotFound
 
 
@@ -83,7 +84,7 @@ def test_the_manifest_tells_where_everything_came_from(tmp_path: Path, root: Pat
     assert (manifest.seed, manifest.test_share, manifest.drawn) == (7, 0.02, ("test",))
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", manifest.created)
     stored = json.loads((root / "toy" / MANIFEST_FILE).read_text(encoding="utf-8"))
-    assert stored["format"] == "lccc-dataset/1"
+    assert stored["format"] == "lccc-dataset/2"
     assert str(tmp_path) not in json.dumps(stored)
 
 
@@ -194,7 +195,7 @@ FAILURES = {
     "a record late in a second file": r"bad\.jsonl, record 2501: utterance 1 is a number",
     "a missing second file": r"none\.json: cannot be opened: No such file",
     "splits given for a split": r"split\.json: brings its own splits, .* given as validation",
-    "no dialogue long enough": "2 dialogues were read, 2 had fewer than 2 utterances",
+    "no dialogue long enough": "2 dialogues were read, 2 dropped \\(short 2\\), 0 kept",
     "no dialogue at all": "nothing is left to train on: 0 dialogues were read",
     "shares of everything": "must leave something to train on",
 }
@@ -272,8 +273,23 @@ def test_a_stopped_preparation_goes_on_where_it_was(
     assert sorted(path.name for path in root.iterdir()) == ["toy", "whole"]
 
 
+def test_a_dataset_keeps_the_rules_that_made_it(tmp_path: Path, root: Path) -> None:
+    """As they were resolved, with the hashes of the lists; other rules leave other text."""
+    raw = written(tmp_path / "raw.json", [["吃了吗！！！！！", "吃了", "傻逼"], ["早", "早安"]])
+    mild = prepare([raw], "mild", root)
+    strict = prepare([raw], "strict", root, rules=read_rules("lccc", ["elongation=2"]))
+    assert everything(mild)["train"] == [["吃了吗！！！！！", "吃了", "傻逼"], ["早", "早安"]]
+    assert everything(strict)["train"] == [["吃了吗！！", "吃了"]]
+    manifest = PreparedDataset.open(root, "strict").manifest
+    assert manifest.rules.text.elongation == 2
+    assert manifest.word_lists == read_rules("lccc").word_lists
+    assert mild.manifest.word_lists == {}
+    dropped = {rule.name: rule.dialogues_dropped for rule in manifest.cleaning.rules}
+    assert {name: count for name, count in dropped.items() if count} == {"generic": 1}
+
+
 def test_other_input_starts_anew(tmp_path: Path, root: Path, small_shards: list[int]) -> None:
-    """A changed file, or another seed, finds nothing to go on from; what was kept is removed."""
+    """A changed file, seed or rule finds nothing to go on from; what was kept is removed."""
     raw = written(tmp_path / "raw.json", numbered(50))
     with pytest.raises(Stopped):
         prepare([raw], "toy", root, on_progress=stopping_at(0.1))
@@ -284,8 +300,10 @@ def test_other_input_starts_anew(tmp_path: Path, root: Path, small_shards: list[
         prepare([raw], "toy", root, on_progress=stopping_at(0.9))
     (other,) = root.glob(".toy.*.part")
     assert other != part
-    prepare([raw], "toy", root, seed=1)
-    assert sum(small_shards) == 100
+    with pytest.raises(Stopped):
+        prepare([raw], "toy", root, seed=1, on_progress=stopping_at(0.9))
+    prepare([raw], "toy", root, seed=1, rules=read_rules("default", ["emoji=true"]))
+    assert sum(small_shards) == 150
     assert not list(root.glob(".*"))
 
 
@@ -367,7 +385,7 @@ def test_messages_keep_their_roles_and_their_system_prompt(tmp_path: Path, root:
     ]
     cleaning = prepared.manifest.cleaning
     (speakers,) = (rule for rule in cleaning.rules if rule.name == "speakers")
-    assert (speakers.utterances_dropped, speakers.dialogues_dropped) == (2, 1)
+    assert (speakers.utterances_dropped, speakers.dialogues_dropped) == (2, 2)
     assert (cleaning.read, cleaning.kept, cleaning.changed) == (5, 3, 1)
 
 
