@@ -20,7 +20,8 @@ Turn = tuple[Role | None, str]
 def described(rules: Rules) -> tuple[Rule, ...]:
     """Every rule in the order in which they are applied, with whether it is on."""
     on, kinds = rules.text, rules.utterances
-    shortest, fewest = rules.replies.min_characters, rules.dialogues.min_utterances
+    whole, shortest = rules.dialogues, rules.replies.min_characters
+    fewest, alike = whole.min_utterances, whole.near_duplicates
     return (
         Rule("control", "control characters, invisible marks", on.control),
         Rule("spacing", "needless spaces of pre-spaced text", on.spacing != "never"),
@@ -37,13 +38,9 @@ def described(rules: Rules) -> tuple[Rule, ...]:
         Rule("brief", f"last replies of under {shortest} characters", shortest > 0),
         Rule("speakers", "tools, and what no reply follows, where roles are given"),
         Rule("short", f"dialogues of under {fewest} utterances"),
-        Rule("duplicates", "dialogues that are there already", rules.dialogues.duplicates),
-        Rule(
-            "near_duplicates",
-            f"dialogues alike to {rules.dialogues.near_duplicates:g}",
-            rules.dialogues.near_duplicates > 0,
-        ),
-        Rule("leaks", "training dialogues of validation or test", rules.dialogues.leaks),
+        Rule("duplicates", "dialogues that are there already", alike > 0 or whole.duplicates),
+        Rule("near_duplicates", f"dialogues alike by {alike:g} or more", alike > 0),
+        Rule("leaks", "dialogues of training that validation or test has", whole.leaks),
     )
 
 

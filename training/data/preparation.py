@@ -19,6 +19,7 @@ import numpy as np
 from training.data import roles
 from training.data.arrow import SplitWriter
 from training.data.clean import RULES_VERSION, Cleaner
+from training.data.duplicates import dropped_by, with_dropped
 from training.data.manifest import DatasetManifest, InputRef, SplitCounts
 from training.data.reader import DialogueReader
 from training.data.report import CleaningReport
@@ -32,14 +33,14 @@ from training.data.shards import (
 )
 from training.data.split import SPLITS, Shares
 from training.data.text import SAMPLE_DIALOGUES, looks_pre_spaced
-from training.data.workers import in_order, processors
+from training.data.workers import Workers, processors
 from training.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Reading the raw files is about four fifths of the work; the draw of the splits is the rest.
-_DRAW_SHARE = 4
+# Writing the splits takes about a quarter of the time that reading and cleaning takes.
+_WRITE_SHARE = 4
 
 # Processes take a moment to start: less input than this is read in the one that is here.
 BYTES_WORTH_PROCESSES = 8_000_000
@@ -89,7 +90,8 @@ class Job(msgspec.Struct, frozen=True):
         """Hex; equal for jobs whose shards are the same."""
         sources = [[source.sha256, source.given_as] for source in self.sources]
         cleaning = [RULES_VERSION, self.rules.cleaning_sha256]
-        content = [cleaning, RECORDS_PER_SHARD, self.seed, sources]
+        likeness = self.rules.rules.dialogues.near_duplicates
+        content = [cleaning, likeness, RECORDS_PER_SHARD, self.seed, sources]
         return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
 
 
@@ -108,7 +110,7 @@ class Preparation:
         size = sum(source.size for source in job.sources)
         self._size = max(1, size)
         worthwhile = processors() if size >= BYTES_WORTH_PROCESSES else 1
-        self._processes = worthwhile if processes is None else processes
+        self._workers = Workers(worthwhile if processes is None else processes)
 
     @property
     def done_before(self) -> int:
@@ -122,20 +124,22 @@ class Preparation:
         Raises:
             DataError: a file is malformed, or nothing is left to train on.
         """
-        inputs = [self._read(index) for index in range(len(self._job.sources))]
-        paths = [path.with_suffix(".arrow") for path in sorted(self._shards.glob("*.json"))]
-        cleaning = Cleaner(self._job.rules).report()
-        for path in paths:
-            report = shard_report(path)
-            cleaning = cleaning.plus(report.cleaning) if report else cleaning
-        drawn, counts = self._write_splits(paths, target)
+        with self._workers:
+            inputs = [self._read(index) for index in range(len(self._job.sources))]
+            paths = [path.with_suffix(".arrow") for path in sorted(self._shards.glob("*.json"))]
+            splits = _column(paths, "split")
+            reasons = dropped_by(
+                paths, splits, self._job.rules.rules.dialogues, self._workers, self._report_compared
+            )
+        cleaning = self._cleaning(paths, reasons)
+        drawn, counts = self._write_splits(paths, splits, reasons == 0, target)
         if counts["train"].dialogues == 0:
             raise DataError(
                 f"nothing is left to train on: {cleaning.read} dialogues were read, "
                 f"{cleaning.dropped} dropped{_reasons(cleaning)}, "
                 f"{cleaning.kept} kept for validation and test"
             )
-        self._report(1, 1)
+        self._report(1, 1, 1)
         return DatasetManifest(
             name=self._job.name,
             inputs=tuple(inputs),
@@ -152,10 +156,24 @@ class Preparation:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def _report(self, read: float, drawn: float) -> None:
-        """Both as shares of their whole."""
-        draw = self._size // _DRAW_SHARE
-        self._on_progress(int(read * self._size + drawn * draw), self._size + draw)
+    def _report(self, read: float, compared: float, written: float) -> None:
+        """Each as a share of its whole."""
+        comparison = self._size if self._job.rules.rules.dialogues.near_duplicates else 0
+        splits = self._size // _WRITE_SHARE
+        done = read * self._size + compared * comparison + written * splits
+        self._on_progress(int(done), self._size + comparison + splits)
+
+    def _report_compared(self, compared: float) -> None:
+        self._report(1, compared, 0)
+
+    def _cleaning(self, paths: Sequence[Path], reasons: np.ndarray) -> CleaningReport:
+        """The report on all shards and on what is dropped of them for ``reasons``."""
+        cleaning = Cleaner(self._job.rules).report()
+        for path in paths:
+            report = shard_report(path)
+            cleaning = cleaning.plus(report.cleaning) if report else cleaning
+        changed = int(np.count_nonzero(_column(paths, "changed")[reasons == 0]))
+        return with_dropped(cleaning, reasons, changed, paths)
 
     def _read(self, index: int) -> InputRef:
         """Turn the file ``index`` into shards, but for those that are there already."""
@@ -166,8 +184,8 @@ class Preparation:
         pre_spaced = looks_pre_spaced(raw.utterances for raw in sample)
         with DialogueReader(source.path) as reader:
             tasks = self._tasks(reader, index, pre_spaced)
-            for _ in in_order(make_shard, tasks, self._processes):
-                self._report((before + reader.bytes_read) / self._size, 0)
+            for _ in self._workers.in_order(make_shard, tasks):
+                self._report((before + reader.bytes_read) / self._size, 0, 0)
         if source.path.stat().st_mtime_ns != source.modified:
             raise DataError("was changed while it was read; begin again", file=source.path)
         return InputRef(source.path.name, source.size, source.sha256, pre_spaced, source.given_as)
@@ -198,18 +216,20 @@ class Preparation:
         return self._shards / f"{index:04}-{number:06}.arrow"
 
     def _write_splits(
-        self, paths: Sequence[Path], target: Path
+        self, paths: Sequence[Path], splits: np.ndarray, kept: np.ndarray, target: Path
     ) -> tuple[tuple[str, ...], dict[str, SplitCounts]]:
-        """Move dialogues of the training split into those that no file provides, and write all."""
-        splits = np.concatenate([_column(path, "split") for path in paths] or [np.empty(0, "i1")])
-        drawn = tuple(split for code, split in enumerate(SPLITS) if code not in splits and code)
-        in_train = splits == 0
-        positions = np.concatenate([_column(path, "position") for path in paths] or [np.empty(0)])
+        """Write the dialogues that are ``kept``, each into the file of its split.
+
+        Those that no file provides are drawn from the training dialogues; they are named first.
+        """
+        drawn = tuple(split for code, split in enumerate(SPLITS) if code and code not in splits)
+        in_train = kept & (splits == 0)
+        positions = _column(paths, "position")[in_train]
         shares = Shares(
             validation=self._job.shares.validation if "validation" in drawn else 0,
             test=self._job.shares.test if "test" in drawn else 0,
-        ).holding_out_one(positions[in_train])
-        splits[in_train] = shares.codes_of(positions[in_train])
+        ).holding_out_one(positions)
+        splits[in_train] = shares.codes_of(positions)
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(SplitWriter(target / f"{split}.arrow")) for split in SPLITS
@@ -217,11 +237,11 @@ class Preparation:
             done = 0
             for path in paths:
                 batch = read_shard(path)
-                codes = splits[done : done + batch.num_rows]
+                part = slice(done, done + batch.num_rows)
                 for code, writer in enumerate(writers):
-                    writer.write(batch.filter(_mask(codes == code)))
+                    writer.write(batch.filter(_mask(kept[part] & (splits[part] == code))))
                 done += batch.num_rows
-                self._report(1, done / max(1, len(splits)))
+                self._report(1, 1, done / max(1, len(splits)))
         return drawn, {
             split: writer.counts() for split, writer in zip(SPLITS, writers, strict=True)
         }
@@ -233,9 +253,10 @@ def _reasons(cleaning: CleaningReport) -> str:
     return f" ({told})" if told else ""
 
 
-def _column(path: Path, name: str) -> np.ndarray:
-    """A column of numbers of one shard."""
-    return read_shard(path).column(name).to_numpy()
+def _column(paths: Sequence[Path], name: str) -> np.ndarray:
+    """A column of all shards in one."""
+    columns = [read_shard(path).column(name).to_numpy(zero_copy_only=False) for path in paths]
+    return np.concatenate(columns) if columns else np.empty(0)
 
 
 def _mask(chosen: np.ndarray) -> pa.Array:

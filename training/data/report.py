@@ -93,7 +93,7 @@ class Tally:
 
     def drop_dialogue(self, rule: str, utterances: Sequence[str]) -> None:
         self._dialogues_dropped[rule] += 1
-        self._show(rule, " / ".join(utterances))
+        self._show(rule, shown(utterances))
 
     def report(self) -> CleaningReport:
         """The tally so far."""
@@ -116,3 +116,8 @@ class Tally:
         if len(examples) < EXAMPLES:
             cut = after[:EXAMPLE_CHARACTERS] if after is not None else None
             examples.append(Sample(before[:EXAMPLE_CHARACTERS], cut))
+
+
+def shown(utterances: Sequence[str]) -> str:
+    """A dialogue in one line."""
+    return " / ".join(utterances)[:EXAMPLE_CHARACTERS]

@@ -18,6 +18,7 @@ import msgspec
 from training.data.arrow import dialogue_schema
 from training.data.clean import Cleaner
 from training.data.dialogue import Dialogue, RawDialogue
+from training.data.likeness import Banding, band_keys
 from training.data.report import CleaningReport
 from training.data.rules import LoadedRules
 from training.data.split import SPLITS, position
@@ -45,12 +46,19 @@ class ShardTask(NamedTuple):
     seed: int
     rules: LoadedRules
 
+    @property
+    def banding(self) -> Banding | None:
+        """How near duplicates are found, if they are."""
+        threshold = self.rules.rules.dialogues.near_duplicates
+        return Banding.for_threshold(threshold) if threshold else None
 
-def shard_schema() -> pa.Schema:
+
+def shard_schema(banding: Banding | None) -> pa.Schema:
     """A split's columns and what the rest of the preparation goes by.
 
     ``split`` is an index into ``SPLITS``, ``digest`` the SHA-256 of the dialogue's canonical bytes,
-    ``position`` its place in the draw, ``characters`` the length of its utterances together.
+    ``position`` its place in the draw, ``characters`` the length of its utterances together,
+    ``changed`` whether cleaning changed it, ``bands`` the keys by which near duplicates are found.
     """
     import pyarrow as pa
 
@@ -60,6 +68,8 @@ def shard_schema() -> pa.Schema:
         ("digest", pa.binary(32)),
         ("position", pa.float64()),
         ("characters", pa.int64()),
+        ("changed", pa.bool_()),
+        *([("bands", pa.list_(pa.uint32(), banding.bands))] if banding else []),
     ):
         schema = schema.append(pa.field(name, kind))
     return schema
@@ -69,14 +79,13 @@ def make_shard(task: ShardTask) -> ShardReport:
     """Clean the dialogues of ``task`` and write them with their report."""
     task.path.with_suffix(".json").unlink(missing_ok=True)
     cleaner = Cleaner(task.rules)
-    kept: list[Dialogue] = []
-    splits: list[int] = []
+    kept: list[_Kept] = []
     for raw, split in zip(task.dialogues, task.splits, strict=True):
         dialogue = cleaner.clean(raw, pre_spaced=task.pre_spaced)
         if dialogue is not None:
-            kept.append(dialogue)
-            splits.append(SPLITS.index(split))
-    _write(task, kept, splits)
+            is_changed = dialogue.utterances != list(raw.utterances)
+            kept.append(_Kept(dialogue, SPLITS.index(split), is_changed))
+    _write(task, kept)
     report = ShardReport(len(task.dialogues), cleaner.report())
     staged = task.path.with_suffix(".tmp")
     staged.write_bytes(msgspec.json.encode(report))
@@ -84,19 +93,32 @@ def make_shard(task: ShardTask) -> ShardReport:
     return report
 
 
-def _write(task: ShardTask, dialogues: Sequence[Dialogue], splits: Sequence[int]) -> None:
+class _Kept(NamedTuple):
+    """A dialogue that goes into a shard."""
+
+    dialogue: Dialogue
+    split: int
+    is_changed: bool
+
+
+def _write(task: ShardTask, kept: Sequence[_Kept]) -> None:
     import pyarrow as pa
 
-    schema = shard_schema()
+    dialogues = [one.dialogue for one in kept]
     columns = {
         "dialog": [dialogue.utterances for dialogue in dialogues],
         "system": [dialogue.system for dialogue in dialogues],
         "has_roles": [dialogue.has_roles for dialogue in dialogues],
-        "split": splits,
+        "split": [one.split for one in kept],
         "digest": [hashlib.sha256(dialogue.canonical()).digest() for dialogue in dialogues],
         "position": [position(dialogue.utterances, task.seed) for dialogue in dialogues],
         "characters": [dialogue.characters for dialogue in dialogues],
+        "changed": [one.is_changed for one in kept],
     }
+    if task.banding:
+        keys = band_keys(dialogues, task.banding)
+        columns["bands"] = pa.FixedSizeListArray.from_arrays(keys.reshape(-1), task.banding.bands)
+    schema = shard_schema(task.banding)
     batch = pa.RecordBatch.from_pydict(columns, schema=schema)
     with task.path.open("wb") as file:
         with pa.ipc.new_stream(file, schema) as stream:

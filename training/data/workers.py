@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from adapters.environment import cpu_share, usable_cpus
 
@@ -25,28 +26,48 @@ def processors() -> int:
     return min(usable_cpus(), cpu_share() or usable_cpus())
 
 
-def in_order(
-    work: Callable[[Task], Result], tasks: Iterable[Task], processes: int
-) -> Iterator[Result]:
-    """``work`` of every task, in their order; with one process, in this one.
+class Workers:
+    """So many processes, started when they are first needed; with one, the work is done in this.
 
-    Only as many tasks are taken ahead as keep ``processes`` busy. ``work`` must be importable and
-    tasks and results picklable where there is more than one process.
+    Use it as a context manager.
     """
-    if processes <= 1:
-        yield from map(work, tasks)
-        return
-    with ProcessPoolExecutor(processes, get_context("spawn"), _live_and_die_with_parent) as pool:
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def in_order(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        """``work`` of every task, in their order.
+
+        Only as many tasks are taken ahead as keep the processes busy. ``work`` must be importable
+        and tasks and results picklable where there is more than one process.
+        """
+        if self.processes <= 1:
+            yield from map(work, tasks)
+            return
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.processes, get_context("spawn"), _live_and_die_with_parent
+            )
         waiting: deque[Future[Result]] = deque()
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(work, task))
-                if len(waiting) > AHEAD * processes:
-                    yield waiting.popleft().result()
-            while waiting:
+        for task in tasks:
+            waiting.append(self._pool.submit(work, task))
+            if len(waiting) > AHEAD * self.processes:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _live_and_die_with_parent() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import random
 import re
 import subprocess
 import sys
@@ -271,6 +272,98 @@ def test_a_stopped_preparation_goes_on_where_it_was(
     assert resumed.manifest.cleaning == whole.manifest.cleaning
     assert everything(resumed) == everything(whole)
     assert sorted(path.name for path in root.iterdir()) == ["toy", "whole"]
+
+
+def dropped(dataset: PreparedDataset) -> dict[str, int]:
+    """How many dialogues each rule dropped."""
+    counts = {rule.name: rule.dialogues_dropped for rule in dataset.manifest.cleaning.rules}
+    return {name: count for name, count in counts.items() if count}
+
+
+def test_equal_dialogues_are_dropped_when_asked(tmp_path: Path, root: Path) -> None:
+    """The first stays, in the order of the files; counts and examples follow."""
+    dialogues = [["早 ", "早安"], ["在吗", "在"], ["早", "早安"], ["在吗", "在"], ["早", " 早安"]]
+    raw = written(tmp_path / "raw.json", dialogues)
+    shares = {"validation_share": 0, "test_share": 0}
+    mild = prepare([raw], "mild", root, **shares)
+    strict = prepare(
+        [raw], "strict", root, rules=read_rules("default", ["duplicates=true"]), **shares
+    )
+    assert len(mild.split("train")) == 5
+    assert everything(strict)["train"] == [["早", "早安"], ["在吗", "在"]]
+    cleaning = strict.manifest.cleaning
+    assert (cleaning.read, cleaning.kept, cleaning.changed, cleaning.dropped) == (5, 2, 1, 3)
+    assert dropped(strict) == {"duplicates": 3}
+    (rule,) = (rule for rule in cleaning.rules if rule.name == "duplicates")
+    assert [example.before for example in rule.examples] == ["早 / 早安", "在吗 / 在", "早 / 早安"]
+
+
+def near(number: int, end: str = "") -> list[str]:
+    """A dialogue of some length that differs from others of its number in its end only."""
+    drawn = random.Random(number)
+    words = ["".join(chr(drawn.randrange(0x4E00, 0x9FFF)) for _ in range(20)) for _ in range(2)]
+    return [words[0], words[1] + end]
+
+
+def test_near_duplicates_are_dropped_when_asked(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of each kind stays, what is less alike stays too.
+
+    Which one does depends neither on the order of the input nor on the number of processes.
+    """
+    monkeypatch.setattr(preparation, "RECORDS_PER_SHARD", 16)
+    dialogues = [
+        near(number, "甲乙丙丁"[copy] if copy else "") for number in range(20) for copy in range(4)
+    ]
+    dialogues += [near(number, "完全不一样的很长的结尾" * 2) for number in range(3)]
+    forth = written(tmp_path / "forth.json", dialogues)
+    back = written(tmp_path / "back.json", dialogues[::-1])
+    rules = read_rules("default", ["near_duplicates=0.8"])
+    one = prepare([forth], "one", root, rules=rules, test_share=0, processes=1)
+    other = prepare([back], "other", root, rules=rules, test_share=0, processes=2)
+    assert dropped(one) == dropped(other) == {"near_duplicates": 60}
+    assert {name: sorted(split) for name, split in everything(one).items()} == {
+        name: sorted(split) for name, split in everything(other).items()
+    }
+    (first_words, lengths) = zip(
+        *[(d[0], len(d[1])) for d in chain(*everything(one).values())], strict=True
+    )
+    assert len(set(first_words)) == 20
+    assert sum(length > 30 for length in lengths) == 3
+
+
+def test_training_dialogues_of_other_splits_are_dropped(tmp_path: Path, root: Path) -> None:
+    """By default, where they are equal; with a likeness, where they are nearly so; and counted."""
+    raw = written(tmp_path / "raw.json", [near(1), near(2), near(2), near(3, "啦"), near(4)])
+    valid = written(tmp_path / "valid.json", [near(1), near(5)])
+    test = written(tmp_path / "test.json", [near(5), near(3)])
+    plain = prepare([raw], "plain", root, valid=valid, test=test)
+    assert everything(plain) == {
+        "train": [near(2), near(2), near(3, "啦"), near(4)],
+        "validation": [near(1)],
+        "test": [near(5), near(3)],
+    }
+    assert dropped(plain) == {"leaks": 2}
+    rules = read_rules("default", ["near_duplicates=0.8"])
+    strict = prepare([raw], "strict", root, valid=valid, test=test, rules=rules)
+    assert everything(strict)["train"] == [near(2), near(4)]
+    assert dropped(strict) == {"duplicates": 1, "leaks": 3}
+    off = prepare([raw], "off", root, valid=valid, test=test,
+                  rules=read_rules("default", ["leaks=false"]))  # fmt: skip
+    assert len(off.split("train")) == 5
+
+
+def test_a_drawn_split_has_no_leaks_to_search_for(tmp_path: Path, root: Path) -> None:
+    """Near duplicates are dropped before the draw, so none can straddle it."""
+    dialogues = [near(number, end) for number in range(100) for end in ("", "啊", "呢")]
+    raw = written(tmp_path / "raw.json", dialogues)
+    rules = read_rules("default", ["near_duplicates=0.8"])
+    prepared = prepare([raw], "toy", root, rules=rules, validation_share=0.3, test_share=0.3)
+    splits = everything(prepared)
+    first_words = [dialogue[0] for split in splits.values() for dialogue in split]
+    assert len(first_words) == len(set(first_words)) == 100
+    assert all(len(split) > 10 for split in splits.values())
 
 
 def test_a_dataset_keeps_the_rules_that_made_it(tmp_path: Path, root: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from training.data.workers import AHEAD, in_order
+from training.data.workers import AHEAD, Workers
 
 
 def slow_for_small(number: int) -> int:
@@ -38,16 +38,18 @@ def test_results_come_in_the_order_of_the_tasks(processes: int) -> None:
             taken.append(number)
             yield number
 
-    results = in_order(slow_for_small, tasks(), processes)
-    first = next(results)
-    assert len(taken) <= 1 + AHEAD * processes
-    assert [first, *results] == [number * number for number in range(20)]
+    with Workers(processes) as workers:
+        results = workers.in_order(slow_for_small, tasks())
+        first = next(results)
+        assert len(taken) <= 1 + AHEAD * processes
+        assert [first, *results] == [number * number for number in range(20)]
+        assert list(workers.in_order(slow_for_small, [1, 2])) == [1, 4]
 
 
 def test_the_error_of_a_task_is_the_callers() -> None:
     """What other tasks may still be doing is waited for, not left behind."""
-    with pytest.raises(ValueError, match="-3"):
-        list(in_order(slow_for_small, [1, -3, *range(50)], 2))
+    with pytest.raises(ValueError, match="-3"), Workers(2) as workers:
+        list(workers.in_order(slow_for_small, [1, -3, *range(50)]))
     assert not [
         child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())
     ]
@@ -57,8 +59,8 @@ def test_processes_end_with_their_parent() -> None:
     """Also when it is killed and can say nothing."""
     code = (
         "from tests.training.data.test_workers import report_and_hang\n"
-        "from training.data.workers import in_order\n"
-        "list(in_order(report_and_hang, range(2), 2))\n"
+        "from training.data.workers import Workers\n"
+        "list(Workers(2).in_order(report_and_hang, range(2)))\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
