@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from adapters.manifest import PROJECTIONS, SEED_SYSTEM_PROMPT, SamplingDefaults
+from training.data.roles import RolePolicy
 from training.errors import RecipeError
 from training.settings import Section, SettingsFiles
 
@@ -32,6 +33,7 @@ class Prompt(Section, frozen=True, kw_only=True):
 
     system: str = SEED_SYSTEM_PROMPT
     max_length: Annotated[int, msgspec.Meta(ge=16)] = 512
+    roles: RolePolicy = "last-assistant"
 
 
 class Quantization(Section, frozen=True, kw_only=True):

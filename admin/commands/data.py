@@ -15,6 +15,7 @@ from adapters.errors import BaseNotFound
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
+    from training.data.dialogue import Dialogue
     from training.data.manifest import DatasetManifest
     from training.data.preview import Preview
     from training.data.report import CleaningReport, Rule
@@ -144,11 +145,11 @@ def show(admin: AdminContext, name: str, examples: int, base: str | None, as_jso
     from training.data.dataset import PreparedDataset
 
     dataset = PreparedDataset.open(admin.home.datasets, name)
-    dialogues = [dialogue.utterances for dialogue in dataset.split("train")[:examples]]
+    dialogues = dataset.split("train")[:examples]
     read_by, previews = _previews(admin, dialogues, base)
     if as_json:
         shown = [
-            {"dialog": dialogue, "sequences": sequences}
+            {"dialog": dialogue.utterances, "sequences": sequences}
             for dialogue, sequences in zip(dialogues, previews, strict=True)
         ]
         admin.output.json({"manifest": dataset.manifest, "base": read_by, "examples": shown})
@@ -164,19 +165,20 @@ def show(admin: AdminContext, name: str, examples: int, base: str | None, as_jso
 
 
 def _previews(
-    admin: AdminContext, dialogues: Sequence[Sequence[str]], base: str | None
+    admin: AdminContext, dialogues: Sequence[Dialogue], base: str | None
 ) -> tuple[str | None, list[list[Preview]]]:
     """The base whose tokens are shown, if any is here, and the sequences of each dialogue."""
     from adapters.base import find_base
     from training.data import preview
+    from training.data.token_cache import load_tokenizer
 
     try:
         found = find_base(base or DEFAULT_BASE, admin.home)
     except BaseNotFound:
         if base:
             raise
-        return None, [[preview.preview_roles(dialogue)] for dialogue in dialogues]
-    tokenizer = preview.load_tokenizer(found)
+        return None, [[preview.preview_roles(dialogue.utterances)] for dialogue in dialogues]
+    tokenizer = load_tokenizer(found.path)
     return found.name, [preview.preview_tokens(tokenizer, dialogue) for dialogue in dialogues]
 
 

@@ -58,7 +58,6 @@ class DatasetManifest(msgspec.Struct, frozen=True, tag_field="format", tag="lccc
     cleaning: CleaningReport
     rules: Rules
     word_lists: dict[str, str]
-    role_policy: str
     seed: int
     validation_share: float
     test_share: float

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from training.data import roles
 from training.data.arrow import SplitWriter
 from training.data.clean import RULES_VERSION, Cleaner
 from training.data.duplicates import dropped_by, with_dropped
@@ -147,7 +146,6 @@ class Preparation:
             cleaning=cleaning,
             rules=self._job.rules.rules,
             word_lists=self._job.rules.word_lists,
-            role_policy=roles.POLICY,
             seed=self._job.seed,
             validation_share=self._job.shares.validation,
             test_share=self._job.shares.test,

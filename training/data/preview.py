@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from adapters.base import Base
 from adapters.manifest import SEED_SYSTEM_PROMPT
-from training.data.encode import encode_dialogue
+from training.data.dialogue import Dialogue
+from training.data.encode import Encoding, encode_dialogue
 from training.data.roles import assign_roles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # What the default recipe trains with.
-PREVIEW_TOKENS = 512
+DEFAULT = Encoding(system_prompt=SEED_SYSTEM_PROMPT, max_length=512)
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -45,15 +45,15 @@ def preview_roles(utterances: Sequence[str]) -> Preview:
     return Preview(tuple(spans))
 
 
-def preview_tokens(tokenizer: PreTrainedTokenizerBase, utterances: Sequence[str]) -> list[Preview]:
-    """The sequences the dialogue becomes, decoded token by token's loss, with the default prompt.
+def preview_tokens(
+    tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue, encoding: Encoding = DEFAULT
+) -> list[Preview]:
+    """The sequences that ``dialogue`` becomes, decoded token by token's loss.
 
     Raises:
         DataError: the tokenizer's template refuses the dialogue.
     """
-    examples = encode_dialogue(
-        tokenizer, utterances, system_prompt=SEED_SYSTEM_PROMPT, max_length=PREVIEW_TOKENS
-    )
+    examples = encode_dialogue(tokenizer, dialogue, encoding)
     return [
         Preview(
             tuple(
@@ -67,10 +67,3 @@ def preview_tokens(tokenizer: PreTrainedTokenizerBase, utterances: Sequence[str]
         )
         for example in examples
     ]
-
-
-def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
-    """The tokenizer of ``base``, from its directory and nowhere else."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(base.path, local_files_only=True)

@@ -65,7 +65,7 @@ def test_a_dataset_holds_the_cleaned_dialogues(tmp_path: Path, root: Path) -> No
 
 
 def test_the_manifest_tells_where_everything_came_from(tmp_path: Path, root: Path) -> None:
-    """Inputs by content, counts a split, the cleaning, the roles and the draw."""
+    """Inputs by content, counts a split, the cleaning and the draw."""
     raw = written(tmp_path / "a" / "raw.json", [["吃 了 吗", "吃 了"], ["在"]])
     valid = written(tmp_path / "b" / "valid.json", [["你好", "你好啊", "在吗"]])
     manifest = prepare([raw], "toy", root, valid=valid, seed=7, test_share=0.02).manifest
@@ -81,7 +81,6 @@ def test_the_manifest_tells_where_everything_came_from(tmp_path: Path, root: Pat
     assert (validation.dialogues, validation.utterances, validation.characters) == (1, 3, 7)
     assert (train.lengths, validation.lengths) == ({5: 1}, {5: 1})
     assert (manifest.cleaning.read, manifest.cleaning.dropped) == (3, 1)
-    assert manifest.role_policy == "last-assistant"
     assert (manifest.seed, manifest.test_share, manifest.drawn) == (7, 0.02, ("test",))
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", manifest.created)
     stored = json.loads((root / "toy" / MANIFEST_FILE).read_text(encoding="utf-8"))

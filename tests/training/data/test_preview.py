@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapters.base import read_base
 from adapters.manifest import SEED_SYSTEM_PROMPT
 from tests.tiny import tiny_base
-from training.data.encode import encode_dialogue
-from training.data.preview import load_tokenizer, preview_roles, preview_tokens
+from training.data.dialogue import Dialogue
+from training.data.encode import Encoding, encode_dialogue
+from training.data.preview import preview_roles, preview_tokens
+from training.data.token_cache import load_tokenizer
 
 DIALOGUE = ["哟", "吃了吗", "吃了", "吃的啥", "火锅"]
 
@@ -25,10 +26,10 @@ def test_a_preview_by_roles_shows_every_utterance_and_marks_replies() -> None:
 
 def test_a_preview_by_tokens_is_the_encoding(tmp_path: Path) -> None:
     """Loaded from a base's directory; its spans are the decoded sequence, its counts the mask's."""
-    tokenizer = load_tokenizer(read_base(tiny_base(tmp_path), "tiny"))
-    (preview,) = preview_tokens(tokenizer, DIALOGUE)
+    tokenizer = load_tokenizer(tiny_base(tmp_path))
+    (preview,) = preview_tokens(tokenizer, Dialogue(DIALOGUE))
     (example,) = encode_dialogue(
-        tokenizer, DIALOGUE, system_prompt=SEED_SYSTEM_PROMPT, max_length=512
+        tokenizer, Dialogue(DIALOGUE), Encoding(SEED_SYSTEM_PROMPT, max_length=512)
     )
     assert "".join(span.text for span in preview.spans) == tokenizer.decode(example.ids)
     learnt = [span.text for span in preview.spans if span.is_target]
