@@ -136,6 +136,12 @@ def lora_parameters(architecture: Architecture, lora: Lora) -> int:
     return lora.r * widths * architecture.layers
 
 
+def encoding_of(recipe: Recipe) -> Encoding:
+    """How ``recipe`` turns dialogues into tokens."""
+    prompt = recipe.prompt
+    return Encoding(prompt.system or None, prompt.max_length, prompt.roles)
+
+
 def make_plan(
     base: Base,
     recipe: Recipe,
@@ -151,11 +157,7 @@ def make_plan(
         DataError: nothing to train on, a dialogue that the base's template refuses, or no room on
             the disk.
     """
-    encoding = Encoding(
-        system_prompt=recipe.prompt.system or None,
-        max_length=recipe.prompt.max_length,
-        roles=recipe.prompt.roles,
-    )
+    encoding = encoding_of(recipe)
     train = encode_split(dataset, "train", base, tokenizer, encoding, on_progress)
     if not train:
         raise DataError("the training split has no dialogue with a reply", file=dataset.path)

@@ -124,10 +124,14 @@ class Dialogues(Sequence[Dialogue]):
 
     def between(self, start: int, stop: int) -> Iterator[Dialogue]:
         """Those from ``start`` up to and without ``stop``, in batches from the disk."""
-        for at in range(start, stop, BATCH_DIALOGUES):
-            part = self._table.slice(at, min(BATCH_DIALOGUES, stop - at))
-            for batch in part.to_batches():
-                yield from dialogues_of(batch)
+        for batch in self.batches(start, stop):
+            yield from dialogues_of(batch)
+
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of these as Arrow has them, some at a time."""
+        end = len(self) if stop is None else stop
+        for at in range(start, end, BATCH_DIALOGUES):
+            yield from self._table.slice(at, min(BATCH_DIALOGUES, end - at)).to_batches()
 
 
 def dialogues_of(batch: pa.RecordBatch) -> Iterator[Dialogue]:

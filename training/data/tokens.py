@@ -33,7 +33,7 @@ CUTS = tuple(Cut)
 KEPT = 6
 
 _FILES = ("tokens.bin", "examples.bin", "dialogues.bin")
-_DTYPES = (np.dtype("<u4"), EXAMPLE, np.dtype("<u8"))
+_DTYPES: tuple[np.dtype[Any], ...] = (np.dtype("<u4"), EXAMPLE, np.dtype("<u8"))
 
 
 class Encoded(msgspec.Struct, frozen=True):
