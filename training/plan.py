@@ -6,15 +6,15 @@ Everything is decided here before a model is loaded; ``--dry-run`` prints it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adapters.base import Architecture, Base
 from adapters.manifest import PROJECTIONS
 from training.data.dataset import PreparedDataset
-from training.data.encode import EncodeReport, Example, encode_dialogue
-from training.data.roles import assign_roles
+from training.data.encode import EncodeReport, Encoding, Example
+from training.data.token_cache import OnProgress, encode_split
+from training.data.tokens import Examples, TokenFiles
 from training.errors import DataError
 from training.order import StepOrder
 from training.recipe import Lora, Recipe
@@ -25,16 +25,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A resolved training. ``train`` holds the examples of each dialogue."""
+    """A resolved training.
+
+    ``train`` holds the examples of each dialogue, ``validation`` those of a fixed part of that
+    split; both are read from the disk when asked for.
+    """
 
     base: Base
     recipe: Recipe
     dataset: PreparedDataset
-    train: list[list[Example]]
-    report: EncodeReport
-    validation: list[Example]
-    validation_characters: int
+    train: TokenFiles
+    validation: Examples
     order: StepOrder
+
+    @property
+    def report(self) -> EncodeReport:
+        """The count of what is trained on."""
+        return self.train.report
+
+    @property
+    def validation_characters(self) -> int:
+        """Of the replies in ``validation`` that bear a loss."""
+        return self.validation.characters
 
     @property
     def steps_per_epoch(self) -> int:
@@ -68,6 +80,7 @@ class Plan:
             "tokenizer": self.base.ref.tokenizer_sha256,
             "chat template": self.base.ref.template_sha256,
             "prompt": f"{self.recipe.prompt.max_length} {self.recipe.prompt.system}",
+            "roles": self.recipe.prompt.roles,
             "lora": str(self.recipe.lora),
             "quantization": str(self.recipe.quantization),
             "batch": f"{training.batch_size} x {training.gradient_accumulation}",
@@ -123,56 +136,37 @@ def lora_parameters(architecture: Architecture, lora: Lora) -> int:
     return lora.r * widths * architecture.layers
 
 
+def encoding_of(recipe: Recipe) -> Encoding:
+    """How ``recipe`` turns dialogues into tokens."""
+    prompt = recipe.prompt
+    return Encoding(prompt.system or None, prompt.max_length, prompt.roles)
+
+
 def make_plan(
-    base: Base, recipe: Recipe, dataset: PreparedDataset, tokenizer: PreTrainedTokenizerBase
+    base: Base,
+    recipe: Recipe,
+    dataset: PreparedDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    on_progress: OnProgress | None = None,
 ) -> Plan:
-    """Encode the dataset for ``base`` and count.
+    """Encode the dataset for ``base``, unless that has been done before, and count.
+
+    ``on_progress`` gets (dialogues done, dialogues in all).
 
     Raises:
-        DataError: nothing to train on, or a dialogue that the base's template refuses.
+        DataError: nothing to train on, a dialogue that the base's template refuses, or no room on
+            the disk.
     """
-    train = [
-        examples
-        for utterances in dataset.split("train")
-        if (examples := _encode(tokenizer, utterances, recipe))
-    ]
+    encoding = encoding_of(recipe)
+    train = encode_split(dataset, "train", base, tokenizer, encoding, on_progress)
     if not train:
         raise DataError("the training split has no dialogue with a reply", file=dataset.path)
-    kept = _validation_dialogues(dataset, recipe.record.evaluation_dialogues)
+    validation = encode_split(dataset, "validation", base, tokenizer, encoding, on_progress)
     return Plan(
         base=base,
         recipe=recipe,
         dataset=dataset,
         train=train,
-        report=EncodeReport.over(len(train), [one for each in train for one in each]),
-        validation=[one for each in kept for one in _encode(tokenizer, each, recipe)],
-        validation_characters=sum(_reply_characters(each) for each in kept),
+        validation=validation.examples(recipe.record.evaluation_dialogues or None),
         order=StepOrder(len(train), recipe.training.dialogues_per_step, recipe.training.seed),
-    )
-
-
-def _validation_dialogues(dataset: PreparedDataset, most: int) -> list[list[str]]:
-    """The first ``most`` of the validation split; it is in the order of content hashes."""
-    return list(_first(dataset.split("validation"), most))
-
-
-def _first(dialogues: Sequence[list[str]], most: int) -> Iterator[list[str]]:
-    for index, dialogue in enumerate(dialogues):
-        if most and index >= most:
-            return
-        yield dialogue
-
-
-def _reply_characters(utterances: Sequence[str]) -> int:
-    return sum(len(turn.text) for turn in assign_roles(utterances) if turn.is_reply)
-
-
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, utterances: Sequence[str], recipe: Recipe
-) -> list[Example]:
-    return encode_dialogue(
-        tokenizer,
-        utterances,
-        system_prompt=recipe.prompt.system or None,
-        max_length=recipe.prompt.max_length,
     )

@@ -22,6 +22,7 @@ import msgspec
 
 from adapters.manifest import SEED_SYSTEM_PROMPT
 from training.data.clean import Cleaner
+from training.data.dialogue import RawDialogue
 from training.data.roles import assign_roles
 from training.grammar import SAMPLES, Grammar, read_grammar, vary
 
@@ -63,9 +64,9 @@ def read_sample(name: str) -> dict[str, Dialogues]:
     cleaner = Cleaner()
     return {
         split: [
-            cleaned
+            cleaned.utterances
             for dialogue in dialogues
-            if (cleaned := cleaner.clean(dialogue, pre_spaced=True)) is not None
+            if (cleaned := cleaner.clean(RawDialogue(dialogue), pre_spaced=True)) is not None
         ]
         for split, dialogues in raw.items()
     }

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from adapters.manifest import PROJECTIONS, SEED_SYSTEM_PROMPT, SamplingDefaults
+from training.data.roles import RolePolicy
 from training.errors import RecipeError
+from training.settings import Section, SettingsFiles
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = "qwen3-0.6b-lccc"
@@ -26,18 +28,15 @@ Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class Prompt(_Section, frozen=True, kw_only=True):
+class Prompt(Section, frozen=True, kw_only=True):
     """How dialogues are rendered. An empty ``system`` means no system prompt."""
 
     system: str = SEED_SYSTEM_PROMPT
     max_length: Annotated[int, msgspec.Meta(ge=16)] = 512
+    roles: RolePolicy = "last-assistant"
 
 
-class Quantization(_Section, frozen=True, kw_only=True):
+class Quantization(Section, frozen=True, kw_only=True):
     """How the frozen base is held while training (NF4: Dettmers et al. 2023, QLoRA)."""
 
     kind: Literal["nf4", "none"] = "nf4"
@@ -45,7 +44,7 @@ class Quantization(_Section, frozen=True, kw_only=True):
     compute_dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
 
 
-class Lora(_Section, frozen=True, kw_only=True):
+class Lora(Section, frozen=True, kw_only=True):
     """The low-rank update (Hu et al. 2021); its scale is ``alpha / r``."""
 
     r: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
@@ -54,7 +53,7 @@ class Lora(_Section, frozen=True, kw_only=True):
     target_modules: Annotated[tuple[Projection, ...], msgspec.Meta(min_length=1)] = PROJECTIONS  # type: ignore[assignment]
 
 
-class Training(_Section, frozen=True, kw_only=True):
+class Training(Section, frozen=True, kw_only=True):
     """The optimisation. ``batch_size`` counts dialogues, ``max_steps`` optimiser steps."""
 
     epochs: Positive = 3.0
@@ -75,7 +74,7 @@ class Training(_Section, frozen=True, kw_only=True):
         return self.batch_size * self.gradient_accumulation
 
 
-class Record(_Section, frozen=True, kw_only=True):
+class Record(Section, frozen=True, kw_only=True):
     """What is written down and when, in optimiser steps."""
 
     log_every: Count = 10
@@ -85,7 +84,7 @@ class Record(_Section, frozen=True, kw_only=True):
     evaluation_dialogues: CountOrNone = 1000
 
 
-class Generation(_Section, frozen=True, kw_only=True):
+class Generation(Section, frozen=True, kw_only=True):
     """Sampling defaults that the adapter carries into the server."""
 
     max_tokens: Count = 100
@@ -98,7 +97,7 @@ class Generation(_Section, frozen=True, kw_only=True):
         return SamplingDefaults(**msgspec.structs.asdict(self))
 
 
-class Recipe(_Section, frozen=True, kw_only=True):
+class Recipe(Section, frozen=True, kw_only=True):
     """A whole training as one value."""
 
     prompt: Prompt = Prompt()
@@ -120,75 +119,23 @@ class Recipe(_Section, frozen=True, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
 
+_FILES = SettingsFiles(Recipe, "recipe", RECIPES, RecipeError)
+
+
 def bundled_recipes() -> list[str]:
     """The names of the recipes that come with the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+    return _FILES.bundled()
 
 
 def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """A bundled recipe by name or a TOML file, with ``key=value`` overrides applied.
 
-    A key is ``section.field``, or ``field`` alone where only one section has it; a value is TOML,
-    or plain text where the field is text.
-
     Raises:
-        RecipeError: unreadable, unknown field, or a value out of range; names file and field.
+        RecipeError: as :meth:`training.settings.SettingsFiles.read`.
     """
-    path = RECIPES / f"{source}.toml"
-    if "/" in str(source) or not path.is_file():
-        path = Path(source)
-    try:
-        values = msgspec.toml.decode(path.read_bytes())
-    except FileNotFoundError:
-        raise RecipeError(
-            f"No recipe '{source}': neither a file nor one of {', '.join(bundled_recipes())}."
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from error
-    for override in overrides:
-        _apply(values, override)
-    return _convert(values, str(path))
+    return _FILES.read(source, overrides)
 
 
 def decode_recipe(text: str, source: str) -> Recipe:
     """The recipe in ``text`` (TOML); ``source`` names it in errors."""
-    return _convert(msgspec.toml.decode(text), source)
-
-
-def _convert(values: Any, source: str) -> Recipe:
-    try:
-        return msgspec.convert(values, Recipe)
-    except msgspec.ValidationError as error:
-        problem, _, where = str(error).partition(" - at `$.")
-        field = where.rstrip("`") or "recipe"
-        raise RecipeError(f"{source}: {field}: {problem}.") from error
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise RecipeError(f"--set {override}: write it as key=value, e.g. --set lora.r=8.")
-    section, name = _locate(key.strip())
-    values.setdefault(section, {})[name] = _value(text.strip())
-
-
-def _locate(key: str) -> tuple[str, str]:
-    known = {
-        section.name: [field.name for field in msgspec.structs.fields(section.type)]
-        for section in msgspec.structs.fields(Recipe)
-    }
-    section, dot, name = key.rpartition(".")
-    owners = [owner for owner, names in known.items() if name in names]
-    if dot:
-        owners = [owner for owner in owners if owner == section]
-    if len(owners) == 1:
-        return owners[0], name
-    options = ", ".join(f"{owner}.{field}" for owner, names in known.items() for field in names)
-    raise RecipeError(f"--set {key}: there is no such field. Fields: {options}.")
-
-
-def _value(text: str) -> Any:
-    try:
-        return msgspec.toml.decode(f"value = {text}".encode())["value"]
-    except msgspec.DecodeError:
-        return text
+    return _FILES.decode(text, source)

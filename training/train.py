@@ -27,6 +27,7 @@ from adapters.manifest import Manifest, RunRef
 from adapters.registry import Entry, Registry
 from training.checkpoint import weights_at
 from training.data.dataset import PreparedDataset
+from training.data.token_cache import OnProgress, load_tokenizer
 from training.errors import TrainingFailed
 from training.loop import Loop, ShouldStop
 from training.model import adapter_state, compute_dtype, load_model, save_adapter, training_device
@@ -61,12 +62,11 @@ class Outcome:
     entry: Entry | None = None
 
 
-def plan_training(base: Base, recipe: Recipe, dataset: PreparedDataset) -> Plan:
-    """The plan for these three, with the base's own tokenizer."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=True)
-    return make_plan(base, recipe, dataset, tokenizer)
+def plan_training(
+    base: Base, recipe: Recipe, dataset: PreparedDataset, on_progress: OnProgress | None = None
+) -> Plan:
+    """The plan for these three, with the base's own tokenizer; as :func:`make_plan`."""
+    return make_plan(base, recipe, dataset, load_tokenizer(base.path), on_progress)
 
 
 def train(

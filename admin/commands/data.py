@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,16 +11,17 @@ from typing import TYPE_CHECKING
 import click
 
 from adapters.errors import BaseNotFound
+from admin import dataset_view as view
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
-    from training.data.clean import CleaningReport
-    from training.data.manifest import DatasetManifest
+    from adapters.base import Base
+    from training.data.dialogue import Dialogue
+    from training.data.encode import Encoding
     from training.data.preview import Preview
+    from training.data.stats import SplitStats, TokenStats
 
 DEFAULT_BASE = "pocket"
-BAR_COLUMNS = 40
-HISTOGRAM_ROWS = 12
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -36,6 +36,10 @@ def data() -> None:
 @click.option("--name", required=True, help="What the dataset will be called.")
 @click.option("--valid", type=EXISTING_FILE, help="Dialogues for validation.")
 @click.option("--test", type=EXISTING_FILE, help="Dialogues for the final test.")
+@click.option("--rules", default="default", help="Cleaning rules: `default`, `lccc`, a TOML file.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one cleaning rule."
+)
 @click.option("--seed", default=0, help="Another seed draws other validation and test dialogues.")
 @click.option(
     "--valid-share",
@@ -59,6 +63,8 @@ def prepare(  # noqa: PLR0913 - one parameter an option
     name: str,
     valid: Path | None,
     test: Path | None,
+    rules: str,
+    overrides: tuple[str, ...],
     seed: int,
     valid_share: float,
     test_share: float,
@@ -68,27 +74,33 @@ def prepare(  # noqa: PLR0913 - one parameter an option
     """Clean, split and store the dialogues of FILE... as one dataset.
 
     A file may be LCCC's JSON (a list of lists of strings, or an object with train, valid and
-    test) or JSON Lines (["...", "..."] or {"dialog": [...]} a line), each also gzipped.
+    test), JSON Lines (["...", "..."] or {"dialog": [...]} a line) or tab-separated text, or hold
+    messages in OpenAI's or ShareGPT's form; each also gzipped. A preparation that was stopped
+    goes on where it was when the same command is given again.
     """
     from training.data import dataset
+    from training.data.rules import read_rules
 
-    with _progress() as on_progress:
+    loaded = read_rules(rules, overrides)
+    with _progress("preparing") as on_progress:
         prepared = dataset.prepare(
             files,
             name,
             admin.home.datasets,
             valid=valid,
             test=test,
+            rules=loaded,
             seed=seed,
             validation_share=valid_share,
             test_share=test_share,
             overwrite=overwrite,
             on_progress=on_progress,
+            say=admin.output.say,
         )
     if as_json:
         admin.output.json(prepared.manifest)
         return
-    _summary(admin, prepared.manifest, prepared.path)
+    view.show_summary(admin.output, prepared.manifest, prepared.path)
     admin.output.say(f"\nNext: lccc-admin data show {name}")
     admin.output.say(f"      lccc-admin train --data {name} --name ADAPTER")
 
@@ -107,18 +119,7 @@ def list_(admin: AdminContext, as_json: bool) -> None:
     elif not manifests:
         admin.output.say("No dataset yet. `lccc-admin data prepare FILE --name NAME` makes one.")
     else:
-        rows = [
-            (
-                manifest.name,
-                *(f"{counts.dialogues:,}" for counts in manifest.splits.values()),
-                f"{manifest.characters:,}",
-                manifest.created[:16].replace("T", " "),
-                manifest.sha256[:12],
-            )
-            for manifest in manifests
-        ]
-        titles = ("name", "train", "validation", "test", "characters", "prepared (UTC)", "sha256")
-        admin.output.table(*_aligned(titles, rows, numbers=range(1, 5)))
+        view.show_list(admin.output, manifests)
 
 
 @data.command()
@@ -130,171 +131,190 @@ def list_(admin: AdminContext, as_json: bool) -> None:
 def show(admin: AdminContext, name: str, examples: int, base: str | None, as_json: bool) -> None:
     """Show the size of a dataset, how it was cleaned, and what a model learns from it."""
     from training.data.dataset import PreparedDataset
+    from training.data.manifest import LENGTH_CLASS_CHARACTERS
+    from training.data.preview import DEFAULT
 
     dataset = PreparedDataset.open(admin.home.datasets, name)
     dialogues = dataset.split("train")[:examples]
-    read_by, previews = _previews(admin, dialogues, base)
+    found = _base(admin, base)
+    previews = _previews(dialogues, found, DEFAULT, one_by_one=False)
+    read_by = found.name if found else None
     if as_json:
-        shown = [
-            {"dialog": dialogue, "sequences": sequences}
-            for dialogue, sequences in zip(dialogues, previews, strict=True)
-        ]
+        shown = _as_data(dialogues, previews)
         admin.output.json({"manifest": dataset.manifest, "base": read_by, "examples": shown})
         return
-    _summary(admin, dataset.manifest, dataset.path)
-    _heading(admin, "Characters a dialogue (train)")
-    for line in _histogram(dataset.manifest.splits["train"].lengths):
-        admin.output.data(line)
+    view.show_summary(admin.output, dataset.manifest, dataset.path)
+    lengths = dataset.manifest.splits["train"].lengths
+    view.show_lengths(
+        admin.output, "Characters a dialogue (train)", lengths, LENGTH_CLASS_CHARACTERS
+    )
+    if any(rule.examples for rule in dataset.manifest.cleaning.rules):
+        view.show_rule_examples(admin.output, dataset.manifest.cleaning)
     if previews:
-        _examples(admin, previews, read_by)
+        view.show_previews(admin.output, previews, read_by)
+
+
+def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The base and the recipe, of which what stands under ``[prompt]`` counts here."""
+    for option in reversed(
+        (
+            click.option("--base", help="Whose tokens.  [default: pocket, if it is built]"),
+            click.option("--recipe", help="A recipe's name or file.  [default: the LCCC one]"),
+            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+                         help="Override one recipe field, such as prompt.roles."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@data.command()
+@click.argument("name")
+@click.option("--split", type=click.Choice(("train", "validation", "test")), default="train")
+@click.option("--from", "start", default=1, type=click.IntRange(1), help="The first dialogue.")
+@click.option("--examples", default=3, type=click.IntRange(1), help="How many to show.")
+@click.option("--tokens", is_flag=True, help="Show every token by itself.")
+@recipe_options
+@click.option("--json", "as_json", is_flag=True, help="Print dialogues and spans as JSON.")
+@pass_admin
+def preview(  # noqa: PLR0913 - one parameter an option
+    admin: AdminContext,
+    *,
+    name: str,
+    split: str,
+    start: int,
+    examples: int,
+    tokens: bool,
+    base: str | None,
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show dialogues as a training with this recipe would see them; what is learnt is green."""
+    from training.data.dataset import PreparedDataset
+
+    dialogues = PreparedDataset.open(admin.home.datasets, name).split(split)
+    chosen = dialogues[start - 1 : start - 1 + examples]
+    if not chosen:
+        raise click.UsageError(f"--from: the {split} split has {len(dialogues):,} dialogues.")
+    found = _base(admin, base or (DEFAULT_BASE if tokens else None))
+    previews = _previews(chosen, found, _encoding(recipe, overrides), one_by_one=tokens)
+    if as_json:
+        admin.output.json(_as_data(chosen, previews))
+    else:
+        view.show_previews(admin.output, previews, found.name if found else None, first=start)
+
+
+@data.command()
+@click.argument("name")
+@recipe_options
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Draw histograms.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@pass_admin
+def stats(
+    admin: AdminContext,
+    *,
+    name: str,
+    base: str | None,
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    svg: Path | None,
+    as_json: bool,
+) -> None:
+    """Show lengths, turns, repeated dialogues, and what padding would waste.
+
+    With a base, dialogues become tokens as `train` would make them, and are kept for it.
+    """
+    from training.data.dataset import PreparedDataset
+    from training.data.stats import dataset_stats, token_stats
+    from training.data.token_cache import encode_split, load_tokenizer
+
+    dataset = PreparedDataset.open(admin.home.datasets, name)
+    encoding, found = _encoding(recipe, overrides), _base(admin, base)
+    with _progress("counting") as on_progress:
+        splits = dataset_stats(dataset, on_progress or (lambda *_: None))
+    tokens = None
+    if found:
+        with _progress("encoding") as on_progress:
+            files = encode_split(
+                dataset, "train", found, load_tokenizer(found.path), encoding, on_progress
+            )
+        tokens = token_stats(files, found.name, encoding.max_length)
+    if svg:
+        _draw(svg, splits["train"], tokens)
+    if as_json:
+        admin.output.json({"splits": splits, "tokens": tokens})
+    else:
+        view.show_stats(admin.output, splits, tokens)
+    if svg:
+        admin.output.say(f"Histograms: {svg}")
+
+
+def _draw(path: Path, train: SplitStats, tokens: TokenStats | None) -> None:
+    from training.data.chart import Panel, histogram_svg
+
+    panels = [
+        Panel("Characters a dialogue", train.characters),
+        Panel("Utterances a dialogue", train.utterances),
+    ]
+    if tokens:
+        panels.append(Panel(f"Tokens a sequence ({tokens.base})", tokens.sequences))
+    try:
+        path.write_text(histogram_svg(panels), encoding="utf-8")
+    except OSError as error:
+        raise click.FileError(str(path), error.strerror or "cannot be written") from error
+
+
+def _base(admin: AdminContext, name: str | None) -> Base | None:
+    """The base whose tokens are shown: the one asked for, or pocket if it is here."""
+    from adapters.base import find_base
+
+    try:
+        return find_base(name or DEFAULT_BASE, admin.home)
+    except BaseNotFound:
+        if name:
+            raise
+        return None
+
+
+def _encoding(recipe: str | None, overrides: Sequence[str]) -> Encoding:
+    """How a recipe turns dialogues into tokens."""
+    from training.plan import encoding_of
+    from training.recipe import DEFAULT_RECIPE, read_recipe
+
+    return encoding_of(read_recipe(recipe or DEFAULT_RECIPE, overrides))
 
 
 def _previews(
-    admin: AdminContext, dialogues: Sequence[Sequence[str]], base: str | None
-) -> tuple[str | None, list[list[Preview]]]:
-    """The base whose tokens are shown, if any is here, and the sequences of each dialogue."""
-    from adapters.base import find_base
-    from training.data import preview
+    dialogues: Sequence[Dialogue], base: Base | None, encoding: Encoding, *, one_by_one: bool
+) -> list[list[Preview]]:
+    """The sequences of each dialogue; without a base, by roles alone."""
+    from training.data.preview import preview_roles, preview_tokens
+    from training.data.token_cache import load_tokenizer
 
-    try:
-        found = find_base(base or DEFAULT_BASE, admin.home)
-    except BaseNotFound:
-        if base:
-            raise
-        return None, [[preview.preview_roles(dialogue)] for dialogue in dialogues]
-    tokenizer = preview.load_tokenizer(found)
-    return found.name, [preview.preview_tokens(tokenizer, dialogue) for dialogue in dialogues]
-
-
-def _summary(admin: AdminContext, manifest: DatasetManifest, path: Path) -> None:
-    title = click.style(manifest.name, bold=True)
-    admin.output.data(f"{title}  {manifest.dialogues:,} dialogues in {path}")
-    admin.output.data(f"content sha256 {manifest.sha256}")
-    for source in manifest.inputs:
-        spaced = ", pre-spaced" if source.pre_spaced else ""
-        given = f", as {source.given_as}" if source.given_as else ""
-        admin.output.data(f"from {source.name} ({source.size:,} bytes{spaced}{given})")
-    _heading(admin, f"Splits (seed {manifest.seed})" if manifest.drawn else "Splits")
-    _splits(admin, manifest)
-    _heading(admin, f"Cleaning (rules version {manifest.cleaning.version})")
-    _cleaning(admin, manifest.cleaning)
-
-
-def _splits(admin: AdminContext, manifest: DatasetManifest) -> None:
-    rows = []
-    for name, counts in manifest.splits.items():
-        share = {"validation": manifest.validation_share, "test": manifest.test_share}.get(name, 0)
-        rows.append(
-            (
-                name,
-                f"{counts.dialogues:,}",
-                f"{counts.utterances:,}",
-                f"{counts.characters:,}",
-                f"{counts.utterances / counts.dialogues:.2f}" if counts.dialogues else "-",
-                f"drawn, {share:.1%}" if name in manifest.drawn else "given",
-            )
-        )
-    titles = ("split", "dialogues", "utterances", "characters", "utt/dialogue", "")
-    admin.output.table(*_aligned(titles, rows, numbers=range(1, 5)))
-
-
-def _cleaning(admin: AdminContext, report: CleaningReport) -> None:
-    admin.output.data(
-        f"dialogues: read {report.read:,}, kept {report.kept:,} "
-        f"({report.changed:,} of them changed), dropped {report.dropped:,}"
-    )
-    rows = []
-    for rule in report.rules:
-        effects = (
-            ("changed", rule.utterances_changed, "utterance"),
-            ("dropped", rule.utterances_dropped, "utterance"),
-            ("dropped", rule.dialogues_dropped, "dialogue"),
-        )
-        done = [
-            f"{verb} {count:,} {noun}{'s'[: count > 1]}" for verb, count, noun in effects if count
+    if base is None:
+        return [
+            preview_roles(dialogue, encoding.roles, encoding.system_prompt)
+            for dialogue in dialogues
         ]
-        rows.append((rule.name, rule.description, ", ".join(done) or "-"))
-    admin.output.table(("rule", "what it removes", "what it did"), rows)
+    tokenizer = load_tokenizer(base.path)
+    return [
+        preview_tokens(tokenizer, dialogue, encoding, one_by_one=one_by_one)
+        for dialogue in dialogues
+    ]
 
 
-def _heading(admin: AdminContext, text: str) -> None:
-    admin.output.data("\n" + click.style(text, bold=True))
-
-
-def _aligned(
-    titles: Sequence[str], rows: Sequence[Sequence[str]], numbers: range
-) -> tuple[list[str], list[list[str]]]:
-    """The same table with the columns ``numbers`` padded to the right."""
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    titles, *padded = (
-        [cell.rjust(widths[at]) if at in numbers else cell for at, cell in enumerate(row)]
-        for row in (titles, *rows)
-    )
-    return titles, padded
-
-
-def _histogram(lengths: dict[int, int]) -> Iterator[str]:
-    """A bar a class of lengths; the longest hundredth shares the last one."""
-    total, covered, bound = sum(lengths.values()), 0, 0
-    for bound, count in lengths.items():  # noqa: B007 - wanted after the loop
-        covered += count
-        if covered >= 0.99 * total:
-            break
-    width = next(w for w in _round_numbers() if bound < w * HISTOGRAM_ROWS)
-    last = bound // width
-    counts = [0] * (last + 2)
-    for length, count in lengths.items():
-        counts[min(length // width, last + 1)] += count
-    for row, count in enumerate(counts):
-        upper = f"{row * width:>6} – {(row + 1) * width - 1:<6}"
-        label = upper if row <= last else f"{row * width:>6} or more"
-        bar = _bar(count / max(counts))
-        if count or row <= last:
-            yield f"{label:<16} {bar:<{BAR_COLUMNS}} {count:>10,}  {count / total:6.1%}"
-
-
-def _round_numbers() -> Iterator[int]:
-    scale = 5
-    while True:
-        yield from (scale, 2 * scale, 4 * scale)
-        scale *= 10
-
-
-def _bar(share: float) -> str:
-    """A bar of at most :data:`BAR_COLUMNS`, exact to an eighth of a character."""
-    eighths = round(share * BAR_COLUMNS * 8)
-    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
-
-
-def _examples(admin: AdminContext, previews: list[list[Preview]], read_by: str | None) -> None:
-    in_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    _heading(admin, f"Examples as {read_by} reads them" if read_by else "Examples")
-    marked = click.style("in green", fg="green") if in_colour else "in ⟦ ⟧"
-    admin.output.data(f"The model learns what is {marked}; the rest is context.")
-    for number, sequences in enumerate(previews, start=1):
-        for part, sequence in enumerate(sequences, start=1):
-            of = f", sequence {part} of {len(sequences)}" if len(sequences) > 1 else ""
-            tokens = f"{sequence.tokens} tokens, {sequence.target_tokens} learnt"
-            admin.output.data(
-                f"\nExample {number}{of}" + (f": {tokens}" if sequence.tokens else "")
-            )
-            admin.output.data(_marked(sequence, in_colour))
-
-
-def _marked(sequence: Preview, in_colour: bool) -> str:
-    """The text of a sequence, indented, with the learnt spans made visible."""
-    pieces = []
-    for span in sequence.spans:
-        if not span.is_target:
-            pieces.append(click.style(span.text, dim=True) if in_colour else span.text)
-        else:
-            green = click.style(span.text, fg="green", bold=True)
-            pieces.append(green if in_colour else f"⟦{span.text}⟧")
-    return "\n".join(f"  {line}" for line in "".join(pieces).rstrip("\n").split("\n"))
+def _as_data(
+    dialogues: Sequence[Dialogue], previews: Sequence[Sequence[Preview]]
+) -> list[dict[str, object]]:
+    return [
+        {"dialog": dialogue.utterances, "sequences": sequences}
+        for dialogue, sequences in zip(dialogues, previews, strict=True)
+    ]
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
+def _progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on stderr, if that is a terminal."""
     if not sys.stderr.isatty():
         yield None
@@ -308,7 +328,7 @@ def _progress() -> Iterator[Callable[[int, int], None] | None]:
         TimeRemainingColumn,
     )
 
-    columns = (TextColumn("preparing"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn(label), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("preparing", total=None)
+        task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from training.plan import Plan
     from training.runs import Run
     from training.train import Outcome
+
+# Fewer become tokens in the blink of an eye.
+DIALOGUES_WORTH_A_BAR = 10_000
 
 
 @click.command()
@@ -100,7 +103,9 @@ def _new_plan(
     resolved = read_recipe(recipe or DEFAULT_RECIPE, overrides)
     prepared = PreparedDataset.open(admin.home.datasets, dataset)
     Registry(admin.home.registry).check_name(adapter, base)
-    return plan_training(_base(admin, base, dry_run), resolved, prepared)
+    found = _base(admin, base, dry_run)
+    with _encoding_progress(admin) as on_progress:
+        return plan_training(found, resolved, prepared, on_progress)
 
 
 def _resumed(admin: AdminContext, run_id: str, *, dry_run: bool) -> tuple[Run, Plan, str]:
@@ -115,7 +120,8 @@ def _resumed(admin: AdminContext, run_id: str, *, dry_run: bool) -> tuple[Run, P
     recipe = decode_recipe(run.recipe_path.read_text("utf-8"), str(run.recipe_path))
     prepared = PreparedDataset.open(admin.home.datasets, status.dataset)
     base = _base(admin, base_argument(admin, status.base, status.base_path), dry_run)
-    return run, plan_training(base, recipe, prepared), status.adapter
+    with _encoding_progress(admin) as on_progress:
+        return run, plan_training(base, recipe, prepared, on_progress), status.adapter
 
 
 def _base(admin: AdminContext, name: str, dry_run: bool) -> Base:
@@ -123,6 +129,23 @@ def _base(admin: AdminContext, name: str, dry_run: bool) -> Base:
     from admin.commands.base import obtain_base, present_base
 
     return present_base(admin, name) if dry_run else obtain_base(admin, name)
+
+
+@contextmanager
+def _encoding_progress(admin: AdminContext) -> Iterator[Callable[[int, int], None]]:
+    """A bar for dialogues that become tokens, once there are many of them to be made."""
+    from admin.progress import progress_bar
+
+    with ExitStack() as stack:
+        advance: Callable[[int, int, str], None] | None = None
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal advance
+            if total >= DIALOGUES_WORTH_A_BAR:
+                advance = advance or stack.enter_context(progress_bar(admin.output, "encoding"))
+                advance(done, total, "dialogues")
+
+        yield on_progress
 
 
 def run_training(

@@ -94,6 +94,24 @@ def test_prepare_tells_what_was_kept_changed_and_dropped(home: Home, raw: Path) 
     assert "lccc-admin train --data toy --name" in result.stderr
 
 
+def test_prepare_cleans_by_the_rules_it_is_given(home: Home, tmp_path: Path) -> None:
+    """Bundled ones by name, single ones overridden; `data show` has examples of what they did."""
+    path = tmp_path / "raw.json"
+    path.write_text(json.dumps([["，吃了吗？？？？？？", "吃了 ", "哈哈"], ["早", "早安啊"]]))
+    result = run(
+        home, "prepare", path, "--name", "toy", "--rules", "lccc", "--set", "generic=false"
+    )
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert next(row for row in rows if row[:1] == ["orphans"])[-3:] == ["changed", "1", "utterance"]
+    off = next(line for line in result.stdout.splitlines() if line.startswith("off: "))
+    assert off == "off: emoji, generic, brief, near_duplicates"
+    shown = [line.split() for line in run(home, "show", "toy").stdout.splitlines()]
+    assert ["orphans", "'，吃了吗？？？？？？'", "→", "'吃了吗？？？？？？'"] in shown
+    assert ["elongation", "'吃了吗？？？？？？'", "→", "'吃了吗？？？？'"] in shown
+    wrong = run(home, "prepare", path, "--name", "other", "--set", "emojis=true")
+    assert isinstance(wrong.exception, DataError)
+
+
 def test_prepare_prints_its_manifest_as_json(home: Home, raw: Path) -> None:
     """Only that, so it can be piped; it is what lies on the disk."""
     result = run(home, "prepare", raw, "--name", "toy", "--seed", 5, "--json")
@@ -257,6 +275,67 @@ def test_show_names_what_is_missing(home: Home, raw: Path) -> None:
     assert isinstance(run(home, "show", "toy").exception, DatasetNotFound)
     run(home, "prepare", raw, "--name", "toy")
     assert isinstance(run(home, "show", "toy", "--base", "none").exception, BaseNotFound)
+
+
+def test_preview_shows_a_dialogue_as_a_recipe_sees_it(home: Home, raw: Path) -> None:
+    """By roles without a base; from any dialogue on, of any split, with fields overridden."""
+    run(home, "prepare", raw, "--name", "toy", "--test-share", 0)
+    shown = run(home, "preview", "toy", "--from", 2, "--set", "roles=every-reply",
+                "--set", "prompt.system=猫").stdout  # fmt: skip
+    assert "Example 2, sequence 1 of 2\n  system     猫\n  assistant  哟\n" in shown
+    assert "Example 2, sequence 2 of 2" in shown
+    assert "  user       哟\n  assistant  ⟦在吗⟧" in shown
+    assert "Example 3" in shown
+    assert "Example 1" not in shown
+    far = run(home, "preview", "toy", "--from", 4)
+    assert far.exit_code == 2
+    assert "the train split has 3 dialogues" in far.stderr
+
+
+def test_preview_shows_single_tokens(home: Home, raw: Path, tmp_path: Path) -> None:
+    """Each with its border and its loss, in JSON with its ids; it needs a base."""
+    run(home, "prepare", raw, "--name", "toy", "--test-share", 0)
+    assert isinstance(run(home, "preview", "toy", "--tokens").exception, BaseNotFound)
+    base = tiny_base(tmp_path / "tiny")
+    options = ("--tokens", "--base", base, "--examples", 1, "--set", "system=a")
+    shown = run(home, "preview", "toy", *options).stdout
+    assert "<|im_start|>│s│y│s│t│e│m│\n  │a│<|im_end|>│\n" in shown
+    assert "⟦火⟧│⟦锅⟧│⟦<|im_end|>⟧│" in shown
+    (example,) = json.loads(run(home, "preview", "toy", *options, "--json").stdout)
+    (sequence,) = example["sequences"]
+    assert sum(len(span["ids"]) for span in sequence["spans"]) == sequence["tokens"]
+
+
+def test_preview_colours_single_tokens_on_a_terminal(home: Home, raw: Path, tmp_path: Path) -> None:
+    """What is learnt is green there, borders are dim."""
+    run(home, "prepare", raw, "--name", "toy", "--test-share", 0)
+    shown = on_a_terminal(
+        home, "preview", "toy", "--tokens", "--base", tiny_base(tmp_path / "tiny")
+    )
+    assert "\x1b[32m\x1b[1m火\x1b[0m\x1b[2m│\x1b[0m" in shown
+
+
+def test_stats_tell_lengths_repetition_and_padding(home: Home, tmp_path: Path) -> None:
+    """As tables, as JSON, and drawn; the tokens are kept for the training."""
+    path = tmp_path / "raw.json"
+    path.write_text(json.dumps([["早", "早安"], ["早", "早安"], ["吃了吗", "吃了", "嗯", "哦"]]))
+    run(home, "prepare", path, "--name", "toy", "--test-share", 0, "--valid-share", 0)
+    plain = run(home, "stats", "toy").stdout
+    rows = [line.split() for line in plain.splitlines()]
+    assert ["train", "3", "0", "1", "0"] in rows
+    assert ["train:", "utterances", "a", "dialogue", "3", "2.67", "2", "4", "4", "4"] in rows
+    assert ["2", "–", "2", "█" * 40, "2", "66.7%"] in rows
+    assert "padding" not in plain
+    base, svg = tiny_base(tmp_path / "tiny"), tmp_path / "chart.svg"
+    result = run(home, "stats", "toy", "--base", base, "--svg", svg)
+    assert "What padding would waste" in result.stdout
+    assert "all to 512 tokens" in result.stdout
+    assert f"Histograms: {svg}" in result.stderr
+    assert svg.read_text().startswith("<svg ")
+    found = json.loads(run(home, "stats", "toy", "--base", base, "--json").stdout)
+    assert found["splits"]["train"]["repeated"] == 1
+    assert found["tokens"]["padding"][0]["useful"] == 1.0
+    assert len(list((home.datasets / "toy" / "tokens").glob("[!.]*"))) == 1
 
 
 def test_the_commands_load_nothing_heavy_until_they_run() -> None:

@@ -66,7 +66,8 @@ def test_counts_are_those_of_the_replies(make_plan: MakePlan) -> None:
     """Characters counted are those of replies that bear a loss."""
     plan = make_plan()
 
-    replies = [line for dialogue in plan.dataset.split("validation") for line in dialogue[1::2]]
+    dialogues = plan.dataset.split("validation")
+    replies = [line for dialogue in dialogues for line in dialogue.utterances[1::2]]
 
     assert plan.validation_characters == sum(map(len, replies))
     # byte tokens: every character's bytes, and one end marker a reply

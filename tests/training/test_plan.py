@@ -17,10 +17,10 @@ from training.recipe import read_recipe
 def test_an_epoch_has_every_dialogue_once(make_plan: MakePlan) -> None:
     """The steps of an epoch together are all dialogues, each once; the next is in another order."""
     plan = make_plan()
-    whole = [id(one) for dialogue in plan.train for one in dialogue]
+    whole = [one.ids for dialogue in plan.train for one in dialogue]
 
-    first = [id(one) for step in range(5) for one in plan.step_examples(step)]
-    second = [id(one) for step in range(5, 10) for one in plan.step_examples(step)]
+    first = [one.ids for step in range(5) for one in plan.step_examples(step)]
+    second = [one.ids for step in range(5, 10) for one in plan.step_examples(step)]
 
     assert plan.steps_per_epoch == 5
     assert sorted(first) == sorted(second) == sorted(whole)
@@ -73,6 +73,7 @@ def test_identity_changes_with_what_must_not_change(make_plan: MakePlan) -> None
 
     assert make_plan("record.log_every=9").identity == plan.identity
     assert make_plan("lora.r=8").identity != plan.identity
+    assert make_plan("prompt.roles=every-reply").identity != plan.identity
     assert make_plan("training.batch_size=4").identity != plan.identity
 
 

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from adapters.base import read_base
 from adapters.prompt import render_prompt
-from training.data.encode import encode_dialogue
+from training.data.dialogue import Dialogue
+from training.data.encode import Encoding, encode_dialogue
 from training.grammar import read_grammar
 from training.pocket import (
     Corpus,
@@ -62,7 +63,7 @@ def test_rows_are_what_the_chat_template_renders(tokenizer: PreTrainedTokenizerF
     for dialogue in read_sample("everyday")["train"][::40]:
         for prompt in (None, system):
             row = corpus.chatml(dialogue, prompt)
-            (exact,) = encode_dialogue(tokenizer, dialogue, system_prompt=prompt, max_length=512)
+            (exact,) = encode_dialogue(tokenizer, Dialogue(dialogue), Encoding(prompt, 512))
             assert row.ids[: len(exact.ids)] == exact.ids
             scored = [weight == 1.0 for weight in row.weights[: len(exact.ids)]]
             has_opening = len(dialogue) % 2  # an assistant's first line is read, not answered

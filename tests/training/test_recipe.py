@@ -11,7 +11,11 @@ from training.errors import RecipeError
 from training.recipe import Recipe, bundled_recipes, decode_recipe, read_recipe
 
 SEED = {
-    "prompt": {"system": "你是一个乐于助人的AI助手。", "max_length": 512},
+    "prompt": {
+        "system": "你是一个乐于助人的AI助手。",
+        "max_length": 512,
+        "roles": "last-assistant",
+    },
     "quantization": {"kind": "nf4", "double": True, "compute_dtype": "auto"},
     "lora": {
         "r": 16,

@@ -368,7 +368,7 @@ def test_without_validation_the_last_step_is_published(
     raw.write_text(json.dumps([["你好", "好"], ["在吗", "在"]]))
     dataset = prepare([raw], "two", tmp_path / "datasets")
     plan = plan_training(make_plan().base, make_plan().recipe, dataset)
-    assert plan.validation == []
+    assert len(plan.validation) == 0
 
     outcome = run_training(plan)
 

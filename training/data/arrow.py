@@ -1,6 +1,6 @@
-"""Dialogues in Arrow files, one file a split: written in batches, read lazily from the disk.
+"""Dialogues in Arrow files (IPC streams), one file a split: written in batches, read as a mapping.
 
-The one module that uses the ``datasets`` library; it is imported when first needed.
+The one module that uses pyarrow, with ``training.data.shards``; it is imported when first needed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
-import msgspec
+import numpy as np
 
+from training.data.dialogue import Dialogue
 from training.data.manifest import LENGTH_CLASS_CHARACTERS, SplitCounts
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
-COLUMN = "dialog"
 BATCH_DIALOGUES = 2000
+
+
+def dialogue_schema() -> pa.Schema:
+    """A split's columns: ``dialog`` as in LCCC on the Hub, and what only some dialogues have."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("dialog", pa.list_(pa.string())),
+            ("system", pa.string()),
+            ("has_roles", pa.bool_()),
+        ]
+    )
 
 
 class SplitWriter:
@@ -28,17 +42,14 @@ class SplitWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._batch: list[list[str]] = []
         self._lengths: Counter[int] = Counter()
         self._sha256 = hashlib.sha256()
         self._dialogues = self._utterances = self._characters = 0
 
     def __enter__(self) -> Self:
-        from datasets import Features, List, Value
-        from datasets.arrow_writer import ArrowWriter
+        import pyarrow as pa
 
-        features = Features({COLUMN: List(Value("string"))})
-        self._arrow: Any = ArrowWriter(path=str(self._path), features=features)
+        self._arrow: Any = pa.ipc.new_stream(str(self._path), dialogue_schema())
         return self
 
     def __exit__(
@@ -47,23 +58,21 @@ class SplitWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self._flush()
-            self._arrow.finalize()
-        else:
-            self._arrow.close()
+        self._arrow.close()
 
-    def write(self, utterances: Sequence[str]) -> None:
-        utterances = list(utterances)
-        characters = sum(map(len, utterances))
-        self._dialogues += 1
-        self._utterances += len(utterances)
-        self._characters += characters
-        self._lengths[characters - characters % LENGTH_CLASS_CHARACTERS] += 1
-        self._sha256.update(msgspec.json.encode(utterances) + b"\n")
-        self._batch.append(utterances)
-        if len(self._batch) == BATCH_DIALOGUES:
-            self._flush()
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add dialogues with their ``digest`` and ``characters``, which are only counted."""
+        if not batch.num_rows:
+            return
+        characters = batch.column("characters").to_numpy()
+        classes = characters - characters % LENGTH_CLASS_CHARACTERS
+        values, counts = np.unique(classes, return_counts=True)
+        self._lengths.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        self._dialogues += batch.num_rows
+        self._utterances += len(batch.column("dialog").flatten())
+        self._characters += int(characters.sum())
+        self._sha256.update(b"".join(batch.column("digest").to_pylist()))
+        self._arrow.write_batch(batch.select(dialogue_schema().names))
 
     def counts(self) -> SplitCounts:
         """What was written so far."""
@@ -75,39 +84,63 @@ class SplitWriter:
             lengths=dict(sorted(self._lengths.items())),
         )
 
-    def _flush(self) -> None:
-        if self._batch:
-            self._arrow.write_batch({COLUMN: self._batch})
-            self._batch = []
 
+class Dialogues(Sequence[Dialogue]):
+    """The dialogues of a split, read from the disk when asked for."""
 
-class Dialogues(Sequence[list[str]]):
-    """The dialogues of a split, each a list of utterances, read from the disk when asked for."""
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
-
-    @classmethod
-    def open(cls, path: Path) -> Dialogues:
-        from datasets import Dataset
-
-        return cls(Dataset.from_file(str(path)))
+        self.path = path
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+            self._table: pa.Table = stream.read_all()
 
     @property
     def dataset(self) -> Dataset:
-        """The same as a ``datasets.Dataset`` with the one column ``dialog``."""
-        return self._dataset
+        """The same as a ``datasets.Dataset``."""
+        from datasets import Dataset
+
+        return Dataset.from_file(str(self.path))
 
     def __len__(self) -> int:
-        return self._dataset.num_rows
+        return self._table.num_rows
 
     @overload
-    def __getitem__(self, index: int) -> list[str]: ...
+    def __getitem__(self, index: int) -> Dialogue: ...
     @overload
-    def __getitem__(self, index: slice) -> list[list[str]]: ...
-    def __getitem__(self, index: int | slice) -> list[str] | list[list[str]]:
-        return self._dataset[index][COLUMN]
+    def __getitem__(self, index: slice) -> list[Dialogue]: ...
+    def __getitem__(self, index: int | slice) -> Dialogue | list[Dialogue]:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step == 1:
+                return list(self.between(start, stop))
+            return [self[at] for at in range(start, stop, step)]
+        at = range(len(self))[index]
+        (dialogue,) = self.between(at, at + 1)
+        return dialogue
 
-    def __iter__(self) -> Iterator[list[str]]:
-        for batch in self._dataset.iter(batch_size=BATCH_DIALOGUES):
-            yield from batch[COLUMN]
+    def __iter__(self) -> Iterator[Dialogue]:
+        return self.between(0, len(self))
+
+    def between(self, start: int, stop: int) -> Iterator[Dialogue]:
+        """Those from ``start`` up to and without ``stop``, in batches from the disk."""
+        for batch in self.batches(start, stop):
+            yield from dialogues_of(batch)
+
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of these as Arrow has them, some at a time."""
+        end = len(self) if stop is None else stop
+        for at in range(start, end, BATCH_DIALOGUES):
+            yield from self._table.slice(at, min(BATCH_DIALOGUES, end - at)).to_batches()
+
+
+def dialogues_of(batch: pa.RecordBatch) -> Iterator[Dialogue]:
+    """The rows of ``batch`` as dialogues."""
+    column = batch.column("dialog")
+    texts = column.flatten().to_numpy(zero_copy_only=False).tolist()
+    offsets = column.offsets.to_numpy()
+    offsets = (offsets - offsets[0]).tolist()
+    systems = batch.column("system").to_pylist()
+    has_roles = batch.column("has_roles").to_pylist()
+    for index, (system, given) in enumerate(zip(systems, has_roles, strict=True)):
+        yield Dialogue(texts[offsets[index] : offsets[index + 1]], system, given)

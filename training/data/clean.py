@@ -1,155 +1,174 @@
-"""The rules that turn raw LCCC utterances into text as people write it, and their tally.
-
-Every rule is a pure function. LCCC comes split by spaces, between characters in the original
-files and between words on the Hub; a current tokenizer would see another language.
-"""
+"""The cleaner: applies the rules to dialogues, one at a time, and keeps the tally."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
-import msgspec
+from training.data import text
+from training.data.dialogue import Dialogue, RawDialogue, Role
+from training.data.report import CleaningReport, Rule, Tally
+from training.data.rules import LoadedRules, Rules
+from training.data.words import letters_of
 
-RULES_VERSION = 1
+RULES_VERSION = 3
 
-MIN_UTTERANCES = 2
-
-# How many dialogues of a file decide whether it is pre-spaced, and the share of neighbouring
-# Chinese characters with a space between them above which it is. Character-separated files have
-# 1.0 and word-separated ones about 0.6 (words of 1.6 characters); people leave fewer than 0.2.
-SAMPLE_DIALOGUES = 1000
-PRE_SPACED_SHARE = 0.4
-
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-_HAN_JOINED = re.compile(f"[{_HAN}](?=[{_HAN}])")
-_HAN_SPACED = re.compile(f"[{_HAN}](?= +[{_HAN}])")
-
-# A space parts words only between two of these: letters and digits but those of CJK scripts. It
-# is needless elsewhere, after another space, and between two that stand alone (`R a p`).
-_WORD = r"[^\W_\u2e80-\u9fff\uf900-\U0010ffff]"
-_SPACE = r"[^\S\n]"
-_NEEDLESS_SPACE = re.compile(
-    rf"(?<!{_WORD}){_SPACE}++|{_SPACE}++(?!{_WORD})|(?<=(?<!\S){_WORD}){_SPACE}++(?={_WORD}(?!\S))"
-)
-
-# Control characters but tab and line feed, invisible marks of direction and width (the joiners
-# U+200C and U+200D stay: emoji are built with them), and halves of broken surrogate pairs.
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\ud800-\udfff]"
-)
+TextRule = Callable[[str], str]
+Turn = tuple[Role | None, str]
 
 
-class Rule(msgspec.Struct, frozen=True):
-    """A cleaning rule, what it removes, and what came of it.
-
-    It changes or drops utterances, or drops dialogues.
-    """
-
-    name: str
-    description: str
-    utterances_changed: int = 0
-    utterances_dropped: int = 0
-    dialogues_dropped: int = 0
-
-
-class CleaningReport(msgspec.Struct, frozen=True):
-    """What came of the dialogues read. ``changed`` counts the kept ones that a rule touched."""
-
-    version: int
-    read: int
-    kept: int
-    changed: int
-    dropped: int
-    rules: tuple[Rule, ...]
-
-
-RULES = (
-    Rule("control", "control characters, invisible marks"),
-    Rule("spacing", "needless spaces of pre-spaced text"),
-    Rule("trim", "white space at both ends"),
-    Rule("empty", "utterances with nothing left"),
-    Rule("short", f"dialogues of under {MIN_UTTERANCES} utterances"),
-)
-
-
-def remove_control(text: str) -> str:
-    """``text`` without characters that no one can see or that no file can hold."""
-    return _CONTROL.sub("", text)
-
-
-def join_spaced(text: str) -> str:
-    """Undo the spaces of pre-spaced text.
-
-    A space stays only between two Latin words or numbers. A run of single letters or digits
-    (``R a p``, ``2 0 0 4``) is one word: where words met inside it can no longer be told.
-    """
-    return _NEEDLESS_SPACE.sub("", text)
-
-
-def trim(text: str) -> str:
-    """``text`` without white space at its ends."""
-    return text.strip()
-
-
-def looks_pre_spaced(dialogues: Iterable[Sequence[str]]) -> bool:
-    """Whether spaces stand between the characters or words of these dialogues throughout."""
-    joined = spaced = 0
-    for utterances in dialogues:
-        for text in utterances:
-            joined += len(_HAN_JOINED.findall(text))
-            spaced += len(_HAN_SPACED.findall(text))
-    return spaced > PRE_SPACED_SHARE * (spaced + joined)
+def described(rules: Rules) -> tuple[Rule, ...]:
+    """Every rule in the order in which they are applied, with whether it is on."""
+    on, kinds = rules.text, rules.utterances
+    whole, shortest = rules.dialogues, rules.replies.min_characters
+    fewest, alike = whole.min_utterances, whole.near_duplicates
+    return (
+        Rule("control", "control characters, invisible marks", on.control),
+        Rule("spacing", "needless spaces of pre-spaced text", on.spacing != "never"),
+        Rule("platform", "mentions, reposts, topics, links, [图片]", on.platform),
+        Rule("emoji", "emoji and their names in brackets", on.emoji),
+        Rule("orphans", "punctuation whose words are gone", on.orphans),
+        Rule("width", "letters in full width, Chinese punctuation in half", on.width),
+        Rule("elongation", f"sounds more than {on.elongation} times", on.elongation > 0),
+        Rule("trim", "white space at both ends", on.trim),
+        Rule("empty", "utterances with nothing left"),
+        Rule("notices", "notices of the platform", kinds.notices),
+        Rule("abuse", "utterances with insults", kinds.abuse),
+        Rule("generic", "last replies that answer anything", rules.replies.generic),
+        Rule("brief", f"last replies of under {shortest} characters", shortest > 0),
+        Rule("speakers", "tools, and what no reply follows, where roles are given"),
+        Rule("short", f"dialogues of under {fewest} utterances"),
+        Rule("duplicates", "dialogues that are there already", alike > 0 or whole.duplicates),
+        Rule("near_duplicates", f"dialogues alike by {alike:g} or more", alike > 0),
+        Rule("leaks", "dialogues of training that validation or test has", whole.leaks),
+    )
 
 
 class Cleaner:
-    """Applies the rules to dialogues and keeps the tally."""
+    """Applies ``loaded`` rules to dialogues and keeps the tally.
 
-    def __init__(self) -> None:
-        self._changed = dict.fromkeys((rule.name for rule in RULES), 0)
-        self._empty = self._short = 0
-        self._read = self._dialogues_changed = 0
+    An utterance that cannot be part of a dialogue is never taken out of its middle, where the next
+    one would then answer the wrong one: the longest part without such utterances stays.
+    """
 
-    def clean(self, utterances: Sequence[str], *, pre_spaced: bool) -> list[str] | None:
+    def __init__(self, loaded: LoadedRules | None = None) -> None:
+        self._loaded = loaded or LoadedRules()
+        self._rules = self._loaded.rules
+        self._tally = Tally(RULES_VERSION, described(self._rules))
+        self._plain = tuple(self._text_rules(pre_spaced=False))
+        self._spaced = tuple(self._text_rules(pre_spaced=True))
+
+    def clean(self, raw: RawDialogue, *, pre_spaced: bool) -> Dialogue | None:
         """The cleaned dialogue, or ``None`` where too little of it is left."""
-        self._read += 1
-        texts = [self._clean_text(text, pre_spaced) for text in utterances]
-        kept = [text for text in texts if text]
-        self._empty += len(texts) - len(kept)
-        if len(kept) < MIN_UTTERANCES:
-            self._short += 1
+        self._tally.read += 1
+        if raw.fault:
+            self._tally.drop_dialogue("speakers", [raw.fault])
             return None
-        self._dialogues_changed += kept != list(utterances)
-        return kept
-
-    def _clean_text(self, text: str, pre_spaced: bool) -> str:
-        text = self._apply("control", text, remove_control(text))
-        if pre_spaced:
-            text = self._apply("spacing", text, join_spaced(text))
-        return self._apply("trim", text, trim(text))
-
-    def _apply(self, rule: str, before: str, after: str) -> str:
-        self._changed[rule] += before != after
-        return after
+        rules = self._spaced if pre_spaced else self._plain
+        texts = [self._clean_text(utterance, rules) for utterance in raw.utterances]
+        roles: Sequence[Role | None] = raw.roles or [None] * len(texts)
+        turns = list(zip(roles, texts, strict=True))
+        part, cause = self._longest_part(turns)
+        if raw.roles is not None:
+            part, cause = self._taking_turns(part, cause)
+        part, cause = self._without_poor_end(part, cause)
+        if len(part) < self._rules.dialogues.min_utterances:
+            self._tally.drop_dialogue(cause or "short", raw.utterances)
+            return None
+        kept = [said for _, said in part]
+        self._tally.changed += kept != list(raw.utterances)
+        return Dialogue(kept, raw.system, raw.roles is not None)
 
     def report(self) -> CleaningReport:
         """The tally so far."""
-        dropped = {"empty": self._empty}
-        rules = tuple(
-            msgspec.structs.replace(
-                rule,
-                utterances_changed=self._changed[rule.name],
-                utterances_dropped=dropped.get(rule.name, 0),
-                dialogues_dropped=self._short if rule.name == "short" else 0,
-            )
-            for rule in RULES
-        )
-        return CleaningReport(
-            version=RULES_VERSION,
-            read=self._read,
-            kept=self._read - self._short,
-            changed=self._dialogues_changed,
-            dropped=self._short,
-            rules=rules,
-        )
+        return self._tally.report()
+
+    def _text_rules(self, *, pre_spaced: bool) -> Iterator[tuple[str, TextRule]]:
+        """The text rules that are on, in order."""
+        on = self._rules.text
+        is_spaced = on.spacing == "always" or (on.spacing == "auto" and pre_spaced)
+        shorten = partial(text.shorten_elongation, most=on.elongation)
+        for name, is_on, rule in (
+            ("control", on.control, text.remove_control),
+            ("spacing", is_spaced, text.join_spaced),
+            ("platform", on.platform, text.remove_platform),
+            ("emoji", on.emoji, text.remove_emoji),
+            ("orphans", on.orphans, text.remove_orphans),
+            ("width", on.width, text.fold_width),
+            ("elongation", on.elongation > 0, shorten),
+            ("trim", on.trim, text.trim),
+        ):
+            if is_on:
+                yield name, rule
+
+    def _clean_text(self, utterance: str, rules: Sequence[tuple[str, TextRule]]) -> str:
+        for name, rule in rules:
+            after = rule(utterance)
+            if after != utterance:
+                self._tally.change(name, utterance, after)
+                utterance = after
+        return utterance
+
+    def _unusable(self, utterance: str) -> str | None:
+        """The rule that finds ``utterance`` to be no part of a dialogue."""
+        if not utterance or utterance.isspace():
+            return "empty"
+        if self._loaded.notices and self._loaded.notices.is_in(utterance):
+            return "notices"
+        if self._loaded.abuse and self._loaded.abuse.is_in(utterance):
+            return "abuse"
+        return None
+
+    def _longest_part(self, turns: Sequence[Turn]) -> tuple[list[Turn], str | None]:
+        """The longest run of usable turns (the first of equals), and the rule that cut it off."""
+        cause: str | None = None
+        longest: list[Turn] = []
+        part: list[Turn] = []
+        for turn in turns:
+            rule = self._unusable(turn[1])
+            if rule is None:
+                part.append(turn)
+                continue
+            self._tally.drop_utterance(rule, turn[1])
+            cause = cause or rule
+            longest, part = max(longest, part, key=len), []
+        return max(longest, part, key=len), cause
+
+    def _taking_turns(
+        self, turns: Sequence[Turn], cause: str | None
+    ) -> tuple[list[Turn], str | None]:
+        """Two speakers in turn, the assistant last; lines of one speaker are joined."""
+        joined: list[Turn] = []
+        for role, said in turns:
+            if joined and joined[-1][0] == role:
+                joined[-1] = (role, f"{joined[-1][1]}\n{said}")
+            else:
+                joined.append((role, said))
+        if joined and joined[-1][0] == "user":
+            self._tally.drop_utterance("speakers", joined.pop()[1])
+            cause = cause or "speakers"
+        return joined, cause
+
+    def _without_poor_end(
+        self, turns: list[Turn], cause: str | None
+    ) -> tuple[list[Turn], str | None]:
+        """``turns`` up to the last that is worth a reply's place; its question goes with a reply.
+
+        Where no roles are given, the utterance before a dropped one is the next to be a reply.
+        """
+        while turns and (rule := self._poor(turns[-1][1])):
+            self._tally.drop_utterance(rule, turns.pop()[1])
+            cause = cause or rule
+            if turns and turns[-1][0] == "user":
+                turns.pop()
+        return turns, cause
+
+    def _poor(self, reply: str) -> str | None:
+        """The rule that finds ``reply`` not worth learning."""
+        generic, shortest = self._loaded.generic, self._rules.replies.min_characters
+        if generic is None and not shortest:
+            return None
+        letters = letters_of(reply)
+        if generic is not None and (not letters or generic.is_all_of(letters)):
+            return "generic"
+        return "brief" if len(letters) < shortest else None

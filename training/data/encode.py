@@ -6,115 +6,51 @@ before a reply, and the reply as the model would generate it. Nothing is searche
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from jinja2 import TemplateError
 
 from adapters.prompt import render_prompt, render_reply
-from training.data.roles import Turn, assign_roles
+from adapters.prompt_batch import BatchRenderer
+from training.data.dialogue import Dialogue
+from training.data.example import Cut, EncodeReport, Example
+from training.data.roles import RolePolicy, Turn, conversations
 from training.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+__all__ = [
+    "Cut",
+    "EncodeReport",
+    "Encoding",
+    "Example",
+    "encode_dialogue",
+    "encode_dialogues",
+]
 
-class Cut(StrEnum):
-    """What had to go so that a sequence fits; each includes the ones before it."""
-
-    NOTHING = "nothing"
-    TURNS = "turns"  # whole exchanges, the oldest first
-    PROMPT = "prompt"  # the beginning of the last user's text
-    REPLY = "reply"  # the end of the last reply, and with it the end marker
+# How many dialogues are rendered and tokenised together.
+BATCH_DIALOGUES = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One training sequence: token ids, and which of them the model should learn to produce.
+class Encoding(msgspec.Struct, frozen=True):
+    """How dialogues become sequences of at most ``max_length`` ids.
 
-    Position ``i`` is learnt from positions before ``i``; no shift is applied here. ``dropped`` is
-    how many utterances of the dialogue are missing at its beginning.
+    ``system_prompt`` stands before those that have none of their own.
     """
 
-    ids: list[int]
-    is_target: list[bool]
-    cut: Cut = Cut.NOTHING
-    dropped: int = 0
-
-    @property
-    def targets(self) -> int:
-        """How many tokens bear a loss."""
-        return sum(self.is_target)
-
-    @property
-    def replies(self) -> int:
-        """How many replies bear a loss; template tokens lie between any two."""
-        starts = sum(is_target and not before for before, is_target in pairwise(self.is_target))
-        return starts + self.is_target[0]
-
-
-class EncodeReport(msgspec.Struct, frozen=True):
-    """What came of encoding ``dialogues``: sequences, replies with loss, tokens, and the cuts."""
-
-    dialogues: int
-    examples: int
-    replies: int
-    tokens: int
-    target_tokens: int
-    longest: int
-    cut: dict[str, int]
-    utterances_dropped: int
-
-    @classmethod
-    def over(cls, dialogues: int, examples: Sequence[Example]) -> EncodeReport:
-        """Count ``examples``, which were made of that many dialogues."""
-        lengths = [len(example.ids) for example in examples]
-        return cls(
-            dialogues=dialogues,
-            examples=len(examples),
-            replies=sum(example.replies for example in examples),
-            tokens=sum(lengths),
-            target_tokens=sum(example.targets for example in examples),
-            longest=max(lengths, default=0),
-            cut={cut.value: sum(example.cut is cut for example in examples) for cut in Cut},
-            utterances_dropped=sum(example.dropped for example in examples),
-        )
-
-
-def encode_dialogues(
-    tokenizer: PreTrainedTokenizerBase,
-    dialogues: Iterable[Sequence[str]],
-    *,
-    system_prompt: str | None,
-    max_length: int,
-) -> tuple[list[Example], EncodeReport]:
-    """The examples of all ``dialogues`` in order, and the count of them.
-
-    Raises:
-        DataError: as :func:`encode_dialogue`.
-    """
-    examples: list[Example] = []
-    count = 0
-    for utterances in dialogues:
-        count += 1
-        examples += encode_dialogue(
-            tokenizer, utterances, system_prompt=system_prompt, max_length=max_length
-        )
-    return examples, EncodeReport.over(count, examples)
+    system_prompt: str | None
+    max_length: int
+    roles: RolePolicy = "last-assistant"
 
 
 def encode_dialogue(
-    tokenizer: PreTrainedTokenizerBase,
-    utterances: Sequence[str],
-    *,
-    system_prompt: str | None,
-    max_length: int,
+    tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue, encoding: Encoding
 ) -> list[Example]:
-    """The examples of one dialogue, each of ``max_length`` ids at most; none if it has no reply.
+    """The examples of one dialogue; none if it has no reply.
 
     One sequence teaches all replies where the template renders a conversation as the beginning of
     every longer one. Elsewhere (Qwen3's opens the next reply, but no past one, with an empty
@@ -127,8 +63,62 @@ def encode_dialogue(
     Raises:
         DataError: the template refuses the conversation, or leaves no room for a reply.
     """
-    encoder = _Encoder(tokenizer, system_prompt, max_length)
-    turns = assign_roles(utterances)
+    encoder = _Encoder(tokenizer, dialogue.system or encoding.system_prompt, encoding.max_length)
+    examples: list[Example] = []
+    for turns in conversations(dialogue, encoding.roles):
+        examples += _encode_conversation(encoder, turns)
+    return examples
+
+
+def encode_dialogues(
+    renderer: BatchRenderer, dialogues: Iterable[Dialogue], encoding: Encoding
+) -> Iterator[list[Example]]:
+    """The examples of each dialogue in order, as :func:`encode_dialogue` makes them, but quicker.
+
+    Raises:
+        DataError: as :func:`encode_dialogue`.
+    """
+    rest = iter(dialogues)
+    while batch := list(islice(rest, BATCH_DIALOGUES)):
+        try:
+            yield from _encode_batch(renderer, batch, encoding)
+        except TemplateError:  # it refuses one of them, or only how one begins
+            for dialogue in batch:
+                yield encode_dialogue(renderer.tokenizer, dialogue, encoding)
+
+
+def _encode_batch(
+    renderer: BatchRenderer, batch: Sequence[Dialogue], encoding: Encoding
+) -> list[list[Example]]:
+    """The same for some dialogues together: all is rendered first, then put together."""
+    tokenizer = renderer.tokenizer
+    encoders = [
+        _Encoder(tokenizer, dialogue.system or encoding.system_prompt, encoding.max_length)
+        for dialogue in batch
+    ]
+    all_turns = [conversations(dialogue, encoding.roles) for dialogue in batch]
+    asked = [
+        (encoder.messages(turns[:index]), turns[index].text)
+        for encoder, parts in zip(encoders, all_turns, strict=True)
+        for turns in parts
+        for index in _replies(turns)
+    ]
+    prompts, replies = renderer.render([m for m, _ in asked], [text for _, text in asked])
+    made = (
+        _Exchange(prompt, reply, len(text))
+        for prompt, reply, (_, text) in zip(prompts, replies, asked, strict=True)
+    )
+    return [
+        [
+            example
+            for turns in parts
+            for example in _put_together(encoder, turns, list(islice(made, len(_replies(turns)))))
+        ]
+        for encoder, parts in zip(encoders, all_turns, strict=True)
+    ]
+
+
+def _encode_conversation(encoder: _Encoder, turns: Sequence[Turn]) -> list[Example]:
     try:
         whole = encoder.exchanges(turns)
     except DataError:
@@ -136,18 +126,32 @@ def encode_dialogue(
             raise
         turns = turns[1:]
         whole = encoder.exchanges(turns)
+        return _put_together(encoder, turns, whole, refused=1)
+    return _put_together(encoder, turns, whole)
+
+
+def _put_together(
+    encoder: _Encoder, turns: Sequence[Turn], whole: Sequence[_Exchange], refused: int = 0
+) -> list[Example]:
+    """The examples of a conversation whose exchanges are ``whole``."""
     if not whole:
         return []
     in_one = encoder.fit_in_one(turns, whole)
-    fitted = [in_one] if in_one else encoder.fit_one_by_one(turns)
-    return [_example(part, refused=len(utterances) - len(turns)) for part in fitted]
+    fitted = [in_one] if in_one else encoder.fit_one_by_one(turns, whole)
+    return [_example(part, refused) for part in fitted]
+
+
+def _replies(turns: Sequence[Turn]) -> list[int]:
+    """Where the replies that are to be learnt stand."""
+    return [index for index, turn in enumerate(turns) if turn.is_reply]
 
 
 class _Exchange(NamedTuple):
-    """A reply and the prompt it answers, as token ids."""
+    """A reply and the prompt it answers, as token ids; ``characters`` are the reply's."""
 
     prompt: list[int]
     reply: list[int]
+    characters: int
 
     @property
     def ids(self) -> list[int]:
@@ -173,20 +177,22 @@ class _Encoder:
         self._system = [{"role": "system", "content": system_prompt}] if system_prompt else []
         self._max_length = max_length
 
+    def messages(self, turns: Sequence[Turn]) -> list[dict[str, str]]:
+        """``turns`` after the system prompt, as the template wants them."""
+        return [*self._system, *(turn.message for turn in turns)]
+
     def exchanges(self, turns: Sequence[Turn]) -> list[_Exchange]:
-        """Every reply in ``turns`` with its prompt."""
-        return [
-            self.exchange(turns[: index + 1]) for index, turn in enumerate(turns) if turn.is_reply
-        ]
+        """Every reply in ``turns`` that is to be learnt, with its prompt."""
+        return [self.exchange(turns[: index + 1]) for index in _replies(turns)]
 
     def exchange(self, turns: Sequence[Turn]) -> _Exchange:
         """The last of ``turns``, and all before it as its prompt."""
-        messages = [*self._system, *(turn.message for turn in turns[:-1])]
         try:
-            prompt = render_prompt(self._tokenizer, messages)
+            prompt = render_prompt(self._tokenizer, self.messages(turns[:-1]))
         except TemplateError as error:
             raise DataError(f"the base's chat template refuses the dialogue: {error}") from error
-        return _Exchange(prompt, render_reply(self._tokenizer, turns[-1].text))
+        text = turns[-1].text
+        return _Exchange(prompt, render_reply(self._tokenizer, text), len(text))
 
     def fit_in_one(self, turns: Sequence[Turn], whole: Sequence[_Exchange]) -> _Fitted | None:
         """All exchanges in one sequence, ``None`` where the template does not allow it."""
@@ -199,10 +205,12 @@ class _Encoder:
             whole = fitted.exchanges
         return fitted._replace(exchanges=whole) if _is_stable(whole) else None
 
-    def fit_one_by_one(self, turns: Sequence[Turn]) -> list[_Fitted]:
+    def fit_one_by_one(self, turns: Sequence[Turn], whole: Sequence[_Exchange]) -> list[_Fitted]:
         """A sequence for every reply, with what goes before it."""
-        parts = (turns[: index + 1] for index, turn in enumerate(turns) if turn.is_reply)
-        return [self._fit(part, self.exchange(part)) for part in parts]
+        return [
+            self._fit(turns[: index + 1], exchange)
+            for index, exchange in zip(_replies(turns), whole, strict=True)
+        ]
 
     def _fit(self, turns: Sequence[Turn], last: _Exchange) -> _Fitted:
         """As many of the newest of ``turns`` as fit; ``last`` is the exchange they end on."""
@@ -229,7 +237,9 @@ class _Encoder:
                 f"chat template and the system prompt alone take {len(fitting.prompt)}"
             )
         if room < len(fitting.reply):
-            fitting = fitting._replace(reply=fitting.reply[:room])
+            part = fitting.reply[:room]
+            characters = len(self._tokenizer.decode(part).rstrip("\ufffd"))
+            fitting = _Exchange(fitting.prompt, part, characters)
             return _Fitted(shortened, [fitting], Cut.REPLY, dropped)
         while too_many - kept > 1:
             middle = (kept + too_many) // 2
@@ -255,6 +265,7 @@ def _example(fitted: _Fitted, refused: int) -> Example:
     """One sequence: the last exchange, with the loss on every reply in it."""
     ids = fitted.exchanges[-1].ids
     is_target = [False] * len(ids)
-    for prompt, reply in fitted.exchanges:
+    for prompt, reply, _ in fitted.exchanges:
         is_target[len(prompt) : len(prompt) + len(reply)] = [True] * len(reply)
-    return Example(ids, is_target, fitted.cut, refused + fitted.dropped)
+    characters = sum(exchange.characters for exchange in fitted.exchanges)
+    return Example(ids, is_target, fitted.cut, refused + fitted.dropped, characters)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from training.data.clean import CleaningReport
+from training.data.report import CleaningReport
+from training.data.rules import Rules
 from training.errors import DataError
 
 MANIFEST_FILE = "manifest.json"
@@ -42,19 +43,21 @@ class SplitCounts(msgspec.Struct, frozen=True):
     lengths: dict[int, int]
 
 
-class DatasetManifest(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-dataset/1"):
+class DatasetManifest(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-dataset/2"):
     """Everything about a dataset but its dialogues.
 
     ``sha256`` is over the prepared dialogues split by split and nothing else: equal content has
     equal hashes, wherever, whenever and under whatever name it was prepared. ``created`` is in
     UTC, ISO 8601. ``drawn`` names the splits that were drawn by share instead of given.
+    ``word_lists`` has the hex SHA-256 of each list by the rule that used it.
     """
 
     name: str
     inputs: tuple[InputRef, ...]
     splits: dict[str, SplitCounts]
     cleaning: CleaningReport
-    role_policy: str
+    rules: Rules
+    word_lists: dict[str, str]
     seed: int
     validation_share: float
     test_share: float
@@ -88,4 +91,6 @@ def read_manifest(directory: Path) -> DatasetManifest:
     try:
         return msgspec.json.decode(path.read_bytes(), type=DatasetManifest)
     except msgspec.DecodeError as error:
-        raise DataError(f"no dataset manifest of this version ({error})", file=path) from error
+        raise DataError(
+            f"no dataset manifest of this version ({error}); prepare the dataset again", file=path
+        ) from error

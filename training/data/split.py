@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
 from training.errors import DataError
 
@@ -35,14 +36,19 @@ class Shares(msgspec.Struct, frozen=True):
             return "validation"
         return "test" if position >= 1 - self.test else "train"
 
-    def holding_out_one(self, positions: Sequence[float]) -> Shares:
+    def codes_of(self, positions: np.ndarray) -> np.ndarray:
+        """As :meth:`split_of` for many positions, as indices into ``SPLITS``."""
+        later = np.where(positions >= 1 - self.test, 2, 0)
+        return np.where(positions < self.validation, 1, later).astype(np.int8)
+
+    def holding_out_one(self, positions: Sequence[float] | np.ndarray) -> Shares:
         """These shares, widened if they would leave a fair number of dialogues unvalidated.
 
         Unchanged where validation is not wanted (share 0) or nothing would be left to train on.
         """
         if self.validation == 0 or len(positions) < ENOUGH_TO_HOLD_OUT:
             return self
-        lowest = min(positions)
+        lowest = float(min(positions))
         if self.split_of(lowest) != "train":
             return self
         if all(other == lowest or self.split_of(other) == "test" for other in positions):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import random
 import re
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,11 @@ import msgspec
 import pytest
 from datasets import Dataset
 
+from training.data import preparation, shards
 from training.data.dataset import PreparedDataset, known_datasets, prepare
+from training.data.dialogue import Dialogue
 from training.data.manifest import MANIFEST_FILE
+from training.data.rules import read_rules
 from training.errors import DataError, DatasetNotFound
 
 
@@ -32,7 +38,10 @@ def written(path: Path, content: object) -> Path:
 
 
 def everything(dataset: PreparedDataset) -> dict[str, list[list[str]]]:
-    return {split: list(dataset.split(split)) for split in ("train", "validation", "test")}
+    return {
+        split: [dialogue.utterances for dialogue in dataset.split(split)]
+        for split in ("train", "validation", "test")
+    }
 
 
 @pytest.fixture
@@ -45,17 +54,18 @@ def test_a_dataset_holds_the_cleaned_dialogues(tmp_path: Path, root: Path) -> No
     raw = written(tmp_path / "raw.json", [["吃 了 吗", "吃 了"], ["在 吗"], ["早", "早 安", "嗯"]])
     prepare([raw], "toy", root, validation_share=0, test_share=0)
     train = PreparedDataset.open(root, "toy").split("train")
-    assert list(train) == [["吃了吗", "吃了"], ["早", "早安", "嗯"]]
+    assert list(train) == [Dialogue(["吃了吗", "吃了"]), Dialogue(["早", "早安", "嗯"])]
     assert len(train) == 2
-    assert train[1] == ["早", "早安", "嗯"]
-    assert train[-1:] == [["早", "早安", "嗯"]]
+    assert train[1] == Dialogue(["早", "早安", "嗯"])
+    assert train[-1:] == [Dialogue(["早", "早安", "嗯"])]
+    assert train[::-1] == [train[1], train[0]]
     assert isinstance(train.dataset, Dataset)
-    assert train.dataset.column_names == ["dialog"]
+    assert train.dataset["dialog"][:] == [["吃了吗", "吃了"], ["早", "早安", "嗯"]]
     assert list(PreparedDataset.open(root, "toy").split("test")) == []
 
 
 def test_the_manifest_tells_where_everything_came_from(tmp_path: Path, root: Path) -> None:
-    """Inputs by content, counts a split, the cleaning, the roles and the draw."""
+    """Inputs by content, counts a split, the cleaning and the draw."""
     raw = written(tmp_path / "a" / "raw.json", [["吃 了 吗", "吃 了"], ["在"]])
     valid = written(tmp_path / "b" / "valid.json", [["你好", "你好啊", "在吗"]])
     manifest = prepare([raw], "toy", root, valid=valid, seed=7, test_share=0.02).manifest
@@ -71,11 +81,10 @@ def test_the_manifest_tells_where_everything_came_from(tmp_path: Path, root: Pat
     assert (validation.dialogues, validation.utterances, validation.characters) == (1, 3, 7)
     assert (train.lengths, validation.lengths) == ({5: 1}, {5: 1})
     assert (manifest.cleaning.read, manifest.cleaning.dropped) == (3, 1)
-    assert manifest.role_policy == "last-assistant"
     assert (manifest.seed, manifest.test_share, manifest.drawn) == (7, 0.02, ("test",))
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", manifest.created)
     stored = json.loads((root / "toy" / MANIFEST_FILE).read_text(encoding="utf-8"))
-    assert stored["format"] == "lccc-dataset/1"
+    assert stored["format"] == "lccc-dataset/2"
     assert str(tmp_path) not in json.dumps(stored)
 
 
@@ -186,7 +195,7 @@ FAILURES = {
     "a record late in a second file": r"bad\.jsonl, record 2501: utterance 1 is a number",
     "a missing second file": r"none\.json: cannot be opened: No such file",
     "splits given for a split": r"split\.json: brings its own splits, .* given as validation",
-    "no dialogue long enough": "2 dialogues were read, 2 had fewer than 2 utterances",
+    "no dialogue long enough": "2 dialogues were read, 2 dropped \\(short 2\\), 0 kept",
     "no dialogue at all": "nothing is left to train on: 0 dialogues were read",
     "shares of everything": "must leave something to train on",
 }
@@ -205,17 +214,286 @@ def test_a_failure_leaves_no_trace_and_keeps_the_old_dataset(
     assert [path.name for path in root.iterdir()] == ["toy"]
 
 
-def test_an_interruption_leaves_no_trace(tmp_path: Path, root: Path) -> None:
-    """Ctrl-C in the middle of reading is as harmless as an error."""
+class Stopped(BaseException):
+    """As Ctrl-C: no expected failure."""
 
-    def interrupt(done: int, total: int) -> None:
-        if done > total / 2:
-            raise KeyboardInterrupt
 
-    raw = written(tmp_path / "raw.json", numbered(20_000))
-    with pytest.raises(KeyboardInterrupt):
-        prepare([raw], "toy", root, on_progress=interrupt)
-    assert list(root.iterdir()) == []
+def stopping_at(share: float) -> preparation.OnProgress:
+    def stop(done: int, total: int) -> None:
+        if done >= share * total:
+            raise Stopped
+
+    return stop
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Shards of ten records; how many records were cleaned is appended, shard by shard."""
+    cleaned: list[int] = []
+    make_shard = preparation.make_shard
+
+    def counting(task: shards.ShardTask) -> shards.ShardReport:
+        cleaned.append(len(task.dialogues))
+        return make_shard(task)
+
+    monkeypatch.setattr(preparation, "RECORDS_PER_SHARD", 10)
+    monkeypatch.setattr(preparation, "make_shard", counting)
+    return cleaned
+
+
+@pytest.mark.parametrize("layout", [json.dumps, lambda data: "\n".join(map(json.dumps, data))])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_stopped_preparation_goes_on_where_it_was(
+    tmp_path: Path,
+    root: Path,
+    small_shards: list[int],
+    share: float,
+    layout: Callable[[list[list[str]]], str],
+) -> None:
+    """Nothing is read twice, the result is that of one go, and nobody sees half a dataset."""
+    raw = [tmp_path / "one.json", tmp_path / "two.json"]
+    for path, word in zip(raw, "甲乙", strict=True):
+        path.write_text(layout(numbered(95, word)), encoding="utf-8")
+    whole = prepare(raw, "whole", root)
+    expected, small_shards[:] = sum(small_shards), []
+    with pytest.raises(Stopped):
+        prepare(raw, "toy", root, on_progress=stopping_at(share))
+    before = sum(small_shards)
+    assert 0 < before < expected or share == 0.9
+    assert known_datasets(root) == ["whole"]
+
+    said: list[str] = []
+    resumed = prepare(raw, "toy", root, validation_share=0.01, say=said.append)
+
+    assert said == [f"Going on after {before} dialogues that were read before."]
+    assert sum(small_shards) == expected == 190
+    assert resumed.manifest.sha256 == whole.manifest.sha256
+    assert resumed.manifest.cleaning == whole.manifest.cleaning
+    assert everything(resumed) == everything(whole)
+    assert sorted(path.name for path in root.iterdir()) == ["toy", "whole"]
+
+
+def dropped(dataset: PreparedDataset) -> dict[str, int]:
+    """How many dialogues each rule dropped."""
+    counts = {rule.name: rule.dialogues_dropped for rule in dataset.manifest.cleaning.rules}
+    return {name: count for name, count in counts.items() if count}
+
+
+def test_equal_dialogues_are_dropped_when_asked(tmp_path: Path, root: Path) -> None:
+    """The first stays, in the order of the files; counts and examples follow."""
+    dialogues = [["早 ", "早安"], ["在吗", "在"], ["早", "早安"], ["在吗", "在"], ["早", " 早安"]]
+    raw = written(tmp_path / "raw.json", dialogues)
+    shares = {"validation_share": 0, "test_share": 0}
+    mild = prepare([raw], "mild", root, **shares)
+    strict = prepare(
+        [raw], "strict", root, rules=read_rules("default", ["duplicates=true"]), **shares
+    )
+    assert len(mild.split("train")) == 5
+    assert everything(strict)["train"] == [["早", "早安"], ["在吗", "在"]]
+    cleaning = strict.manifest.cleaning
+    assert (cleaning.read, cleaning.kept, cleaning.changed, cleaning.dropped) == (5, 2, 1, 3)
+    assert dropped(strict) == {"duplicates": 3}
+    (rule,) = (rule for rule in cleaning.rules if rule.name == "duplicates")
+    assert [example.before for example in rule.examples] == ["早 / 早安", "在吗 / 在", "早 / 早安"]
+
+
+def near(number: int, end: str = "") -> list[str]:
+    """A dialogue of some length that differs from others of its number in its end only."""
+    drawn = random.Random(number)
+    words = ["".join(chr(drawn.randrange(0x4E00, 0x9FFF)) for _ in range(20)) for _ in range(2)]
+    return [words[0], words[1] + end]
+
+
+def test_near_duplicates_are_dropped_when_asked(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of each kind stays, what is less alike stays too.
+
+    Which one does depends neither on the order of the input nor on the number of processes.
+    """
+    monkeypatch.setattr(preparation, "RECORDS_PER_SHARD", 16)
+    dialogues = [
+        near(number, "甲乙丙丁"[copy] if copy else "") for number in range(20) for copy in range(4)
+    ]
+    dialogues += [near(number, "完全不一样的很长的结尾" * 2) for number in range(3)]
+    forth = written(tmp_path / "forth.json", dialogues)
+    back = written(tmp_path / "back.json", dialogues[::-1])
+    rules = read_rules("default", ["near_duplicates=0.8"])
+    one = prepare([forth], "one", root, rules=rules, test_share=0, processes=1)
+    other = prepare([back], "other", root, rules=rules, test_share=0, processes=2)
+    assert dropped(one) == dropped(other) == {"near_duplicates": 60}
+    assert {name: sorted(split) for name, split in everything(one).items()} == {
+        name: sorted(split) for name, split in everything(other).items()
+    }
+    (first_words, lengths) = zip(
+        *[(d[0], len(d[1])) for d in chain(*everything(one).values())], strict=True
+    )
+    assert len(set(first_words)) == 20
+    assert sum(length > 30 for length in lengths) == 3
+
+
+def test_training_dialogues_of_other_splits_are_dropped(tmp_path: Path, root: Path) -> None:
+    """By default, where they are equal; with a likeness, where they are nearly so; and counted."""
+    raw = written(tmp_path / "raw.json", [near(1), near(2), near(2), near(3, "啦"), near(4)])
+    valid = written(tmp_path / "valid.json", [near(1), near(5)])
+    test = written(tmp_path / "test.json", [near(5), near(3)])
+    plain = prepare([raw], "plain", root, valid=valid, test=test)
+    assert everything(plain) == {
+        "train": [near(2), near(2), near(3, "啦"), near(4)],
+        "validation": [near(1)],
+        "test": [near(5), near(3)],
+    }
+    assert dropped(plain) == {"leaks": 2}
+    rules = read_rules("default", ["near_duplicates=0.8"])
+    strict = prepare([raw], "strict", root, valid=valid, test=test, rules=rules)
+    assert everything(strict)["train"] == [near(2), near(4)]
+    assert dropped(strict) == {"duplicates": 1, "leaks": 3}
+    off = prepare([raw], "off", root, valid=valid, test=test,
+                  rules=read_rules("default", ["leaks=false"]))  # fmt: skip
+    assert len(off.split("train")) == 5
+
+
+def test_a_drawn_split_has_no_leaks_to_search_for(tmp_path: Path, root: Path) -> None:
+    """Near duplicates are dropped before the draw, so none can straddle it."""
+    dialogues = [near(number, end) for number in range(100) for end in ("", "啊", "呢")]
+    raw = written(tmp_path / "raw.json", dialogues)
+    rules = read_rules("default", ["near_duplicates=0.8"])
+    prepared = prepare([raw], "toy", root, rules=rules, validation_share=0.3, test_share=0.3)
+    splits = everything(prepared)
+    first_words = [dialogue[0] for split in splits.values() for dialogue in split]
+    assert len(first_words) == len(set(first_words)) == 100
+    assert all(len(split) > 10 for split in splits.values())
+
+
+def test_a_dataset_keeps_the_rules_that_made_it(tmp_path: Path, root: Path) -> None:
+    """As they were resolved, with the hashes of the lists; other rules leave other text."""
+    raw = written(tmp_path / "raw.json", [["吃了吗！！！！！", "吃了", "傻逼"], ["早", "早安"]])
+    mild = prepare([raw], "mild", root)
+    strict = prepare([raw], "strict", root, rules=read_rules("lccc", ["elongation=2"]))
+    assert everything(mild)["train"] == [["吃了吗！！！！！", "吃了", "傻逼"], ["早", "早安"]]
+    assert everything(strict)["train"] == [["吃了吗！！", "吃了"]]
+    manifest = PreparedDataset.open(root, "strict").manifest
+    assert manifest.rules.text.elongation == 2
+    assert manifest.word_lists == read_rules("lccc").word_lists
+    assert mild.manifest.word_lists == {}
+    dropped = {rule.name: rule.dialogues_dropped for rule in manifest.cleaning.rules}
+    assert {name: count for name, count in dropped.items() if count} == {"generic": 1}
+
+
+def test_other_input_starts_anew(tmp_path: Path, root: Path, small_shards: list[int]) -> None:
+    """A changed file, seed or rule finds nothing to go on from; what was kept is removed."""
+    raw = written(tmp_path / "raw.json", numbered(50))
+    with pytest.raises(Stopped):
+        prepare([raw], "toy", root, on_progress=stopping_at(0.1))
+    (part,) = root.glob(".toy.*.part")
+    written(raw, numbered(50, "新"))
+    small_shards[:] = []
+    with pytest.raises(Stopped):
+        prepare([raw], "toy", root, on_progress=stopping_at(0.9))
+    (other,) = root.glob(".toy.*.part")
+    assert other != part
+    with pytest.raises(Stopped):
+        prepare([raw], "toy", root, seed=1, on_progress=stopping_at(0.9))
+    prepare([raw], "toy", root, seed=1, rules=read_rules("default", ["emoji=true"]))
+    assert sum(small_shards) == 150
+    assert not list(root.glob(".*"))
+
+
+def test_a_shard_that_was_being_written_is_made_again(
+    tmp_path: Path, root: Path, small_shards: list[int]
+) -> None:
+    """Its report is missing, whatever is in its file, so it does not count."""
+    raw = written(tmp_path / "raw.json", numbered(50))
+    whole = prepare([raw], "whole", root)
+    with pytest.raises(Stopped):
+        prepare([raw], "toy", root, on_progress=stopping_at(0.9))
+    (part,) = root.glob(".toy.*.part")
+    second = part / "0000-000001.arrow"
+    second.with_suffix(".json").unlink()
+    second.write_bytes(b"half")
+    small_shards[:] = []
+    assert everything(prepare([raw], "toy", root)) == everything(whole)
+    assert sum(small_shards) == 40
+
+
+def test_processes_change_nothing(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several at work give the same dataset; a fault in a file is the same error."""
+    monkeypatch.setattr(preparation, "RECORDS_PER_SHARD", 100)
+    raw = written(tmp_path / "raw.json", numbered(950))
+    one = prepare([raw], "one", root, processes=1).manifest
+    two = prepare([raw], "two", root, processes=2).manifest
+    assert (one.sha256, one.splits, one.cleaning) == (two.sha256, two.splits, two.cleaning)
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('["a","b"]\n' * 150 + "[1]\n")
+    with pytest.raises(DataError, match=r"bad\.jsonl, record 151: utterance 1 is a number"):
+        prepare([bad], "bad", root, processes=2)
+
+
+def test_memory_is_bounded(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak does not grow with the number of dialogues but by a few bytes for each."""
+    peaks = []
+    monkeypatch.setattr(preparation, "RECORDS_PER_SHARD", 100)
+    for count in (1000, 4000):
+        lines = "\n".join(map(json.dumps, ([f"火锅{n}" * 9, "好" * 40] for n in range(count))))
+        raw = tmp_path / f"{count}.jsonl"
+        raw.write_text(lines)
+        tracemalloc.start()
+        prepare([raw], f"d{count}", root)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 40 * 3000
+
+
+def test_messages_keep_their_roles_and_their_system_prompt(tmp_path: Path, root: Path) -> None:
+    """OpenAI's and ShareGPT's shapes, through cleaning and the disk; tools are dropped, counted."""
+    raw = tmp_path / "raw.jsonl"
+    rows = [
+        {"messages": [
+            {"role": "system", "content": "你是猫。"},
+            {"role": "user", "content": "在吗"},
+            {"role": "user", "content": "喂"},
+            {"role": "assistant", "content": [{"type": "text", "text": "喵 "}]},
+            {"role": "user", "content": "拜拜"},
+        ]},
+        {"conversations": [
+            {"from": "human", "value": "1+1?"},
+            {"from": "gpt", "value": "2"},
+        ], "system": "算"},
+        {"messages": [
+            {"role": "user", "content": "天气？"},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+        ]},
+        {"messages": [{"role": "user", "content": "没人"}]},
+        {"dialog": ["早", "早安"]},
+    ]  # fmt: skip
+    raw.write_text("\n".join(map(json.dumps, rows)))
+    prepared = prepare([raw], "toy", root, validation_share=0, test_share=0)
+    assert list(prepared.split("train")) == [
+        Dialogue(["在吗\n喂", "喵"], "你是猫。", has_roles=True),
+        Dialogue(["1+1?", "2"], "算", has_roles=True),
+        Dialogue(["早", "早安"]),
+    ]
+    cleaning = prepared.manifest.cleaning
+    (speakers,) = (rule for rule in cleaning.rules if rule.name == "speakers")
+    assert (speakers.utterances_dropped, speakers.dialogues_dropped) == (2, 2)
+    assert (cleaning.read, cleaning.kept, cleaning.changed) == (5, 3, 1)
+
+
+def test_a_preparation_at_work_is_left_alone(tmp_path: Path, root: Path) -> None:
+    """A second one of the same input and name is refused while the first goes on."""
+    raw = written(tmp_path / "raw.json", numbered(30))
+    met: list[str] = []
+
+    def second(done: int, total: int) -> None:
+        if not met:
+            with pytest.raises(DataError, match="being prepared by another process") as refused:
+                prepare([raw], "toy", root)
+            met.append(str(refused.value))
+
+    assert len(prepare([raw], "toy", root, on_progress=second).split("train")) > 0
+    assert met
 
 
 def test_a_failed_swap_puts_the_old_dataset_back(
@@ -231,9 +509,14 @@ def test_a_failed_swap_puts_the_old_dataset_back(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail_for_new)
+    new = written(tmp_path / "new.json", numbered(9))
     with pytest.raises(DataError, match="toy: cannot be written: No space left on device"):
-        prepare([written(tmp_path / "new.json", numbered(9))], "toy", root, overwrite=True)
+        prepare([new], "toy", root, overwrite=True)
     assert PreparedDataset.open(root, "toy").manifest == old
+    monkeypatch.undo()
+    said: list[str] = []
+    prepare([new], "toy", root, overwrite=True, say=said.append)
+    assert said == ["Going on after 9 dialogues that were read before."]
     assert [path.name for path in root.iterdir()] == ["toy"]
 
 
@@ -246,7 +529,7 @@ def test_an_older_dataset_is_replaced_only_when_asked(tmp_path: Path, root: Path
         prepare([new], "toy", root)
     prepare([new], "toy", root, overwrite=True)
     assert len(PreparedDataset.open(root, "toy").split("train")) == 9
-    assert list(old) == numbered(5, "旧")
+    assert [dialogue.utterances for dialogue in old] == numbered(5, "旧")
 
 
 def test_a_dataset_made_meanwhile_is_not_replaced(tmp_path: Path, root: Path) -> None:
@@ -315,7 +598,8 @@ def test_preparing_is_quiet_and_needs_no_torch(tmp_path: Path, root: Path) -> No
     code = (
         "import os, sys; from pathlib import Path\n"
         "before = dict(os.environ)\n"
-        "import training.data.lccc, training.data.clean, training.data.roles, training.data.split\n"
+        "import training.data.reader, training.data.clean, training.data.roles\n"
+        "import training.data.shards, training.data.split, training.data.workers\n"
         "import training.data.dataset as dataset\n"
         "assert not {'torch', 'datasets', 'transformers'} & set(sys.modules)\n"
         f"prepared = dataset.prepare([Path({str(raw)!r})], 'toy', Path({str(root)!r}))\n"

@@ -15,14 +15,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from adapters.prompt import render_prompt, render_reply
+from adapters.prompt_batch import BatchRenderer
 from tests.tiny import CONTROL_TOKENS, TEMPLATE, byte_tokenizer
+from training.data.dialogue import Dialogue
 from training.data.encode import (
     Cut,
     EncodeReport,
+    Encoding,
     Example,
     encode_dialogue,
     encode_dialogues,
 )
+from training.data.roles import POLICIES, RolePolicy
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -118,7 +122,7 @@ def encoded(
     max_length: int = ROOMY,
     system: str | None = SYSTEM,
 ) -> list[Example]:
-    return encode_dialogue(tokenizer, utterances, system_prompt=system, max_length=max_length)
+    return encode_dialogue(tokenizer, Dialogue(utterances), Encoding(system, max_length))
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS)
@@ -332,9 +336,9 @@ def test_the_report_adds_up() -> None:
     """Over dialogues that fit and such that had to be cut in every way."""
     dialogues = [["a", "b"], ["哟", "a", "b", "c", "d"], ["x" * 99, "b"], ["a", "y" * 99], ["z"]]
     (second,) = encoded(dialogues[1])
-    examples, report = encode_dialogues(
-        CHATML, iter(dialogues), system_prompt=SYSTEM, max_length=len(second.ids) - 1
-    )
+    made = [encoded(dialogue, max_length=len(second.ids) - 1) for dialogue in dialogues]
+    examples = [example for each in made for example in each]
+    report = EncodeReport.over(made)
     assert report == EncodeReport(
         dialogues=5,
         examples=4,
@@ -346,4 +350,79 @@ def test_the_report_adds_up() -> None:
         utterances_dropped=1,
     )
     assert [example.cut.value for example in examples] == ["nothing", "turns", "prompt", "reply"]
-    assert EncodeReport.over(0, []).longest == 0
+    assert EncodeReport.over(made[:2]).plus(EncodeReport.over(made[2:])) == report
+    assert EncodeReport.over([]) == EncodeReport()
+
+
+@settings(max_examples=20, deadline=None)
+@given(utterances=DIALOGUE)
+def test_characters_are_those_of_the_replies_that_are_learnt(utterances: list[str]) -> None:
+    """Whatever the template; of a reply that is cut, those that are left."""
+    replies = utterances[len(utterances) % 2 + 1 :: 2]
+    for tokenizer in TOKENIZERS.values():
+        examples = encoded(utterances, tokenizer)
+        assert sum(example.characters for example in examples) == sum(map(len, replies))
+    (cut,) = encoded(["a", "早安早安"], max_length=len(encoded(["a", "b"])[0].ids) + 4)
+    assert (cut.cut, cut.characters) == (Cut.REPLY, 2)
+
+
+def test_every_policy_learns_what_it_says() -> None:
+    """Each reply with the prompt that the server would render before it, and none twice."""
+    utterances = ["一", "二", "三", "四", "五"]
+    learnt = {
+        policy: [
+            CHATML.decode(example.ids[start : end - 1])
+            for example in encode_dialogue(
+                CHATML, Dialogue(utterances), Encoding(SYSTEM, ROOMY, policy)
+            )
+            for start, end in spans(example)
+        ]
+        for policy in POLICIES
+    }
+    assert learnt == {
+        "last-assistant": ["三", "五"],
+        "every-reply": ["三", "五", "二", "四"],
+        "last-only": ["五"],
+    }
+
+
+def test_a_dialogues_own_system_prompt_stands_in_place_of_the_recipes() -> None:
+    """As a client that sends one gets it."""
+    (own,) = encode_dialogue(CHATML, Dialogue(["早", "早安"], "猫"), Encoding(SYSTEM, ROOMY))
+    assert own.ids == encoded(["早", "早安"], system="猫")[0].ids
+
+
+@pytest.mark.parametrize(
+    "tokenizer", [*TOKENIZERS.values(), with_template(STRICT)], ids=[*TOKENIZERS, "strict"]
+)
+@settings(max_examples=20, deadline=None)
+@given(
+    dialogues=st.lists(DIALOGUE | st.just([]) | st.just(["早"]), max_size=5),
+    system=st.sampled_from([None, SYSTEM]),
+    max_length=st.sampled_from([ROOMY, 90]),
+    policy=st.sampled_from(POLICIES),
+)
+def test_many_dialogues_together_are_encoded_as_each_alone(
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: list[list[str]],
+    system: str | None,
+    max_length: int,
+    policy: RolePolicy,
+) -> None:
+    """Token for token, whatever is in them, for every template and policy."""
+    encoding = Encoding(system, max_length, policy)
+    given_roles = [Dialogue(utterances, has_roles=True) for utterances in dialogues[:1]]
+    many = [*map(Dialogue, dialogues), *given_roles]
+    alone = [encode_dialogue(tokenizer, dialogue, encoding) for dialogue in many]
+    assert list(encode_dialogues(BatchRenderer(tokenizer), many, encoding)) == alone
+
+
+def test_a_dialogue_that_is_refused_is_refused_among_many_too() -> None:
+    """With the same error."""
+    tokenizer = with_template("{{ raise_exception('no system prompts here') }}")
+    with pytest.raises(DataError, match="no system prompts here"):
+        list(
+            encode_dialogues(
+                BatchRenderer(tokenizer), [Dialogue(["早", "早安"])], Encoding(SYSTEM, ROOMY)
+            )
+        )

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from training.data.roles import Turn, assign_roles
+from training.data.dialogue import Dialogue
+from training.data.roles import RolePolicy, Turn, assign_roles, conversations
 
 
 @pytest.mark.parametrize("length", range(1, 9))
@@ -30,3 +31,33 @@ def test_replies_are_the_assistants_turns_that_follow_a_user(length: int) -> Non
 def test_a_turn_renders_as_a_message() -> None:
     """With the two keys that templates and the API know."""
     assert Turn("user", "在吗", is_reply=False).message == {"role": "user", "content": "在吗"}
+
+
+TEXTS = ["一", "二", "三", "四", "五"]
+
+
+def learnt(dialogue: Dialogue, policy: RolePolicy) -> list[list[str]]:
+    return [
+        [turn.text for turn in turns if turn.is_reply] for turns in conversations(dialogue, policy)
+    ]
+
+
+@pytest.mark.parametrize("length", range(6))
+def test_every_reply_is_learnt_once_from_either_speaker(length: int) -> None:
+    """All utterances but the first, the last conversation ending one earlier."""
+    found = learnt(Dialogue(TEXTS[:length]), "every-reply")
+    assert sorted(text for each in found for text in each) == sorted(TEXTS[1:length])
+    assert len(found) == (2 if length > 2 else 1)
+
+
+@pytest.mark.parametrize("length", range(6))
+def test_last_only_learns_the_last(length: int) -> None:
+    """The rest is context; one utterance alone answers nobody."""
+    expected = [TEXTS[length - 1]] if length > 1 else []
+    assert learnt(Dialogue(TEXTS[:length]), "last-only") == [expected]
+
+
+def test_what_a_user_said_is_never_learnt_where_the_file_says_so() -> None:
+    """So `every-reply` learns then what `last-assistant` does."""
+    given = Dialogue(TEXTS, has_roles=True)
+    assert learnt(given, "every-reply") == learnt(given, "last-assistant") == [["三", "五"]]

@@ -1,6 +1,7 @@
-"""Read raw dialogue files record by record, whatever their format; memory stays bounded.
+"""Read raw dialogue files record by record, whatever their layout; memory stays bounded.
 
-Knows LCCC's formats and says exactly where a file is wrong. Knows nothing of cleaning.
+Knows how records lie in a file and says exactly where it is wrong; what a record says is for
+``training.data.records``. Knows nothing of cleaning.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn, Self, cast
+from typing import NamedTuple, NoReturn, Self, cast
 
-from training.data.stream import JsonText, Malformed, json_kind, parse
+from training.data.dialogue import RawDialogue
+from training.data.records import dialogue_of
+from training.data.stream import JsonText, Malformed, parse
 from training.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -26,6 +29,10 @@ MAX_LINE_BYTES = 1 << 26
 # The keys of a file that brings its own splits, and what we call them.
 SPLIT_KEYS = {"train": "train", "valid": "validation", "validation": "validation", "test": "test"}
 
+# How a line of JSON goes on after its bracket; a tab-separated line may begin with one too, as in
+# Weibo's `[哈哈]`.
+_JSON_STARTS = tuple(first + then for first in "[{" for then in '"[{]} \tntf-0123456789')
+
 _FIRST_KEY = re.compile(r'\{\s*"((?:[^"\\]|\\.)*)"\s*:')
 
 
@@ -34,22 +41,25 @@ class Layout(Enum):
 
     ARRAY = "a JSON array of dialogues"
     SPLITS = "a JSON object of splits"
-    LINES = "one dialogue a line"
+    LINES = "one JSON dialogue a line"
+    TABS = "one dialogue a line, its utterances parted by tabs"
 
 
 class Record(NamedTuple):
-    """One dialogue as it lies in the file; ``number`` counts from 1 (the line in JSONL)."""
+    """One dialogue with its place; ``number`` counts from 1 (the line where there are lines)."""
 
     number: int
-    utterances: list[str]
+    dialogue: RawDialogue
     split: str | None
 
 
 class DialogueReader:
     """The dialogues of one file, plain or gzip. Use it as a context manager and iterate it once.
 
-    Accepted: a JSON array whose items are ``["…", "…"]`` or ``{"dialog": ["…", "…"]}``; JSON Lines
-    of the same items; an object ``{"train": […], "valid": […], "test": […]}`` of such arrays.
+    Accepted are a JSON array of records, JSON Lines of records, an object ``{"train": […],
+    "valid": […], "test": […]}`` of such arrays, and text with one dialogue a line and a tab
+    between utterances. A record is ``["…", "…"]``, ``{"dialog": ["…", "…"]}``, or an object with
+    ``messages`` (OpenAI) or ``conversations`` (ShareGPT).
 
     Raises:
         DataError: anything that cannot be read, naming the file, the record and the fault.
@@ -58,6 +68,7 @@ class DialogueReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._record = 0
+        self._skip = 0
 
     def __enter__(self) -> Self:
         try:
@@ -90,6 +101,11 @@ class DialogueReader:
         return self._raw.tell()
 
     def __iter__(self) -> Iterator[Record]:
+        return self.records()
+
+    def records(self, skip: int = 0) -> Iterator[Record]:
+        """All records but the first ``skip``, which are stepped over as quickly as can be."""
+        self._skip = skip
         try:
             yield from self._records()
         except Malformed as error:
@@ -108,8 +124,8 @@ class DialogueReader:
 
     def _records(self) -> Iterator[Record]:
         layout = self._layout()
-        if layout is Layout.LINES:
-            yield from self._lines()
+        if layout in (Layout.LINES, Layout.TABS):
+            yield from self._lines(layout)
             return
         text = JsonText(self._stream)
         if layout is Layout.ARRAY:
@@ -126,6 +142,9 @@ class DialogueReader:
         self._stream.seek(0)
         if not head:
             self._refuse("the file is empty")
+        first_line = head.partition("\n")[0]
+        if "\t" in first_line and not first_line.startswith(_JSON_STARTS):
+            return Layout.TABS
         if head[0] == "[":
             inside = head[1:].lstrip()
             # a list of strings is one dialogue, so its file has one a line; [] may be either
@@ -135,13 +154,22 @@ class DialogueReader:
             key = _FIRST_KEY.match(head)
             return Layout.SPLITS if key and key[1] in SPLIT_KEYS else Layout.LINES
         return self._refuse(
-            f"neither JSON nor JSON Lines: it begins with {head[:12]!r}, expected '[' or '{{'"
+            f"neither JSON nor JSON Lines nor tab-separated: it begins with {head[:12]!r}"
         )
 
-    def _lines(self) -> Iterator[Record]:
+    def _lines(self, layout: Layout) -> Iterator[Record]:
         while line := self._next_line():
-            if text := line.decode("utf-8").strip():
-                yield Record(self._record, utterances_of(parse(text)), None)
+            text = line.decode("utf-8").strip()
+            if not text or self._stepped_over():
+                continue
+            by_tabs = layout is Layout.TABS
+            dialogue = RawDialogue(text.split("\t")) if by_tabs else dialogue_of(parse(text))
+            yield Record(self._record, dialogue, None)
+
+    def _stepped_over(self) -> bool:
+        """Whether the present record is one of those to skip."""
+        self._skip -= 1
+        return self._skip >= 0
 
     def _next_line(self) -> bytes:
         self._record += 1
@@ -155,7 +183,9 @@ class DialogueReader:
         text.expect("[")
         closed = text.take("]")
         while not closed:
-            yield Record(self._record, utterances_of(text.value()), split)
+            value = text.value()
+            if not self._stepped_over():
+                yield Record(self._record, dialogue_of(value), split)
             closed = text.expect_either(",", "]") == "]"
             self._record += 1
 
@@ -179,21 +209,3 @@ class DialogueReader:
             except Malformed as error:
                 raise Malformed(f'{error} (in "{key}")') from error
             closed = text.expect_either(",", "}") == "}"
-
-
-def utterances_of(value: Any) -> list[str]:
-    """The utterances of one decoded record.
-
-    Raises:
-        Malformed: it is neither a list of strings nor an object with one under ``dialog``.
-    """
-    if isinstance(value, dict):
-        if "dialog" not in value:
-            raise Malformed('the object has no key "dialog"')
-        value = value["dialog"]
-    if not isinstance(value, list):
-        raise Malformed(f"expected a list of utterances, found {json_kind(value)}")
-    for index, utterance in enumerate(value, start=1):
-        if not isinstance(utterance, str):
-            raise Malformed(f"utterance {index} is {json_kind(utterance)}, not a string")
-    return value

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from training.data import stream
-from training.data.lccc import DialogueReader, Record
+from training.data.dialogue import RawDialogue
+from training.data.reader import DialogueReader, Record
 from training.errors import DataError
 
 DIALOGUES = [["吃 了 吗", "吃 了"], ["晚安"], [], ["a", "\u2028", 'q"\\']]
@@ -63,24 +64,66 @@ def test_every_format_gives_the_same_dialogues_whatever_the_file_is_called(
 ) -> None:
     """Content decides the format: plain or gzip, with or without a byte order mark."""
     path = written(tmp_path, compress(prefix + layout(DIALOGUES).encode()), "raw.txt")
-    assert [record.utterances for record in read(path)] == DIALOGUES
+    assert [record.dialogue.utterances for record in read(path)] == DIALOGUES
 
 
 def test_a_file_of_splits_keeps_them(tmp_path: Path) -> None:
     """Records of {"train", "valid", "test"} carry their split, in file order, numbered in each."""
     content = {"valid": [["c", "d"]], "train": DIALOGUES, "test": []}
     records = read(written(tmp_path, as_indented(content)))
-    assert records[0] == Record(1, ["c", "d"], "validation")
-    assert records[1:] == [Record(n, d, "train") for n, d in enumerate(DIALOGUES, start=1)]
+    assert records[0] == Record(1, RawDialogue(["c", "d"]), "validation")
+    assert records[1:] == [
+        Record(n, RawDialogue(d), "train") for n, d in enumerate(DIALOGUES, start=1)
+    ]
 
 
 def test_records_of_json_lines_are_numbered_by_line(tmp_path: Path) -> None:
     """Blank lines are skipped but counted, so the number is the one an editor shows."""
     records = read(written(tmp_path, '\n["a","b"]\r\n\n["c","d"]'))
-    assert [(record.number, record.utterances) for record in records] == [
+    assert [(record.number, record.dialogue.utterances) for record in records] == [
         (2, ["a", "b"]),
         (4, ["c", "d"]),
     ]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_tab_separated_text_has_one_dialogue_a_line(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    """As CDial-GPT trains from; a line may begin with a bracket, as Weibo's emoji do."""
+    for first in ("你 好\t在 吗\t在", "[哈哈]\t在 吗", "{微笑}\t在 吗"):
+        path = written(tmp_path, compress(f"{first}\r\n\n早\t\t早 安\n".encode()))
+        assert [(record.number, record.dialogue.utterances) for record in read(path)] == [
+            (1, first.split("\t")),
+            (3, ["早", "", "早 安"]),
+        ]
+
+
+def test_tabs_in_json_are_white_space(tmp_path: Path) -> None:
+    """Also in the first line, which then is no tab-separated text."""
+    path = written(tmp_path, '[\t["a",\t"b"],\n\t["c", "d"]]')
+    assert [record.dialogue.utterances for record in read(path)] == [["a", "b"], ["c", "d"]]
+
+
+SPLITS = {"train": [["a", "b"], ["c", "d"]], "test": [["e", "f"]]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        as_array([["a", "b"], ["c", "d"], ["e", "f"]]),
+        '\n["a","b"]\n\n["c","d"]\n["e","f"]',
+        "a\tb\n \nc\td\ne\tf",
+        json.dumps(SPLITS),
+    ],
+    ids=["array", "lines", "tabs", "splits"],
+)
+@pytest.mark.parametrize("skip", range(5))
+def test_records_can_be_skipped(tmp_path: Path, content: str, skip: int) -> None:
+    """The rest is numbered as if all had been read."""
+    path = written(tmp_path, content)
+    with DialogueReader(path) as reader:
+        assert list(reader.records(skip=skip)) == read(path)[skip:]
 
 
 def test_a_list_of_no_dialogues_is_empty(tmp_path: Path) -> None:
@@ -94,9 +137,9 @@ BROKEN = {
     "empty file": (b"", None, "the file is empty"),
     "white space": (b" \n \t", None, "the file is empty"),
     "other text": (
-        "你好\t吃了吗".encode(),
+        "你好 吃了吗".encode(),
         None,
-        "neither JSON nor JSON Lines: it begins with '你好",
+        "neither JSON nor JSON Lines nor tab-separated: it begins with '你好",
     ),
     "a number in an array": (
         b"[" + GOOD.encode() + b", 7]",
@@ -256,7 +299,7 @@ def test_block_borders_never_change_what_is_read(
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "CHUNK_BYTES", chunk)
-        assert [record.utterances for record in read(path)] == [["a"], *dialogues]
+        assert [record.dialogue.utterances for record in read(path)] == [["a"], *dialogues]
 
 
 @pytest.mark.parametrize("word", ["true", "null", "-12.5e-7", "12345678901234567890"])

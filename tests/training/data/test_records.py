@@ -1,0 +1,108 @@
+"""Records: the shapes that are understood, what is no error but cannot be used, and what is one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from training.data.dialogue import RawDialogue
+from training.data.records import dialogue_of
+from training.data.stream import Malformed
+
+USER, ASSISTANT = "user", "assistant"
+
+
+def message(role: str, content: object) -> dict[str, object]:
+    return {"role": role, "content": content}
+
+
+def line(speaker: str, value: object) -> dict[str, object]:
+    return {"from": speaker, "value": value}
+
+
+READ: dict[str, tuple[Any, RawDialogue]] = {
+    "a list": (["a", "b"], RawDialogue(["a", "b"])),
+    "LCCC on the Hub": ({"dialog": ["a", "b"]}, RawDialogue(["a", "b"])),
+    "OpenAI": (
+        {"messages": [message("user", "a"), message("assistant", "b")]},
+        RawDialogue(["a", "b"], [USER, ASSISTANT]),
+    ),
+    "ShareGPT": (
+        {"conversations": [line("human", "a"), line("gpt", "b"), line("human", "c")]},
+        RawDialogue(["a", "b", "c"], [USER, ASSISTANT, USER]),
+    ),
+    "roles in capitals, under another key": (
+        {"conversation": [line("Human", "a"), message("Assistant", "b")]},
+        RawDialogue(["a", "b"], [USER, ASSISTANT]),
+    ),
+    "system prompts": (
+        {"system": "x", "messages": [message("system", "y"), message("developer", "z")]},
+        RawDialogue([], [], "x\ny\nz"),
+    ),
+    "an empty system prompt": (
+        {"messages": [message("system", ""), message("user", "a")]},
+        RawDialogue(["a"], [USER]),
+    ),
+    "parts of text": (
+        {"messages": [message("user", [{"type": "text", "text": t} for t in "ab"])]},
+        RawDialogue(["ab"], [USER]),
+    ),
+    "no calls in spite of the key": (
+        {"messages": [message("assistant", "a") | {"tool_calls": []}]},
+        RawDialogue(["a"], [ASSISTANT]),
+    ),
+}
+
+UNUSABLE: dict[str, tuple[list[Any], str]] = {
+    "an image": (
+        [message("user", [{"type": "image_url", "image_url": {}}])],
+        "messages[0] is not text alone",
+    ),
+    "a call": (
+        [message("user", "a"), message("assistant", None) | {"tool_calls": [{}]}],
+        "messages[1] is not text alone",
+    ),
+    "an old call": (
+        [message("assistant", "a") | {"function_call": {"name": "f"}}],
+        "messages[0] is not text alone",
+    ),
+    "no content": ([message("assistant", None)], "messages[0] is not text alone"),
+    "a tool's answer": ([message("tool", "a")], "messages[0] is of the role 'tool'"),
+    "a system prompt later": (
+        [message("user", "a"), message("system", "b")],
+        "messages[1] is of the role 'system' after the first",
+    ),
+}
+
+MALFORMED: dict[str, tuple[Any, str]] = {
+    "a number": (5.0, "expected a list of utterances, found a number"),
+    "no known key": ({"text": []}, 'has no key "dialog", "messages" or "conversations"'),
+    "messages that are no list": ({"messages": "a"}, "messages is a string, not a list"),
+    "a message that is none": ({"messages": ["a"]}, r"messages\[0\] is a string, not a message"),
+    "no role": ({"messages": [{"content": "a"}]}, r"messages\[0\] has no role"),
+    "a role that is none": ({"messages": [message(None, "a")]}, r"messages\[0\] has no role"),  # type: ignore[arg-type]
+    "a number for text": (
+        {"conversations": [line("human", "a"), line("gpt", 2.0)]},
+        r"conversations\[1\] is a number, not a string",
+    ),
+}
+
+
+@pytest.mark.parametrize(("record", "dialogue"), READ.values(), ids=READ)
+def test_the_usual_shapes_are_understood(record: object, dialogue: RawDialogue) -> None:
+    """With roles and the system prompt where the record has them."""
+    assert dialogue_of(record) == dialogue
+
+
+@pytest.mark.parametrize(("messages", "fault"), UNUSABLE.values(), ids=UNUSABLE)
+def test_what_is_not_a_dialogue_of_texts_is_no_error(messages: list[Any], fault: str) -> None:
+    """It is read without its text, and says which message is to blame."""
+    assert dialogue_of({"messages": messages}) == RawDialogue([], fault=fault)
+
+
+@pytest.mark.parametrize(("record", "said"), MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_record_is_refused_with_its_place(record: object, said: str) -> None:
+    """Counted from 0, as in `messages[2]`."""
+    with pytest.raises(Malformed, match=said):
+        dialogue_of(record)

@@ -1,0 +1,108 @@
+"""Settings as one frozen value, read from TOML: what recipes and cleaning rules have in common.
+
+A value has sections, a section has fields; every field has a type, bounds and a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from training.errors import TrainingError
+
+Settings = TypeVar("Settings", bound=msgspec.Struct)
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A group of fields; one that does not exist is an error."""
+
+
+@dataclass(frozen=True)
+class SettingsFiles(Generic[Settings]):
+    """Settings of one type: those bundled in ``folder``, and any other TOML file.
+
+    ``noun`` is what messages call them, ``error`` what is raised.
+    """
+
+    kind: type[Settings]
+    noun: str
+    folder: Path
+    error: type[TrainingError]
+
+    def bundled(self) -> list[str]:
+        """The names of those that come with the package."""
+        return sorted(path.stem for path in self.folder.glob("*.toml"))
+
+    def read(self, source: str | Path, overrides: Sequence[str] = ()) -> Settings:
+        """Bundled settings by name or a TOML file, with ``key=value`` overrides applied.
+
+        A key is ``section.field``, or ``field`` alone where only one section has it; a value is
+        TOML, or plain text where the field is text.
+
+        Raises:
+            TrainingError: unreadable, unknown field, or a value out of range; names file and field.
+        """
+        path = self.folder / f"{source}.toml"
+        if "/" in str(source) or not path.is_file():
+            path = Path(source)
+        try:
+            values = msgspec.toml.decode(path.read_bytes())
+        except FileNotFoundError:
+            names = ", ".join(self.bundled())
+            raise self.error(
+                f"No {self.noun} '{source}': neither a file nor one of {names}."
+            ) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self.error(f"{path} is not valid TOML: {error}") from error
+        for override in overrides:
+            self._apply(values, override)
+        return self.convert(values, str(path))
+
+    def decode(self, text: str, source: str) -> Settings:
+        """The settings in ``text`` (TOML); ``source`` names it in errors."""
+        return self.convert(msgspec.toml.decode(text), source)
+
+    def convert(self, values: Any, source: str) -> Settings:
+        """Check decoded ``values``."""
+        try:
+            return msgspec.convert(values, self.kind)
+        except msgspec.ValidationError as error:
+            problem, _, where = str(error).partition(" - at `$.")
+            field = where.rstrip("`") or self.noun
+            raise self.error(f"{source}: {field}: {problem}.") from error
+
+    def _apply(self, values: dict[str, Any], override: str) -> None:
+        key, equals, text = override.partition("=")
+        if not equals:
+            field = next(f"{owner}.{names[0]}" for owner, names in self._fields().items())
+            raise self.error(f"--set {override}: write it as key=value, e.g. --set {field}=….")
+        section, name = self._locate(key.strip())
+        values.setdefault(section, {})[name] = _value(text.strip())
+
+    def _fields(self) -> dict[str, list[str]]:
+        return {
+            section.name: [field.name for field in msgspec.structs.fields(section.type)]
+            for section in msgspec.structs.fields(self.kind)
+        }
+
+    def _locate(self, key: str) -> tuple[str, str]:
+        known = self._fields()
+        section, dot, name = key.rpartition(".")
+        owners = [owner for owner, names in known.items() if name in names]
+        if dot:
+            owners = [owner for owner in owners if owner == section]
+        if len(owners) == 1:
+            return owners[0], name
+        options = ", ".join(f"{owner}.{field}" for owner, names in known.items() for field in names)
+        raise self.error(f"--set {key}: there is no such field. Fields: {options}.")
+
+
+def _value(text: str) -> Any:
+    try:
+        return msgspec.toml.decode(f"value = {text}".encode())["value"]
+    except msgspec.DecodeError:
+        return text
