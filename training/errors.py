@@ -6,6 +6,7 @@ TrainingError
 ├── RecipeError       a hyperparameter is unknown or out of range (names it)
 ├── DownloadFailed    a base could not be fetched from the hub
 ├── RunNotFound       no run of this id
+├── RunBusy           a run is in use by another process
 ├── ResumeRefused     a run cannot be continued as asked
 └── TrainingFailed    a run broke off; its record says where
 """
@@ -60,6 +61,14 @@ class DownloadFailed(TrainingError):
 
 class RunNotFound(TrainingError):
     """There is no run of this id."""
+
+
+class RunBusy(TrainingError):
+    """Another process trains the run."""
+
+    def __init__(self, run_id: str, pid: int | None) -> None:
+        process = f" (process {pid})" if pid else ""
+        super().__init__(f"The run {run_id} is still running{process}.")
 
 
 class ResumeRefused(TrainingError):

@@ -11,9 +11,9 @@ import click
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
-    from training.runs import Metric, RunStatus
+    from training.runs import Event, RunStatus
 
-SHOWN_METRICS = 20
+SHOWN = 20
 
 
 @click.group()
@@ -52,28 +52,26 @@ def list_runs(admin: AdminContext, as_json: bool) -> None:
 
 @runs.command("show")
 @click.argument("run_id", metavar="RUN")
-@click.option("--all", "show_all", is_flag=True, help="Show every metric, not only the last 20.")
-@click.option("--json", "as_json", is_flag=True, help="Print status and all metrics as JSON.")
+@click.option("--all", "show_all", is_flag=True, help="Show every line, not only the last 20.")
+@click.option("--json", "as_json", is_flag=True, help="Print status and all events as JSON.")
 @pass_admin
 def show_run(admin: AdminContext, run_id: str, show_all: bool, as_json: bool) -> None:
     """Show one run: its status and what was measured."""
     from training.runs import RunStore
 
     run = RunStore(admin.home.runs).get(run_id)
-    status, metrics = run.status(), list(run.metrics())
+    status, events = run.status(), run.events()
     if as_json:
-        admin.output.json({"status": status, "metrics": metrics})
+        admin.output.json({"status": status, "events": events})
         return
     admin.output.table(("run", ""), _facts(status), whole=("run",))
-    measured = [metric for metric in metrics if metric.kind != "checkpoint"]
-    _print_metrics(admin, measured if show_all else measured[-SHOWN_METRICS:], len(measured))
+    measured = [event for event in events if event.kind in ("train", "evaluation")]
+    _print_measured(admin, measured if show_all else measured[-SHOWN:], len(measured))
     admin.output.say(f"Log and checkpoints: {run.directory}")
     if status.state in ("stopped", "failed", "interrupted"):
-        admin.output.say(
-            f"Continue it with: lccc-admin train --resume {run.id}"
-            if any(run.checkpoints.glob("step-*"))
-            else "It has no checkpoint to continue from."
-        )
+        has_one = any(run.checkpoints.glob("step-*"))
+        how = "Continue it" if has_one else "Begin it again (it has no checkpoint)"
+        admin.output.say(f"{how} with: lccc-admin train --resume {run.id}")
 
 
 def _facts(status: RunStatus) -> list[tuple[str, object]]:
@@ -83,29 +81,28 @@ def _facts(status: RunStatus) -> list[tuple[str, object]]:
     fields = msgspec.to_builtins(status) | {
         "started": _local(status.started),
         "updated": _local(status.updated),
-        "process_started": None,
         "pid": status.pid if status.is_active else None,
     }
     return [(name, value) for name, value in fields.items() if value is not None]
 
 
-def _print_metrics(admin: AdminContext, metrics: Sequence[Metric], measured: int) -> None:
-    if not metrics:
+def _print_measured(admin: AdminContext, events: Sequence[Event], measured: int) -> None:
+    if not events:
         admin.output.say("Nothing has been measured yet.")
         return
     rows = [
         (
-            metric.step,
-            _number(metric.loss, 4),
-            _number(metric.validation_nll, 4),
-            _number(metric.gradient_norm, 3),
-            _number(metric.tokens_per_s, 0),
+            event.step,
+            _number(event.loss, 4),
+            _number(event.validation_nll, 4),
+            _number(event.gradient_norm, 3),
+            _number(event.tokens_per_s, 0),
         )
-        for metric in metrics
+        for event in events
     ]
     admin.output.data("")
     admin.output.table(("step", "loss", "validation loss", "gradient norm", "tokens/s"), rows)
-    if earlier := measured - len(metrics):
+    if earlier := measured - len(events):
         admin.output.say(f"{earlier} earlier ones are left out; --all shows them.")
 
 

@@ -11,15 +11,13 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from adapters.home import Home
 from admin.cli import main
-from training.runs import Metric, Run, RunState, RunStatus, RunStore
-
-STARTED = 1767225600.0
+from tests.records import STARTED, make_run, measure
+from training.runs import EventLog, Run, RunState
 
 
 @pytest.fixture
@@ -30,28 +28,7 @@ def home(tmp_path: Path) -> Home:
 @pytest.fixture
 def record(home: Home) -> Run:
     """A run that was stopped half-way."""
-    return write(home, "bot")
-
-
-def write(home: Home, adapter: str, state: RunState = "stopped", started: float = STARTED) -> Run:
-    made = RunStore(home.runs).create(adapter, "[lora]\n", {})
-    made.write_status(
-        RunStatus(
-            id=made.id,
-            state=state,
-            adapter=adapter,
-            base="Qwen/Qwen3-0.6B",
-            dataset="demo-scholar",
-            total_steps=300,
-            started=started,
-            updated=started + 60,
-            pid=1,
-            process_started=0.0,
-            step=150,
-            validation_nll=3.25678,
-        )
-    )
-    return made
+    return make_run(home.runs)
 
 
 def run(home: Home, *arguments: str) -> Result:
@@ -84,14 +61,9 @@ def _read(screen: int) -> bytes:
         return b""
 
 
-def measure(record: Run, steps: int) -> None:
-    for step in range(1, steps + 1):
-        record.append(Metric(kind="train", step=step, time=STARTED, loss=4.0, tokens_per_s=123.4))
-
-
 def test_a_run_id_is_never_cut(home: Home) -> None:
     """It has to be copied: on 80 columns it stays on its line, and no cell loses a character."""
-    record = write(home, "a-rather-long-adapter-name")
+    record = make_run(home.runs, adapter="a-rather-long-adapter-name")
 
     shown = on_a_terminal(home, "list")
 
@@ -102,9 +74,7 @@ def test_a_run_id_is_never_cut(home: Home) -> None:
 
 def test_an_ordinary_list_fits_80_columns(home: Home) -> None:
     """One line a run."""
-    record = write(home, "scholar", "completed")
-    status = msgspec.structs.replace(record.status(), base="pocket", step=300)
-    record.write_status(status)
+    record = make_run(home.runs, adapter="scholar", state="completed", base="pocket", step=300)
 
     *_, row = on_a_terminal(home, "list").splitlines()
 
@@ -114,7 +84,7 @@ def test_an_ordinary_list_fits_80_columns(home: Home) -> None:
 
 def test_an_id_wider_than_the_terminal_is_folded(home: Home) -> None:
     """Then it takes several lines, and the other columns are still there."""
-    record = write(home, "x" * 100)
+    record = make_run(home.runs, adapter="x" * 100)
 
     shown = on_a_terminal(home, "list")
 
@@ -125,7 +95,7 @@ def test_an_id_wider_than_the_terminal_is_folded(home: Home) -> None:
 
 def test_a_broken_record_hides_no_other(home: Home, record: Run) -> None:
     """Neither in the list nor when shown by id; the broken one says what is wrong with it."""
-    broken = write(home, "broken")
+    broken = make_run(home.runs, adapter="broken")
     (broken.directory / "status.json").write_text("{")
 
     listed = json.loads(run(home, "list", "--json").stdout)
@@ -153,13 +123,15 @@ def test_show_prints_local_times_and_no_process_of_the_past(home: Home, record: 
     local = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(STARTED))
     assert facts["started"].strip() == local
     assert facts["state"].strip() == "stopped"
-    assert not {"pid", "process_started"} & facts.keys()
+    assert "pid" not in facts
 
 
 def test_show_ends_with_the_last_metrics(home: Home, record: Run) -> None:
     """Twenty, and how many there are besides; `--all` and `--json` have every one."""
     measure(record, 30)
-    record.append(Metric(kind="checkpoint", step=30, time=STARTED, path="checkpoints/step-30"))
+    log = EventLog(record.events_path)
+    log.append("checkpoint", 30, path="checkpoints/step-30")
+    log.close()
 
     short, whole = run(home, "show", record.id), run(home, "show", record.id, "--all")
 
@@ -171,25 +143,27 @@ def test_show_ends_with_the_last_metrics(home: Home, record: Run) -> None:
     assert "10 earlier ones are left out; --all shows them." in short.stderr
     assert steps(whole) == list(range(1, 31))
     assert "--all" not in whole.stderr
-    assert len(json.loads(run(home, "show", record.id, "--json").stdout)["metrics"]) == 31
+    assert len(json.loads(run(home, "show", record.id, "--json").stdout)["events"]) == 32
 
 
 @pytest.mark.parametrize("state", ["stopped", "failed", "interrupted"])
-def test_a_run_with_a_checkpoint_can_be_continued(home: Home, state: RunState) -> None:
-    """The line to copy is printed only where it would work."""
-    record = write(home, "bot", state)
+def test_a_run_that_ended_early_can_be_continued(home: Home, state: RunState) -> None:
+    """The line to copy, and from where it would go on."""
+    record = make_run(home.runs, state=state)
     without = run(home, "show", record.id).stderr
     (record.checkpoints / "step-100").mkdir()
     with_one = run(home, "show", record.id).stderr
 
-    assert "--resume" not in without
-    assert "It has no checkpoint to continue from." in without
-    assert f"Continue it with: lccc-admin train --resume {record.id}" in with_one
+    assert (
+        f"Begin it again (it has no checkpoint) with: lccc-admin train --resume {record.id}\n"
+        in (without)
+    )
+    assert f"Continue it with: lccc-admin train --resume {record.id}\n" in with_one
 
 
 def test_a_completed_run_is_not_continued(home: Home) -> None:
     """Whatever checkpoints it kept."""
-    record = write(home, "bot", "completed")
+    record = make_run(home.runs, state="completed")
     (record.checkpoints / "step-100").mkdir()
 
     assert "ontinue" not in run(home, "show", record.id).stderr

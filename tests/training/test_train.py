@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from adapters.registry import Registry
 from tests.training.conftest import MakePlan
-from training.errors import ResumeRefused, TrainingFailed
+from training.errors import ResumeRefused, RunBusy, TrainingFailed
 from training.evaluate import Validation
 from training.plan import Plan
 from training.recipe import decode_recipe
-from training.runs import Metric, Run, RunStore
+from training.runs import Event, Run, RunStore
+from training.runs.reader import read_events
 from training.train import Outcome, train
 
 
@@ -24,18 +28,23 @@ class Watcher:
     """A progress that remembers, and can ask to stop after a step."""
 
     def __init__(self, stop_after: int | None = None) -> None:
-        self.metrics: list[Metric] = []
+        self.events: list[Event] = []
         self.notes: list[str] = []
+        self.run: Run | None = None
         self.began_at: int | None = None
         self.steps = 0
         self._stop_after = stop_after
 
     def began(self, run: Run, plan: Plan, step: int) -> None:
-        self.began_at = step
+        self.run, self.began_at = run, step
 
-    def metric(self, metric: Metric) -> None:
-        self.metrics.append(metric)
-        self.steps = metric.step
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+        self.steps = event.step
+
+    @property
+    def warnings(self) -> list[str]:
+        return [event.message or "" for event in self.events if event.kind == "warning"]
 
     def note(self, message: str) -> None:
         self.notes.append(message)
@@ -81,17 +90,23 @@ def test_a_training_learns_records_and_registers(
     outcome = run_training(plan)
 
     run, status = outcome.run, outcome.status
-    metrics = list(run.metrics())
-    losses = [m.loss for m in metrics if m.kind == "train" and m.loss is not None]
-    validations = [m.validation_nll for m in metrics if m.validation_nll is not None]
+    events = run.events()
+    losses = [m.loss for m in events if m.kind == "train" and m.loss is not None]
+    validations = [m.validation_nll for m in events if m.validation_nll is not None]
     assert status.state == "completed"
     assert status == run.status()
-    assert [m.step for m in metrics if m.kind == "train"] == list(range(1, 13))
+    assert [m.step for m in events if m.kind == "train"] == list(range(1, 13))
     assert losses[-1] < losses[0] - 0.5
     assert status.validation_nll == min(validations)
     assert decode_recipe(run.recipe_path.read_text(), "run") == plan.recipe
-    assert json.loads((run.directory / "environment.json").read_text())["versions"]["torch"]
     assert "completed" in run.log_path.read_text()
+    assert [(one.state, one.message) for one in events if one.kind == "status"] == [
+        ("running", "started"),
+        ("completed", None),
+    ]
+    saved = [one.path for one in events if one.kind == "checkpoint"]
+    assert saved[-1] == "checkpoints/step-12"
+    assert [one.seq for one in events] == list(range(1, len(events) + 1))
 
     entry = outcome.entry
     assert entry is not None
@@ -102,6 +117,36 @@ def test_a_training_learns_records_and_registers(
     assert manifest.system_prompt == "你是一个乐于助人的AI助手。"
     assert manifest.sampling.max_tokens == 100
     assert manifest.metrics == {"validation_nll": status.validation_nll}
+
+
+def test_a_run_says_what_it_was_made_with(make_plan: MakePlan, run_training: RunTraining) -> None:
+    """Inputs by hash, seeds, versions, hardware and command; the adapter by the hash of its files.
+
+    Nothing in it names the user or the host.
+    """
+    plan = make_plan("training.max_steps=1")
+
+    run = run_training(plan, register=False).run
+
+    made_with = json.loads(run.environment_path.read_text())
+    assert made_with["inputs"]["dataset"]["sha256"] == plan.dataset.manifest.sha256
+    assert made_with["inputs"]["dataset"]["splits"].keys() == {"train", "validation", "test"}
+    assert made_with["inputs"]["base"] == msgspec.to_builtins(plan.base.ref)
+    assert made_with["inputs"]["recipe_sha256"] == plan.recipe.sha256
+    assert made_with["seeds"]["training"] == plan.recipe.training.seed
+    assert made_with["versions"]["torch"] == torch.__version__
+    assert made_with["hardware"]["device"] == "cpu"
+    assert made_with["command"]
+    assert made_with["identity"]["batch"] == "2 x 2"
+    (adapter,) = [one for one in run.events() if one.kind == "adapter"]
+    assert adapter.files is not None
+    assert adapter.files.keys() == {
+        "adapter.json",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    weights = (run.adapter / "adapter_model.safetensors").read_bytes()
+    assert adapter.files["adapter_model.safetensors"] == hashlib.sha256(weights).hexdigest()
 
 
 def test_the_published_weights_are_those_of_the_best_step(
@@ -146,10 +191,18 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     ]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     losses = [
-        [m.loss for m in outcome.run.metrics() if m.kind == "train"]
+        [m.loss for m in outcome.run.events() if m.kind == "train"]
         for outcome in (straight, resumed)
     ]
     assert losses[0] == losses[1]
+    numbers = [one.seq for one in read_events(resumed.run.events_path)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert [(one.state, one.step) for one in resumed.run.events() if one.kind == "status"] == [
+        ("running", 0),
+        ("stopped", 3),
+        ("running", 3),
+        ("completed", 8),
+    ]
     assert resumed.status.best_step == straight.status.best_step
     assert resumed.status.validation_nll == straight.status.validation_nll
 
@@ -165,7 +218,7 @@ def test_logged_losses_do_not_depend_on_where_a_run_was_stopped(
     resumed = run_training(plan, resume=stopped.run)
 
     losses = [
-        [(m.step, m.loss) for m in outcome.run.metrics() if m.kind == "train"]
+        [(m.step, m.loss) for m in outcome.run.events() if m.kind == "train"]
         for outcome in (straight, resumed)
     ]
     assert losses[0] == losses[1]
@@ -203,7 +256,7 @@ def test_a_lost_best_is_replaced_by_the_last_step(
     outcome = run_training(plan, watcher)
 
     assert outcome.status.state == "completed"
-    assert any("cannot be used (torn)" in note for note in watcher.notes)
+    assert any("cannot be used (torn)" in warning for warning in watcher.warnings)
     assert outcome.entry is not None
     assert outcome.entry.manifest.run is not None
     assert outcome.entry.manifest.run.steps == 6
@@ -217,7 +270,7 @@ def damaged(*_: object) -> None:
 def test_a_damaged_checkpoint_is_passed_over_on_resume(
     make_plan: MakePlan, run_training: RunTraining
 ) -> None:
-    """The newest usable one is taken, the damaged one is named, metrics after it are dropped."""
+    """The newest usable one is taken, the damaged one is named, no step counts twice."""
     plan = make_plan("training.max_steps=8")
     stopped = run_training(plan, Watcher(stop_after=5))
     (stopped.run.checkpoints / "step-5" / "state.pt").write_bytes(b"torn")
@@ -226,8 +279,8 @@ def test_a_damaged_checkpoint_is_passed_over_on_resume(
     resumed = run_training(plan, watcher, resume=stopped.run)
 
     assert watcher.began_at == 4
-    assert any("step-5" in note for note in watcher.notes)
-    steps = [m.step for m in resumed.run.metrics() if m.kind == "train"]
+    assert any("step-5" in warning for warning in watcher.warnings)
+    steps = [m.step for m in resumed.run.events() if m.kind == "train"]
     assert steps == list(range(1, 9))
 
 
@@ -253,16 +306,47 @@ def test_a_complete_run_is_not_resumed(make_plan: MakePlan, run_training: RunTra
     assert done.run.status() == done.status
 
 
-def test_resume_without_a_checkpoint_is_refused(
+def test_resume_without_a_whole_checkpoint_is_refused(
     make_plan: MakePlan, run_training: RunTraining
 ) -> None:
-    """There is nothing to go on from, and the message says so."""
+    """Hours are not thrown away in silence: each is named with its damage."""
     stopped = run_training(make_plan(), Watcher(stop_after=2))
     for path in stopped.run.checkpoints.iterdir():
-        path.rename(path.with_name("gone"))
+        (path / "state.pt").unlink()
 
-    with pytest.raises(ResumeRefused, match="no usable checkpoint"):
+    with pytest.raises(ResumeRefused, match=r"no usable checkpoint.*\n  step-2: "):
         run_training(make_plan(), resume=stopped.run)
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_again(
+    make_plan: MakePlan, run_training: RunTraining
+) -> None:
+    """In the same record, with the same weights in the end; but not with another recipe."""
+
+    class Dying(Watcher):
+        def event(self, event: Event) -> None:
+            if event.kind == "train":
+                raise KeyboardInterrupt
+
+    runs = []
+    for watcher in (Watcher(), Dying()):
+        with suppress(KeyboardInterrupt):
+            run_training(make_plan("training.max_steps=2"), watcher, register=False)
+        runs.append(watcher.run)
+    straight, died = runs
+    assert died is not None
+    assert died.status().state == "interrupted"
+    with pytest.raises(ResumeRefused, match="seed: was '42', is '1'"):
+        run_training(make_plan("training.max_steps=2", "training.seed=1"), resume=died)
+    watcher = Watcher()
+
+    run_training(make_plan("training.max_steps=2"), watcher, register=False, resume=died)
+
+    assert watcher.warnings == ["There is no checkpoint yet; beginning again at step 0."]
+    assert straight is not None
+    assert [one.loss for one in died.events() if one.kind == "train"] == [
+        one.loss for one in straight.events() if one.kind == "train"
+    ]
 
 
 def test_a_running_run_is_not_resumed(make_plan: MakePlan, run_training: RunTraining) -> None:
@@ -270,12 +354,12 @@ def test_a_running_run_is_not_resumed(make_plan: MakePlan, run_training: RunTrai
     plan = make_plan()
 
     class Impatient(Watcher):
-        refusal: ResumeRefused | None = None
+        refusal: RunBusy | None = None
 
         def began(self, run: Run, plan: Plan, step: int) -> None:
             try:
                 run_training(plan, resume=run)
-            except ResumeRefused as error:
+            except RunBusy as error:
                 self.refusal = error
 
     watcher = Impatient()
@@ -298,7 +382,7 @@ def test_a_loss_that_is_not_finite_fails_the_run(
     assert status.state == "failed"
     assert "not finite" in (status.error or "")
     assert Registry(tmp_path / "registry").snapshot().entries == {}
-    assert all(m.loss is not None for m in run.metrics() if m.kind == "train")
+    assert all(m.loss is not None for m in run.events() if m.kind == "train")
 
 
 def test_a_second_interrupt_is_an_interruption_not_a_failure(
