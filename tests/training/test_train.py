@@ -296,6 +296,27 @@ def test_resume_with_another_geometry_is_refused_with_the_difference(
     assert stopped.run.status() == stopped.status
 
 
+def test_a_run_that_is_asked_to_stop_ends_with_a_checkpoint_and_goes_on(
+    make_plan: MakePlan, run_training: RunTraining
+) -> None:
+    """The request comes from another process, through the run's directory; resuming forgets it."""
+
+    class Asked(Watcher):
+        def event(self, event: Event) -> None:
+            super().event(event)
+            if event.kind == "train" and event.step == 3 and self.run is not None:
+                Run(self.run.directory).ask_to_stop()
+
+    watcher = Asked()
+    stopped = run_training(make_plan(), watcher, register=False)
+
+    assert (stopped.status.state, stopped.status.step) == ("stopped", 3)
+    assert (stopped.run.checkpoints / "step-3").is_dir()
+    assert watcher.notes == ["Asked to stop by `lccc-admin runs stop`: ending with a checkpoint …"]
+    resumed = run_training(make_plan(), register=False, resume=stopped.run)
+    assert resumed.status.state == "completed"
+
+
 def test_a_complete_run_is_not_resumed(make_plan: MakePlan, run_training: RunTraining) -> None:
     """Its record and its adapter stay as they are."""
     plan = make_plan()
