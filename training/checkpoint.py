@@ -6,7 +6,8 @@ directories of the run itself are read.
 
 from __future__ import annotations
 
-import os
+import hashlib
+import io
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from typing import Any
 
 import msgspec
 import torch
+from safetensors.torch import load, save
 
-from adapters.storage import sha256_of
+from adapters.storage import Disk
 from training.runs.checkpoints import (
     MANIFEST,
     STATE,
@@ -36,8 +38,6 @@ class Checkpoint:
     manifest: CheckpointManifest
 
     def weights(self) -> dict[str, torch.Tensor]:
-        from safetensors.torch import load
-
         return load((self.path / WEIGHTS).read_bytes())
 
     def state(self) -> dict[str, Any]:
@@ -58,29 +58,32 @@ def save_checkpoint(
     Raises:
         OSError: the disk is full or read-only; nothing half-written stays.
     """
-    from safetensors.torch import save_file
-
-    staged = root / f".staged-{secrets.token_hex(4)}"
+    contents = {WEIGHTS: save(weights), STATE: _encoded(state)}
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    manifest = CheckpointManifest(step=step, identity=identity, files=hashes)
+    contents[MANIFEST] = msgspec.json.format(msgspec.json.encode(manifest))
+    staged, final = root / f".staged-{secrets.token_hex(4)}", root / f"step-{step}"
+    disk = Disk()
     staged.mkdir(parents=True)
     try:
-        save_file(weights, staged / WEIGHTS)
-        torch.save(state, staged / STATE)
-        manifest = CheckpointManifest(
-            step=step,
-            identity=identity,
-            files={name: sha256_of(staged / name)[1] for name in (WEIGHTS, STATE)},
-        )
-        (staged / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
-        for path in (*staged.iterdir(), staged):
-            _sync(path)
-        final = root / f"step-{step}"
+        for name, content in contents.items():
+            disk.write(staged / name, [content])
+            disk.sync(staged / name)
+        disk.sync(staged)
         shutil.rmtree(final, ignore_errors=True)
-        staged.rename(final)
-        _sync(root)
+        disk.rename(staged, final)
+        disk.sync(root)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
     return final
+
+
+def _encoded(state: dict[str, Any]) -> bytes:
+    """As :func:`torch.save` writes it, but to memory: it does not say why a disk refuses it."""
+    held = io.BytesIO()
+    torch.save(state, held)
+    return held.getvalue()
 
 
 def newest_checkpoint(root: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -119,11 +122,3 @@ def prune_checkpoints(root: Path, keep: int, best_step: int | None) -> None:
             shutil.rmtree(path, ignore_errors=True)
     for leftover in root.glob(".staged-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

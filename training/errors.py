@@ -7,8 +7,10 @@ TrainingError
 ├── DownloadFailed    a base could not be fetched from the hub
 ├── RunNotFound       no run of this id
 ├── RunBusy           a run is in use by another process
+├── DeviceBusy        another training is on the GPU
 ├── ResumeRefused     a run cannot be continued as asked
 └── TrainingFailed    a run broke off; its record says where
+    └── NoRoom        the disk is too small for it, or full
 """
 
 from __future__ import annotations
@@ -71,9 +73,24 @@ class RunBusy(TrainingError):
         super().__init__(f"The run {run_id} is still running{process}.")
 
 
+class DeviceBusy(TrainingError):
+    """Another training is on the GPU."""
+
+    def __init__(self, name: str, pid: str) -> None:
+        process = f" (process {pid})" if pid.isdigit() else ""
+        super().__init__(
+            f"Another training is running on this GPU ({name}){process}. Wait for its end, stop it "
+            "with `lccc-admin runs stop RUN`, or choose another GPU with CUDA_VISIBLE_DEVICES."
+        )
+
+
 class ResumeRefused(TrainingError):
     """The run cannot be resumed like this; the message shows the difference."""
 
 
 class TrainingFailed(TrainingError):
     """The training broke off. Its checkpoints are kept."""
+
+
+class NoRoom(TrainingFailed):
+    """The disk is too small for a training, or full; the message says how much is needed."""

@@ -75,9 +75,10 @@ class Journal:
         self.status = msgspec.structs.replace(self.status, best_step=step, validation_nll=nll)
 
     def alive(self, step: int) -> None:
-        """A sign of life between events."""
+        """A sign of life between events; it can wait for room on the disk."""
         self.status = msgspec.structs.replace(self.status, step=step)
-        self._write_status(at_most_each_s=HEARTBEAT_S)
+        with suppress(OSError):
+            self._write_status(at_most_each_s=HEARTBEAT_S)
 
     def warn(self, message: str) -> None:
         """Something that the record and the person should know; the training goes on."""

@@ -25,6 +25,7 @@ from training.optimizer import learning_rate, make_optimizer
 from training.packing import packs
 from training.plan import Plan
 from training.resume import best_of
+from training.runs.checkpoints import newest_first
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -88,7 +89,8 @@ class Loop:
         """Run to the end of the plan; false if asked to stop before (checkpointed then).
 
         Raises:
-            TrainingFailed: the loss or the gradient is no longer finite.
+            TrainingFailed: loss, gradient or weights are no longer finite.
+            OSError: the record or a checkpoint cannot be written.
         """
         self._journal.best(*(self.best or (None, None)))
         self._journal.began(self.plan, self.step)
@@ -109,24 +111,22 @@ class Loop:
         """Checkpoint the current step, once.
 
         Raises:
-            TrainingFailed: it cannot be written; older checkpoints are untouched.
+            OSError: it cannot be written; older checkpoints are untouched.
+            TrainingFailed: the weights are no longer finite, and are not kept.
         """
         if self._saved_at == self.step:
             return
-        try:
-            self._journal.sync()  # a checkpoint's events must not be lost when it is not
-            save_checkpoint(
-                self.run.checkpoints,
-                step=self.step,
-                weights=adapter_state(self.model),
-                state=self._state(),
-                identity=self._identity,
-            )
-        except OSError as error:
-            raise TrainingFailed(
-                f"The checkpoint of step {self.step} could not be written: {error}. "
-                f"Earlier ones are kept in {self.run.checkpoints}; make room, then resume."
-            ) from error
+        weights = adapter_state(self.model)
+        if not all(tensor.isfinite().all() for tensor in weights.values()):
+            raise self._diverged(f"LoRA's weights of step {self.step} are")
+        self._journal.sync()  # a checkpoint's events must not be lost when it is not
+        save_checkpoint(
+            self.run.checkpoints,
+            step=self.step,
+            weights=weights,
+            state=self._state(),
+            identity=self._identity,
+        )
         self._saved_at = self.step
         self._prune()
         self._journal.record("checkpoint", self.step, path=f"checkpoints/step-{self.step}")
@@ -187,15 +187,21 @@ class Loop:
         ).item()
         is_skipped = self._scaler.is_enabled() and not math.isfinite(norm)  # the scale is lowered
         if not math.isfinite(loss) or not (math.isfinite(norm) or is_skipped):
-            raise TrainingFailed(
-                f"step {self.step + 1}: the loss ({loss}) or the gradient norm ({norm}) is not "
-                "finite. Start a new run with a lower training.learning_rate, or with "
-                "quantization.compute_dtype=fp32; checkpoints so far are kept."
+            raise self._diverged(
+                f"step {self.step + 1}: the loss ({loss}) or the gradient norm ({norm}) is"
             )
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         self._gradient_norm = norm
+
+    def _diverged(self, what: str) -> TrainingFailed:
+        good = newest_first(self.run.checkpoints)
+        return TrainingFailed(
+            f"{what} not finite. Start a new run with a lower training.learning_rate, or with "
+            "quantization.compute_dtype=fp32. "
+            + (f"The last good checkpoint, {good[0].name}, is kept." if good else "")
+        )
 
     def _record(self) -> None:
         """Log, save and validate where the recipe says so, and at the end."""
@@ -245,8 +251,9 @@ class Loop:
         )
         if found is None:
             return
-        is_best = self.best is None or found.nll_per_token < self.best[1]
-        if math.isfinite(found.nll) and is_best:
+        if not math.isfinite(found.nll):
+            raise self._diverged(f"The validation loss of step {self.step} is")
+        if self.best is None or found.nll_per_token < self.best[1]:
             self.best = (self.step, found.nll_per_token)
             self.save()
         self._journal.best(*(self.best or (None, None)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -164,6 +164,7 @@ def run_training(
 def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT or SIGTERM into a request to stop; a second one interrupts at once.
 
+    A terminal that is closed (SIGHUP) asks too, unless the training was told to outlive it (nohup).
     Yields the question whether to stop, which says so when it is first answered with yes: the
     handler itself may run in the middle of another write to the terminal, so it writes nothing.
     """
@@ -179,10 +180,14 @@ def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
         nonlocal said
         if asked and not said:
             said = True
-            say("Stopping after this step, with a checkpoint (again: at once) …")
+            with suppress(OSError):  # the terminal may be what is gone
+                say("Stopping after this step, with a checkpoint (again: at once) …")
         return asked
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield should_stop
     finally:
@@ -191,6 +196,8 @@ def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
 
 
 def _print_plan(admin: AdminContext, plan: Plan) -> None:
+    from training.space import needed_bytes
+
     out, report = admin.output, plan.report
     out.data(plan.recipe.toml())
     per_step = plan.recipe.training.dialogues_per_step
@@ -205,6 +212,7 @@ def _print_plan(admin: AdminContext, plan: Plan) -> None:
         ("trainable parameters", f"{plan.trainable_parameters:,}"),
         ("memory (estimate)", f"{sum(memory.values()) / 2**20:,.0f} MiB"),
         *((f"  {name}", f"{size / 2**20:,.0f} MiB") for name, size in memory.items()),
+        ("disk (at most)", f"{needed_bytes(plan) / 2**20:,.0f} MiB"),
     ]
     out.table(("plan", ""), rows)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,12 +17,13 @@ import torch
 from safetensors.torch import load_file
 
 from adapters.registry import Registry
+from adapters.storage import Disk
 from tests.training.conftest import MakePlan
-from training.errors import ResumeRefused, RunBusy, TrainingFailed
+from training.errors import NoRoom, ResumeRefused, RunBusy, TrainingFailed
 from training.evaluate import Validation
 from training.plan import Plan
 from training.recipe import decode_recipe
-from training.runs import Event, Run, RunStore
+from training.runs import Event, EventLog, Kind, Run, RunStore
 from training.runs.reader import read_events
 from training.train import Outcome, train
 
@@ -85,7 +89,7 @@ def test_a_training_learns_records_and_registers(
     make_plan: MakePlan, run_training: RunTraining, tmp_path: Path
 ) -> None:
     """From plan to registered adapter: the loss falls, the record is whole, the best is served."""
-    plan = make_plan("training.max_steps=12")
+    plan = make_plan("training.max_steps=12", "training.gradient_checkpointing=true")
 
     outcome = run_training(plan)
 
@@ -174,8 +178,10 @@ def test_the_published_weights_are_those_of_the_best_step(
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     make_plan: MakePlan, run_training: RunTraining
 ) -> None:
-    """With dropout on, stopping in the middle of an epoch and resuming changes no bit (CPU)."""
-    plan = make_plan("training.max_steps=8")
+    """With dropout and gradient checkpointing on, stopping in the middle of an epoch and resuming
+    changes no bit (CPU).
+    """
+    plan = make_plan("training.max_steps=8", "training.gradient_checkpointing=true")
     straight = run_training(plan)
     stopped = run_training(plan, Watcher(stop_after=3))
     watcher = Watcher()
@@ -250,7 +256,7 @@ def test_a_lost_best_is_replaced_by_the_last_step(
 ) -> None:
     """A damaged best checkpoint costs the best weights, not the training; it is said."""
     plan = make_plan("training.max_steps=6")
-    monkeypatch.setattr("training.train.weights_at", damaged)
+    monkeypatch.setattr("training.publish.weights_at", damaged)
     watcher = Watcher()
 
     outcome = run_training(plan, watcher)
@@ -402,6 +408,7 @@ def test_a_loss_that_is_not_finite_fails_the_run(
     status = run.status()
     assert status.state == "failed"
     assert "not finite" in (status.error or "")
+    assert run.events()[-1].message == status.error
     assert Registry(tmp_path / "registry").snapshot().entries == {}
     assert all(m.loss is not None for m in run.events() if m.kind == "train")
 
@@ -425,27 +432,98 @@ def test_a_second_interrupt_is_an_interruption_not_a_failure(
     assert run_training(make_plan(), resume=run).status.state == "completed"
 
 
+@pytest.mark.parametrize("where", ["lora.safetensors", "state.pt", "manifest.json"])
 def test_a_full_disk_fails_the_run_with_a_way_out(
-    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_plan: MakePlan,
+    run_training: RunTraining,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
 ) -> None:
-    """The message names the directory; after making room the run resumes from what was kept."""
-    plan = make_plan()
-    saves = iter([None, OSError(28, "No space left on device")])
-    real = torch.save
+    """Whichever file no longer fits: the last good checkpoint stays, and the run resumes from it
+    after making room.
+    """
+    plan = make_plan("training.max_steps=3")
+    real = Disk.write
+    written: list[str] = []
 
-    def sometimes_full(*arguments: object) -> None:
-        if (problem := next(saves, None)) is not None:
-            raise problem
-        real(*arguments)
+    def nearly_full(self: Disk, path: Path, blocks: Iterable[bytes]) -> None:
+        written.append(path.name)
+        if path.name == where and written.count(where) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, path, blocks)
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", sometimes_full)
-        with pytest.raises(TrainingFailed, match=r"No space left.*make room"):
-            run_training(plan)
+        patch.setattr(Disk, "write", nearly_full)
+        with pytest.raises(NoRoom, match=r"No space left.*step-2 was kept; make room"):
+            run_training(plan, register=False)
 
     (run,) = RunStore(tmp_path / "runs").all()
     assert run.status().state == "failed"
-    assert run_training(plan, resume=run).status.state == "completed"
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-2"]
+    assert run_training(plan, register=False, resume=run).status.state == "completed"
+
+
+def test_a_disk_too_full_for_the_record_fails_the_run(
+    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was measured cannot be kept; the checkpoint before is."""
+    real = EventLog.append
+
+    def nearly_full(self: EventLog, kind: Kind, step: int, **values: Any) -> Event:
+        if step == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, kind, step, **values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventLog, "append", nearly_full)
+        with pytest.raises(NoRoom, match="step-2 was kept"):
+            run_training(make_plan(), register=False)
+
+    (run,) = RunStore(tmp_path / "runs").all()
+    assert run.status().state == "failed"
+
+
+def test_a_training_without_room_leaves_no_trace(
+    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before the run exists."""
+    monkeypatch.setattr("training.space.RECORD_BYTES", 1 << 62)
+
+    with pytest.raises(NoRoom, match="will need about"):
+        run_training(make_plan())
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("seam", "what"),
+    [
+        ("training.loop.validate", "The validation loss of step 3 is not finite"),
+        ("training.loop.adapter_state", "LoRA's weights of step 2 are not finite"),
+    ],
+)
+def test_what_is_not_finite_is_neither_kept_nor_published(
+    make_plan: MakePlan,
+    run_training: RunTraining,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seam: str,
+    what: str,
+) -> None:
+    """A validation, and weights that are about to be saved."""
+    broken: dict[str, Any] = {
+        "training.loop.validate": Validation(nll=math.nan, tokens=1, characters=1),
+        "training.loop.adapter_state": {"a": torch.tensor([1.0, math.inf])},
+    }
+    monkeypatch.setattr(seam, lambda *_, **__: broken[seam])
+
+    with pytest.raises(TrainingFailed, match=what):
+        run_training(make_plan())
+
+    (run,) = RunStore(tmp_path / "runs").all()
+    assert run.status().state == "failed"
+    assert not run.adapter.exists()
+    assert all("3" not in path.name for path in run.checkpoints.iterdir())
 
 
 def test_no_register_leaves_the_registry_alone(
