@@ -14,6 +14,7 @@ from training.errors import NoRoom
 from training.optimizer import STATE_BYTES
 from training.plan import Plan
 from training.runs import Run
+from training.runs.checkpoints import newest_first
 
 WEIGHT_BYTES = 4
 FRAMING = 1.05  # names, shapes, random state: a few percent beside the tensors
@@ -64,12 +65,14 @@ def no_room(error: OSError, plan: Plan, run: Run) -> NoRoom | None:
     if error.errno not in _NO_ROOM:
         return None
     free = shutil.disk_usage(run.directory).free
-    kept = [path.name for path in run.checkpoints.glob("step-*")]
+    newest = next(iter(newest_first(run.checkpoints)), None)
+    kept = (
+        f"The newest checkpoint, {newest.name}, is kept" if newest else "No checkpoint is there yet"
+    )
     return NoRoom(
         f"The disk of {run.directory} is full ({error}). A checkpoint takes about "
         f"{megabytes(checkpoint_bytes(plan))}, {megabytes(free)} are free. "
-        f"{', '.join(sorted(kept)) or 'No checkpoint'} was kept; make room, then go on with "
-        f"`lccc-admin train --resume {run.id}`."
+        f"{kept}; make room, then go on with `lccc-admin train --resume {run.id}`."
     )
 
 

@@ -95,7 +95,8 @@ def test_a_full_disk_is_explained(make_plan: MakePlan, set_free: SetFree, tmp_pa
     """How much a checkpoint takes, what is free, what was kept, and the command to go on."""
     plan, run = make_plan(), make_run(tmp_path)
     set_free(1234)
-    (run.checkpoints / "step-2").mkdir()
+    for step in (2, 10, 9):
+        (run.checkpoints / f"step-{step}").mkdir()
 
     explained = str(no_room(OSError(errno.ENOSPC, "No space left on device"), plan, run))
 
@@ -103,7 +104,7 @@ def test_a_full_disk_is_explained(make_plan: MakePlan, set_free: SetFree, tmp_pa
     assert (
         f"A checkpoint takes about {megabytes(checkpoint_bytes(plan))}, 1 kB are free" in explained
     )
-    assert "step-2 was kept" in explained
+    assert "The newest checkpoint, step-10, is kept" in explained
     assert f"lccc-admin train --resume {run.id}" in explained
     assert no_room(OSError(errno.EACCES, "Permission denied"), plan, run) is None
 

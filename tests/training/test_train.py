@@ -455,7 +455,7 @@ def test_a_full_disk_fails_the_run_with_a_way_out(
 
     with monkeypatch.context() as patch:
         patch.setattr(Disk, "write", nearly_full)
-        with pytest.raises(NoRoom, match=r"No space left.*step-2 was kept; make room"):
+        with pytest.raises(NoRoom, match=r"No space left.*step-2, is kept; make room"):
             run_training(plan, register=False)
 
     (run,) = RunStore(tmp_path / "runs").all()
@@ -477,7 +477,7 @@ def test_a_disk_too_full_for_the_record_fails_the_run(
 
     with monkeypatch.context() as patch:
         patch.setattr(EventLog, "append", nearly_full)
-        with pytest.raises(NoRoom, match="step-2 was kept"):
+        with pytest.raises(NoRoom, match="step-2, is kept"):
             run_training(make_plan(), register=False)
 
     (run,) = RunStore(tmp_path / "runs").all()
