@@ -8,6 +8,8 @@ TrainingError
 ├── RunNotFound       no run of this id
 ├── RunBusy           a run is in use by another process
 ├── DeviceBusy        another training is on the GPU
+├── TrackerMissing    a tracker of experiments is not installed
+├── TrackerFailed     a tracker of experiments cannot be started
 ├── ResumeRefused     a run cannot be continued as asked
 └── TrainingFailed    a run broke off; its record says where
     └── NoRoom        the disk is too small for it, or full
@@ -81,6 +83,25 @@ class DeviceBusy(TrainingError):
         super().__init__(
             f"Another training is running on this GPU ({name}){process}. Wait for its end, stop it "
             "with `lccc-admin runs stop RUN`, or choose another GPU with CUDA_VISIBLE_DEVICES."
+        )
+
+
+class TrackerMissing(TrainingError):
+    """A tracker of experiments is not installed."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"--report-to {name} needs a package that is not here ({reason}): pip install {name}. "
+            "Without --report-to, `lccc-admin runs watch` and `plot` need nothing."
+        )
+
+
+class TrackerFailed(TrainingError):
+    """A tracker of experiments cannot be started."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(
+            f"--report-to {name} could not be started: {error}. Put that right, or leave it out."
         )
 
 

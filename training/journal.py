@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from training.runs import Event, EventLog, Kind, Run, RunState, RunStatus
+from training.trackers import Trackers
 
 if TYPE_CHECKING:
     from training.plan import Plan
@@ -45,6 +46,7 @@ class Journal:
         self.run = run
         self._progress = progress
         self._events = EventLog(run.events_path)
+        self._trackers = Trackers({})
         self._status_written_s = 0.0
         self.status = msgspec.structs.replace(
             status, state="running", error=None, pid=os.getpid(), digest=None
@@ -61,6 +63,10 @@ class Journal:
         with suppress(OSError):
             self._progress.began(self.run, plan, step)
 
+    def report_to(self, trackers: Trackers) -> None:
+        """From now on these are told too what is measured."""
+        self._trackers = trackers
+
     def record(self, kind: Kind, step: int, **values: Any) -> None:
         """One event, by the fields of :class:`training.runs.Event`."""
         event = self._events.append(kind, step, **values)
@@ -69,6 +75,8 @@ class Journal:
         self.run.log(line(event))
         with suppress(OSError):
             self._progress.event(event)
+        for warning in self._trackers.log(event):
+            self.warn(warning)
 
     def best(self, step: int | None, nll: float | None) -> None:
         """Which step validated best, and with how many nats per token."""
@@ -103,6 +111,7 @@ class Journal:
                 write()
         with suppress(OSError):
             self.run.log(f"{state}: {message}" if message else state)
+        self._trackers.close(state)
 
     def _last_event(self) -> None:
         status = self.status

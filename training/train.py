@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ from training.recipe import Recipe
 from training.resume import resumable
 from training.runs import Run, RunStatus, RunStore
 from training.space import check_room
+from training.trackers import Trackers
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -63,10 +64,14 @@ def train(
     progress: Progress,
     should_stop: ShouldStop = lambda: False,
     resume: Run | None = None,
+    report_to: Sequence[str] = (),
 ) -> Outcome:
     """Train ``adapter`` by ``plan``, or go on with the run ``resume``; register it at the end.
 
+    ``report_to`` are names of :data:`training.trackers.TRACKERS`.
+
     Raises:
+        TrackerFailed: one of ``report_to`` cannot be started.
         TrainingFailed: broken off; the run says so and keeps its checkpoints. As ``NoRoom`` also
             before anything is written: the disk would not suffice.
         DeviceBusy: another training is on the GPU.
@@ -88,6 +93,8 @@ def train(
             stack.enter_context(_quiet_libraries())
             for remark in remarks:
                 journal.warn(remark)
+            begun = checkpoint.manifest.step if checkpoint else 0
+            journal.report_to(Trackers.open(report_to, run, plan.recipe, begun))
             loop = Loop(plan, _load(plan, device), journal, identity, _Stop(journal, should_stop))
             if checkpoint is not None:
                 loop.resume(checkpoint)

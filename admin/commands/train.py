@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from training.runs import Run
     from training.train import Outcome
 
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+
 
 @click.command()
 @click.option("--data", "dataset", help="The prepared dataset to train on.")
@@ -37,6 +39,12 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one recipe field."
 )
+@click.option(
+    "--report-to",
+    multiple=True,
+    type=click.Choice(TRACKERS),
+    help="Also tell a tracker of experiments what is measured; several can be named.",
+)
 @click.option("--resume", metavar="RUN", help="Continue a stopped or broken run.")
 @click.option("--no-register", is_flag=True, help="Leave the adapter in the run's directory.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the plan, then stop.")
@@ -48,6 +56,7 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     base: str,
     recipe: str | None,
     overrides: tuple[str, ...],
+    report_to: tuple[str, ...],
     resume: str | None,
     no_register: bool,
     dry_run: bool,
@@ -57,6 +66,9 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     The seed's recipe is the default; `--set lora.r=8` and the like change single fields.
     Ctrl-C stops with a checkpoint, `--resume RUN` continues from the newest one.
     """
+    from training.trackers import check_trackers
+
+    check_trackers(report_to)
     if resume:
         _refuse_with_resume()
         run, plan, adapter = _resumed(admin, resume, dry_run=dry_run)
@@ -69,7 +81,9 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     if dry_run:
         _print_plan(admin, plan)
         return
-    outcome = run_training(admin, plan, adapter, register=not no_register, resume=run)
+    outcome = run_training(
+        admin, plan, adapter, register=not no_register, resume=run, report_to=report_to
+    )
     _tell(admin, outcome, adapter, plan.base)
 
 
@@ -132,6 +146,7 @@ def run_training(
     *,
     register: bool = True,
     resume: Run | None = None,
+    report_to: Sequence[str] = (),
 ) -> Outcome:
     """Train with a progress display; the first Ctrl-C or SIGTERM asks for a clean stop."""
     from adapters.registry import Registry
@@ -152,6 +167,7 @@ def run_training(
                 progress=progress,
                 should_stop=should_stop,
                 resume=resume,
+                report_to=report_to,
             )
     except AdapterInvalid as refusal:
         admin.output.say("The training is finished, its adapter was not registered. When what is")

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -21,12 +22,14 @@ from adapters.errors import AdapterInvalid
 from adapters.home import Home
 from adapters.registry import Registry
 from admin.cli import main
+from admin.commands.train import TRACKERS as OFFERED
 from admin.commands.train import stop_on_signal
 from tests.tiny import tiny_base
 from tests.training.conftest import DIALOGUES, QUICK
 from tests.waiting import eventually
 from training.data.dataset import prepare
 from training.runs import RunStore
+from training.trackers import TRACKERS
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STEPS = [part for one in (*QUICK, "training.max_steps=3") for part in ("--set", one)]
@@ -202,6 +205,20 @@ def test_what_cannot_go_together_is_a_usage_error(
 
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_a_tracker_that_is_not_installed_is_refused_first(
+    home: Home, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the data are encoded; the choices are those that there are."""
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    monkeypatch.setattr("training.train.plan_training", lambda *_: pytest.fail("too late"))
+
+    result = new(home, model, "--report-to", "trackio")
+
+    assert result.exit_code == 1
+    assert "pip install trackio" in result.stderr
+    assert tuple(TRACKERS) == OFFERED
 
 
 def test_an_impossible_name_is_refused_before_the_training(home: Home, model: Path) -> None:
