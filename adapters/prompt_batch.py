@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from adapters.prompt import Message, end_of_turn, render_prompt, render_reply
+from adapters.conversation import Message
+from adapters.prompt import end_of_turn, render_prompt, render_reply
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

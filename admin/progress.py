@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from training.plan import Plan
-    from training.runs import Metric, Run
+    from training.runs import Event, Run
 
 OnProgress = Callable[[int, int, str], None]
 
@@ -63,7 +63,7 @@ def _bar() -> Progress:
 
 
 class TrainingProgress:
-    """Follows one training: implements ``training.train.Progress``."""
+    """Follows one training: implements ``training.journal.Progress``."""
 
     def __init__(self, output: Output, label: str) -> None:
         self._output = output
@@ -91,15 +91,17 @@ class TrainingProgress:
         if self._bar is not None:
             self._bar.update(self._task, description=self._label, total=self._total, completed=step)
 
-    def metric(self, metric: Metric) -> None:
-        line = _sentence(metric)
+    def event(self, event: Event) -> None:
+        if event.kind == "warning":
+            self.note(event.message or "")
+        line = _sentence(event)
         if line is None:
             return
         if self._bar is not None:
-            self._note = line if metric.kind == "train" else self._note
-            self._bar.update(self._task, completed=metric.step, note=self._note)
-        if metric.kind != "train" or self._bar is None:
-            self.note(f"step {metric.step}/{self._total}  {line}")
+            self._note = line if event.kind == "train" else self._note
+            self._bar.update(self._task, completed=event.step, note=self._note)
+        if event.kind != "train" or self._bar is None:
+            self.note(f"step {event.step}/{self._total}  {line}")
 
     def note(self, message: str) -> None:
         if self._bar is not None:
@@ -108,12 +110,12 @@ class TrainingProgress:
             self._output.say(message)
 
 
-def _sentence(metric: Metric) -> str | None:
-    if metric.kind == "train":
-        return f"loss {metric.loss:.3f}  {metric.tokens_per_s:.0f} tokens/s"
-    if metric.kind == "evaluation":
+def _sentence(event: Event) -> str | None:
+    if event.kind == "train":
+        return f"loss {event.loss:.3f}  {event.tokens_per_s:.0f} tokens/s"
+    if event.kind == "evaluation":
         return (
-            f"validation loss {metric.validation_nll:.4f} per token, "
-            f"{metric.validation_nll_per_character:.4f} per character"
+            f"validation loss {event.validation_nll:.4f} per token, "
+            f"{event.validation_nll_per_character:.4f} per character"
         )
     return None

@@ -6,8 +6,13 @@ TrainingError
 ├── RecipeError       a hyperparameter is unknown or out of range (names it)
 ├── DownloadFailed    a base could not be fetched from the hub
 ├── RunNotFound       no run of this id
+├── RunBusy           a run is in use by another process
+├── DeviceBusy        another training is on the GPU
+├── TrackerMissing    a tracker of experiments is not installed
+├── TrackerFailed     a tracker of experiments cannot be started
 ├── ResumeRefused     a run cannot be continued as asked
 └── TrainingFailed    a run broke off; its record says where
+    └── NoRoom        the disk is too small for it, or full
 """
 
 from __future__ import annotations
@@ -62,9 +67,51 @@ class RunNotFound(TrainingError):
     """There is no run of this id."""
 
 
+class RunBusy(TrainingError):
+    """Another process trains the run."""
+
+    def __init__(self, run_id: str, pid: int | None) -> None:
+        process = f" (process {pid})" if pid else ""
+        super().__init__(f"The run {run_id} is still running{process}.")
+
+
+class DeviceBusy(TrainingError):
+    """Another training is on the GPU."""
+
+    def __init__(self, name: str, pid: str) -> None:
+        process = f" (process {pid})" if pid.isdigit() else ""
+        super().__init__(
+            f"Another training is running on this GPU ({name}){process}. Wait for its end, stop it "
+            "with `lccc-admin runs stop RUN`, or choose another GPU with CUDA_VISIBLE_DEVICES."
+        )
+
+
+class TrackerMissing(TrainingError):
+    """A tracker of experiments is not installed."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"--report-to {name} needs a package that is not here ({reason}): pip install {name}. "
+            "Without --report-to, `lccc-admin runs watch` and `plot` need nothing."
+        )
+
+
+class TrackerFailed(TrainingError):
+    """A tracker of experiments cannot be started."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(
+            f"--report-to {name} could not be started: {error}. Put that right, or leave it out."
+        )
+
+
 class ResumeRefused(TrainingError):
     """The run cannot be resumed like this; the message shows the difference."""
 
 
 class TrainingFailed(TrainingError):
     """The training broke off. Its checkpoints are kept."""
+
+
+class NoRoom(TrainingFailed):
+    """The disk is too small for a training, or full; the message says how much is needed."""

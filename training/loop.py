@@ -19,17 +19,17 @@ from training.checkpoint import Checkpoint, prune_checkpoints, save_checkpoint
 from training.data.encode import Example
 from training.errors import TrainingFailed
 from training.evaluate import validate
+from training.journal import Journal
 from training.model import adapter_state, load_adapter_state, summed_nll, trainable
 from training.optimizer import learning_rate, make_optimizer
 from training.packing import packs
 from training.plan import Plan
 from training.resume import best_of
-from training.runs import Metric, Run
+from training.runs.checkpoints import newest_first
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-OnMetric = Callable[[Metric], None]
 ShouldStop = Callable[[], bool]
 
 
@@ -53,18 +53,17 @@ class Loop:
         self,
         plan: Plan,
         model: PeftModel,
-        run: Run,
+        journal: Journal,
         identity: dict[str, str],
-        on_metric: OnMetric,
         should_stop: ShouldStop,
     ) -> None:
         self.plan = plan
         self.model = model
-        self.run = run
+        self.run = journal.run
         self.step = 0
         self.best: tuple[int, float] | None = None
         self._identity = identity
-        self._on_metric = on_metric
+        self._journal = journal
         self._should_stop = should_stop
         self._parameters = trainable(model)
         self._optimizer = make_optimizer(self._parameters, plan.recipe.training)
@@ -90,8 +89,12 @@ class Loop:
         """Run to the end of the plan; false if asked to stop before (checkpointed then).
 
         Raises:
-            TrainingFailed: the loss or the gradient is no longer finite.
+            TrainingFailed: loss, gradient or weights are no longer finite.
+            OSError: the record or a checkpoint cannot be written.
         """
+        self._journal.best(*(self.best or (None, None)))
+        self._journal.began(self.plan, self.step)
+        self._own_up_to_checkpoint()
         self.model.train()
         if self._owes_validation():
             self._validate()
@@ -100,6 +103,7 @@ class Loop:
                 self.save()
                 return False
             self._one_step()
+            self._journal.alive(self.step)
             self._record()
         return True
 
@@ -107,27 +111,32 @@ class Loop:
         """Checkpoint the current step, once.
 
         Raises:
-            TrainingFailed: it cannot be written; older checkpoints are untouched.
+            OSError: it cannot be written; older checkpoints are untouched.
+            TrainingFailed: the weights are no longer finite, and are not kept.
         """
         if self._saved_at == self.step:
             return
-        try:
-            path = save_checkpoint(
-                self.run.checkpoints,
-                step=self.step,
-                weights=adapter_state(self.model),
-                state=self._state(),
-                identity=self._identity,
-            )
-        except OSError as error:
-            raise TrainingFailed(
-                f"The checkpoint of step {self.step} could not be written: {error}. "
-                f"Earlier ones are kept in {self.run.checkpoints}; make room, then resume."
-            ) from error
+        weights = adapter_state(self.model)
+        if not all(tensor.isfinite().all() for tensor in weights.values()):
+            raise self._diverged(f"LoRA's weights of step {self.step} are")
+        self._journal.sync()  # a checkpoint's events must not be lost when it is not
+        save_checkpoint(
+            self.run.checkpoints,
+            step=self.step,
+            weights=weights,
+            state=self._state(),
+            identity=self._identity,
+        )
         self._saved_at = self.step
         self._prune()
-        where = str(path.relative_to(self.run.directory))
-        self._emit(Metric(kind="checkpoint", step=self.step, time=time.time(), path=where))
+        self._journal.record("checkpoint", self.step, path=f"checkpoints/step-{self.step}")
+
+    def _own_up_to_checkpoint(self) -> None:
+        """Record the checkpoint that is resumed from, if its process died before it could."""
+        saved = (one.step for one in self.run.events() if one.kind == "checkpoint")
+        if self._saved_at is not None and self._saved_at not in saved:
+            path = f"checkpoints/step-{self._saved_at}"
+            self._journal.record("checkpoint", self._saved_at, path=path)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -178,15 +187,21 @@ class Loop:
         ).item()
         is_skipped = self._scaler.is_enabled() and not math.isfinite(norm)  # the scale is lowered
         if not math.isfinite(loss) or not (math.isfinite(norm) or is_skipped):
-            raise TrainingFailed(
-                f"step {self.step + 1}: the loss ({loss}) or the gradient norm ({norm}) is not "
-                "finite. Start a new run with a lower training.learning_rate, or with "
-                "quantization.compute_dtype=fp32; checkpoints so far are kept."
+            raise self._diverged(
+                f"step {self.step + 1}: the loss ({loss}) or the gradient norm ({norm}) is"
             )
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         self._gradient_norm = norm
+
+    def _diverged(self, what: str) -> TrainingFailed:
+        good = newest_first(self.run.checkpoints)
+        return TrainingFailed(
+            f"{what} not finite. Start a new run with a lower training.learning_rate, or with "
+            "quantization.compute_dtype=fp32. "
+            + (f"The last good checkpoint, {good[0].name}, is kept." if good else "")
+        )
 
     def _record(self) -> None:
         """Log, save and validate where the recipe says so, and at the end."""
@@ -206,23 +221,22 @@ class Loop:
         return (
             self.step > 0
             and is_due
-            and not any(m.kind == "evaluation" and m.step == self.step for m in self.run.metrics())
+            and not any(
+                one.kind == "evaluation" and one.step == self.step for one in self.run.events()
+            )
         )
 
     def _log(self) -> None:
         window, self._window = self._window, _Window()
-        self._emit(
-            Metric(
-                kind="train",
-                step=self.step,
-                time=time.time(),
-                epoch=self.plan.epoch_at(self.step),
-                loss=window.nll / window.targets,
-                learning_rate=self._learning_rate,
-                gradient_norm=self._gradient_norm,
-                tokens_per_s=window.tokens / window.seconds,
-                dialogues_per_s=window.dialogues / window.seconds,
-            )
+        self._journal.record(
+            "train",
+            self.step,
+            epoch=self.plan.epoch_at(self.step),
+            loss=window.nll / window.targets,
+            learning_rate=self._learning_rate,
+            gradient_norm=self._gradient_norm,
+            tokens_per_s=window.tokens / window.seconds,
+            dialogues_per_s=window.dialogues / window.seconds,
         )
 
     def _validate(self) -> None:
@@ -237,24 +251,19 @@ class Loop:
         )
         if found is None:
             return
-        is_best = self.best is None or found.nll_per_token < self.best[1]
-        if math.isfinite(found.nll) and is_best:
+        if not math.isfinite(found.nll):
+            raise self._diverged(f"The validation loss of step {self.step} is")
+        if self.best is None or found.nll_per_token < self.best[1]:
             self.best = (self.step, found.nll_per_token)
             self.save()
-        self._emit(
-            Metric(
-                kind="evaluation",
-                step=self.step,
-                time=time.time(),
-                epoch=self.plan.epoch_at(self.step),
-                validation_nll=found.nll_per_token,
-                validation_nll_per_character=found.nll_per_character,
-            )
+        self._journal.best(*(self.best or (None, None)))
+        self._journal.record(
+            "evaluation",
+            self.step,
+            epoch=self.plan.epoch_at(self.step),
+            validation_nll=found.nll_per_token,
+            validation_nll_per_character=found.nll_per_character,
         )
-
-    def _emit(self, metric: Metric) -> None:
-        self.run.append(metric)
-        self._on_metric(metric)
 
 
 def _random_state() -> dict[str, Any]:

@@ -10,6 +10,9 @@ import torch
 
 from training.recipe import Training
 
+# Bytes of state a parameter: two moments, or two quantised ones.
+STATE_BYTES = {"paged_adamw_32bit": 8, "adamw": 8, "adamw_8bit": 2}
+
 
 def make_optimizer(
     parameters: Iterable[torch.nn.Parameter], training: Training

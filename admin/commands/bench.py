@@ -281,6 +281,28 @@ def bench_peft(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
     show(admin.output, measure_peft(admin, asked), as_json=as_json)
 
 
+@bench.command("records")
+@count_option("--steps", 100_000, "Steps of the run, each with an event.")
+@count_option("--buckets", 1000, "Points that a curve may have on the screen.")
+@count_option("--rounds", 5, "How often the record is read from the beginning.")
+@json_option
+@pass_admin
+def bench_records(
+    admin: AdminContext, steps: int, buckets: int, rounds: int, as_json: bool
+) -> None:
+    """Time the first view of a long run's curves, and the updates after it.
+
+    The record is written into a temporary directory and deleted.
+    """
+    from admin.bench.records import measure_records
+
+    found = measure_records(steps, rounds, buckets)
+    if as_json:
+        admin.output.json(found)
+    else:
+        admin.output.table(("records", "median (least to most)"), found.rows())
+
+
 def _workload(given: dict[str, Any]) -> Workload:
     """The load that the options describe, which are taken out of ``given``."""
     from admin.bench.workload import Workload

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Fewer become tokens in the blink of an eye.
 DIALOGUES_WORTH_A_BAR = 10_000
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 
 
 @click.command()
@@ -40,6 +41,12 @@ DIALOGUES_WORTH_A_BAR = 10_000
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one recipe field."
 )
+@click.option(
+    "--report-to",
+    multiple=True,
+    type=click.Choice(TRACKERS),
+    help="Also tell a tracker of experiments what is measured; several can be named.",
+)
 @click.option("--resume", metavar="RUN", help="Continue a stopped or broken run.")
 @click.option("--no-register", is_flag=True, help="Leave the adapter in the run's directory.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the plan, then stop.")
@@ -51,6 +58,7 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     base: str,
     recipe: str | None,
     overrides: tuple[str, ...],
+    report_to: tuple[str, ...],
     resume: str | None,
     no_register: bool,
     dry_run: bool,
@@ -60,6 +68,9 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     The seed's recipe is the default; `--set lora.r=8` and the like change single fields.
     Ctrl-C stops with a checkpoint, `--resume RUN` continues from the newest one.
     """
+    from training.trackers import check_trackers
+
+    check_trackers(report_to)
     if resume:
         _refuse_with_resume()
         run, plan, adapter = _resumed(admin, resume, dry_run=dry_run)
@@ -72,7 +83,9 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     if dry_run:
         _print_plan(admin, plan)
         return
-    outcome = run_training(admin, plan, adapter, register=not no_register, resume=run)
+    outcome = run_training(
+        admin, plan, adapter, register=not no_register, resume=run, report_to=report_to
+    )
     _tell(admin, outcome, adapter, plan.base)
 
 
@@ -155,6 +168,7 @@ def run_training(
     *,
     register: bool = True,
     resume: Run | None = None,
+    report_to: Sequence[str] = (),
 ) -> Outcome:
     """Train with a progress display; the first Ctrl-C or SIGTERM asks for a clean stop."""
     from adapters.registry import Registry
@@ -175,6 +189,7 @@ def run_training(
                 progress=progress,
                 should_stop=should_stop,
                 resume=resume,
+                report_to=report_to,
             )
     except AdapterInvalid as refusal:
         admin.output.say("The training is finished, its adapter was not registered. When what is")
@@ -187,6 +202,7 @@ def run_training(
 def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT or SIGTERM into a request to stop; a second one interrupts at once.
 
+    A terminal that is closed (SIGHUP) asks too, unless the training was told to outlive it (nohup).
     Yields the question whether to stop, which says so when it is first answered with yes: the
     handler itself may run in the middle of another write to the terminal, so it writes nothing.
     """
@@ -202,10 +218,14 @@ def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
         nonlocal said
         if asked and not said:
             said = True
-            say("Stopping after this step, with a checkpoint (again: at once) …")
+            with suppress(OSError):  # the terminal may be what is gone
+                say("Stopping after this step, with a checkpoint (again: at once) …")
         return asked
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield should_stop
     finally:
@@ -214,6 +234,8 @@ def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
 
 
 def _print_plan(admin: AdminContext, plan: Plan) -> None:
+    from training.space import needed_bytes
+
     out, report = admin.output, plan.report
     out.data(plan.recipe.toml())
     per_step = plan.recipe.training.dialogues_per_step
@@ -228,6 +250,7 @@ def _print_plan(admin: AdminContext, plan: Plan) -> None:
         ("trainable parameters", f"{plan.trainable_parameters:,}"),
         ("memory (estimate)", f"{sum(memory.values()) / 2**20:,.0f} MiB"),
         *((f"  {name}", f"{size / 2**20:,.0f} MiB") for name, size in memory.items()),
+        ("disk (at most)", f"{needed_bytes(plan) / 2**20:,.0f} MiB"),
     ]
     out.table(("plan", ""), rows)
 

@@ -10,20 +10,22 @@ import pytest
 
 from admin.output import Output
 from admin.progress import TrainingProgress, progress_bar
-from training.runs import Metric
+from training.runs import Event
 
 RUN: Any = SimpleNamespace(id="bot-1")
 PLAN: Any = SimpleNamespace(total_steps=300, train=[[]] * 20)
-METRICS = [
-    Metric(kind="train", step=10, time=0.0, loss=3.14159, tokens_per_s=1234.5),
-    Metric(
-        kind="evaluation",
-        step=10,
+EVENTS = [
+    Event(seq=2, time=0.0, step=10, kind="train", loss=3.14159, tokens_per_s=1234.5),
+    Event(
+        seq=3,
         time=0.0,
+        step=10,
+        kind="evaluation",
         validation_nll=2.5,
         validation_nll_per_character=1.25,
     ),
-    Metric(kind="checkpoint", step=10, time=0.0, path="checkpoints/step-10"),
+    Event(seq=4, time=0.0, step=10, kind="checkpoint", path="checkpoints/step-10"),
+    Event(seq=5, time=0.0, step=10, kind="warning", message="A warning."),
 ]
 
 
@@ -82,8 +84,8 @@ def test_a_training_off_a_terminal_is_lines(capsys: pytest.CaptureFixture[str]) 
     """Its beginning and what is measured; checkpoints are nobody's news."""
     with TrainingProgress(Output(), "bot") as progress:
         progress.began(RUN, PLAN, 0)
-        for metric in METRICS:
-            progress.metric(metric)
+        for event in EVENTS:
+            progress.event(event)
         progress.note("A sentence.")
 
     shown = capsys.readouterr()
@@ -92,6 +94,7 @@ def test_a_training_off_a_terminal_is_lines(capsys: pytest.CaptureFixture[str]) 
         "Run bot-1: 300 steps over 20 dialogues.\n"
         "step 10/300  loss 3.142  1234 tokens/s\n"
         "step 10/300  validation loss 2.5000 per token, 1.2500 per character\n"
+        "A warning.\n"
         "A sentence.\n"
     )
 
@@ -111,8 +114,8 @@ def test_a_training_on_a_terminal_is_a_bar_between_lines(monkeypatch: pytest.Mon
     terminal = on_a_terminal(monkeypatch)
     with TrainingProgress(Output(), "bot") as progress:
         progress.began(RUN, PLAN, 0)
-        for metric in METRICS:
-            progress.metric(metric)
+        for event in EVENTS:
+            progress.event(event)
         progress.note("A sentence.")
 
     shown = terminal.getvalue()

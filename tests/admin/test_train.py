@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shlex
 import signal
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
@@ -18,12 +22,16 @@ from adapters.errors import AdapterInvalid
 from adapters.home import Home
 from adapters.registry import Registry
 from admin.cli import main
+from admin.commands.train import TRACKERS as OFFERED
 from admin.commands.train import stop_on_signal
 from tests.tiny import tiny_base
 from tests.training.conftest import DIALOGUES, QUICK
+from tests.waiting import eventually
 from training.data.dataset import prepare
 from training.runs import RunStore
+from training.trackers import TRACKERS
 
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STEPS = [part for one in (*QUICK, "training.max_steps=3") for part in ("--set", one)]
 
 
@@ -96,6 +104,26 @@ def test_a_stopped_training_on_a_directory_goes_on_and_says_how_to_use_it(
     assert Registry(home.registry).get("bot").manifest.base.name == "foo bar"
 
 
+def test_a_signal_from_outside_ends_a_training_cleanly(home: Home, model: Path) -> None:
+    """SIGTERM while it trains: a checkpoint, how to go on, and exit code 0."""
+
+    def terminate() -> None:
+        assert eventually(lambda: any(run.log_path.exists() for run in RunStore(home.runs).all()))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=terminate)
+    sender.start()
+    result = new(home, model, "--set", "training.max_steps=100000", "--no-register")
+    sender.join()
+
+    (record,) = RunStore(home.runs).all()
+    status = record.status()
+    assert result.exit_code == 0, result.stderr
+    assert status.state == "stopped"
+    assert (record.checkpoints / f"step-{status.step}").is_dir()
+    assert "Stopping after this step, with a checkpoint" in result.stderr
+
+
 def test_without_registration_the_command_for_it_works(home: Home, model: Path) -> None:
     """The printed line is run as it stands."""
     trained = new(home, model, "--no-register")
@@ -138,6 +166,7 @@ def test_a_dry_run_prints_recipe_and_plan_and_leaves_nothing(home: Home, model: 
     assert result.exit_code == 0, result.stderr
     assert "max_steps = 3" in result.stdout
     assert "3 of 4 dialogues (5 an epoch)" in result.stdout
+    assert re.search(r"^disk \(at most\) +\d+ MiB", result.stdout, re.MULTILINE)
     assert not home.runs.exists()
 
 
@@ -178,6 +207,20 @@ def test_what_cannot_go_together_is_a_usage_error(
     assert said in result.stderr
 
 
+def test_a_tracker_that_is_not_installed_is_refused_first(
+    home: Home, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the data are encoded; the choices are those that there are."""
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    monkeypatch.setattr("training.train.plan_training", lambda *_: pytest.fail("too late"))
+
+    result = new(home, model, "--report-to", "trackio")
+
+    assert result.exit_code == 1
+    assert "pip install trackio" in result.stderr
+    assert tuple(TRACKERS) == OFFERED
+
+
 def test_an_impossible_name_is_refused_before_the_training(home: Home, model: Path) -> None:
     """Not after hours of it."""
     result = run(home, "--data", "small", "--name", "../x", "--base", model)
@@ -187,12 +230,12 @@ def test_an_impossible_name_is_refused_before_the_training(home: Home, model: Pa
     assert not home.runs.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ASKING)
 def test_the_first_signal_asks_and_the_second_interrupts(number: signal.Signals) -> None:
     """The handler writes nothing, it may run within another write; the loop's question says it,
     once. Afterwards the old handlers are back.
     """
-    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(one) for one in ASKING]
     said: list[str] = []
     with stop_on_signal(said.append) as should_stop:
         assert not should_stop()
@@ -203,4 +246,21 @@ def test_the_first_signal_asks_and_the_second_interrupts(number: signal.Signals)
         assert said == ["Stopping after this step, with a checkpoint (again: at once) …"]
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
-    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(one) for one in ASKING] == before
+
+
+def test_a_training_told_to_outlive_its_terminal_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under nohup a closed terminal is ignored; and one that is gone cannot be written to."""
+
+    def gone(_: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signal(gone) as should_stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not should_stop()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert should_stop()
+    finally:
+        signal.signal(signal.SIGHUP, previous)

@@ -25,6 +25,7 @@ QUICK = (
     "training.learning_rate=0.01",
     "training.batch_size=2",
     "training.gradient_accumulation=2",
+    "training.gradient_checkpointing=false",
     "record.evaluate_every=3",
     "record.save_every=2",
     "record.log_every=1",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import resource
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 
+from adapters.storage import Disk
 from training.checkpoint import (
     newest_checkpoint,
     prune_checkpoints,
@@ -83,14 +87,31 @@ def test_a_failed_save_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.Monke
     """A full disk in the middle of a save keeps the older checkpoint and no half one."""
     save(tmp_path, 1)
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    real = Disk.write
 
-    monkeypatch.setattr(torch, "save", full)
+    def full(self: Disk, path: Path, blocks: Iterable[bytes]) -> None:
+        real(self, path, [b"".join(blocks)[:10]])
+        if path.name == "state.pt":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Disk, "write", full)
     with pytest.raises(OSError, match="No space"):
         save(tmp_path, 2)
 
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_a_file_that_grows_too_large_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    """The kernel's own refusal in the middle of a file comes as what it is, and leaves no trace."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save(tmp_path, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pruning_keeps_the_newest_and_the_best(tmp_path: Path) -> None:

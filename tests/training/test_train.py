@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from adapters.registry import Registry
+from adapters.storage import Disk
 from tests.training.conftest import MakePlan
-from training.errors import ResumeRefused, TrainingFailed
+from training.errors import NoRoom, ResumeRefused, RunBusy, TrainingFailed
 from training.evaluate import Validation
 from training.plan import Plan
 from training.recipe import decode_recipe
-from training.runs import Metric, Run, RunStore
+from training.runs import Event, EventLog, Kind, Run, RunStore
+from training.runs.reader import read_events
 from training.train import Outcome, train
 
 
@@ -24,18 +32,23 @@ class Watcher:
     """A progress that remembers, and can ask to stop after a step."""
 
     def __init__(self, stop_after: int | None = None) -> None:
-        self.metrics: list[Metric] = []
+        self.events: list[Event] = []
         self.notes: list[str] = []
+        self.run: Run | None = None
         self.began_at: int | None = None
         self.steps = 0
         self._stop_after = stop_after
 
     def began(self, run: Run, plan: Plan, step: int) -> None:
-        self.began_at = step
+        self.run, self.began_at = run, step
 
-    def metric(self, metric: Metric) -> None:
-        self.metrics.append(metric)
-        self.steps = metric.step
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+        self.steps = event.step
+
+    @property
+    def warnings(self) -> list[str]:
+        return [event.message or "" for event in self.events if event.kind == "warning"]
 
     def note(self, message: str) -> None:
         self.notes.append(message)
@@ -76,22 +89,28 @@ def test_a_training_learns_records_and_registers(
     make_plan: MakePlan, run_training: RunTraining, tmp_path: Path
 ) -> None:
     """From plan to registered adapter: the loss falls, the record is whole, the best is served."""
-    plan = make_plan("training.max_steps=12")
+    plan = make_plan("training.max_steps=12", "training.gradient_checkpointing=true")
 
     outcome = run_training(plan)
 
     run, status = outcome.run, outcome.status
-    metrics = list(run.metrics())
-    losses = [m.loss for m in metrics if m.kind == "train" and m.loss is not None]
-    validations = [m.validation_nll for m in metrics if m.validation_nll is not None]
+    events = run.events()
+    losses = [m.loss for m in events if m.kind == "train" and m.loss is not None]
+    validations = [m.validation_nll for m in events if m.validation_nll is not None]
     assert status.state == "completed"
     assert status == run.status()
-    assert [m.step for m in metrics if m.kind == "train"] == list(range(1, 13))
+    assert [m.step for m in events if m.kind == "train"] == list(range(1, 13))
     assert losses[-1] < losses[0] - 0.5
     assert status.validation_nll == min(validations)
     assert decode_recipe(run.recipe_path.read_text(), "run") == plan.recipe
-    assert json.loads((run.directory / "environment.json").read_text())["versions"]["torch"]
     assert "completed" in run.log_path.read_text()
+    assert [(one.state, one.message) for one in events if one.kind == "status"] == [
+        ("running", "started"),
+        ("completed", None),
+    ]
+    saved = [one.path for one in events if one.kind == "checkpoint"]
+    assert saved[-1] == "checkpoints/step-12"
+    assert [one.seq for one in events] == list(range(1, len(events) + 1))
 
     entry = outcome.entry
     assert entry is not None
@@ -102,6 +121,36 @@ def test_a_training_learns_records_and_registers(
     assert manifest.system_prompt == "你是一个乐于助人的AI助手。"
     assert manifest.sampling.max_tokens == 100
     assert manifest.metrics == {"validation_nll": status.validation_nll}
+
+
+def test_a_run_says_what_it_was_made_with(make_plan: MakePlan, run_training: RunTraining) -> None:
+    """Inputs by hash, seeds, versions, hardware and command; the adapter by the hash of its files.
+
+    Nothing in it names the user or the host.
+    """
+    plan = make_plan("training.max_steps=1")
+
+    run = run_training(plan, register=False).run
+
+    made_with = json.loads(run.environment_path.read_text())
+    assert made_with["inputs"]["dataset"]["sha256"] == plan.dataset.manifest.sha256
+    assert made_with["inputs"]["dataset"]["splits"].keys() == {"train", "validation", "test"}
+    assert made_with["inputs"]["base"] == msgspec.to_builtins(plan.base.ref)
+    assert made_with["inputs"]["recipe_sha256"] == plan.recipe.sha256
+    assert made_with["seeds"]["training"] == plan.recipe.training.seed
+    assert made_with["versions"]["torch"] == torch.__version__
+    assert made_with["hardware"]["device"] == "cpu"
+    assert made_with["command"]
+    assert made_with["identity"]["batch"] == "2 x 2"
+    (adapter,) = [one for one in run.events() if one.kind == "adapter"]
+    assert adapter.files is not None
+    assert adapter.files.keys() == {
+        "adapter.json",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    weights = (run.adapter / "adapter_model.safetensors").read_bytes()
+    assert adapter.files["adapter_model.safetensors"] == hashlib.sha256(weights).hexdigest()
 
 
 def test_the_published_weights_are_those_of_the_best_step(
@@ -129,8 +178,10 @@ def test_the_published_weights_are_those_of_the_best_step(
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     make_plan: MakePlan, run_training: RunTraining
 ) -> None:
-    """With dropout on, stopping in the middle of an epoch and resuming changes no bit (CPU)."""
-    plan = make_plan("training.max_steps=8")
+    """With dropout and gradient checkpointing on, stopping in the middle of an epoch and resuming
+    changes no bit (CPU).
+    """
+    plan = make_plan("training.max_steps=8", "training.gradient_checkpointing=true")
     straight = run_training(plan)
     stopped = run_training(plan, Watcher(stop_after=3))
     watcher = Watcher()
@@ -146,10 +197,18 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     ]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     losses = [
-        [m.loss for m in outcome.run.metrics() if m.kind == "train"]
+        [m.loss for m in outcome.run.events() if m.kind == "train"]
         for outcome in (straight, resumed)
     ]
     assert losses[0] == losses[1]
+    numbers = [one.seq for one in read_events(resumed.run.events_path)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert [(one.state, one.step) for one in resumed.run.events() if one.kind == "status"] == [
+        ("running", 0),
+        ("stopped", 3),
+        ("running", 3),
+        ("completed", 8),
+    ]
     assert resumed.status.best_step == straight.status.best_step
     assert resumed.status.validation_nll == straight.status.validation_nll
 
@@ -165,7 +224,7 @@ def test_logged_losses_do_not_depend_on_where_a_run_was_stopped(
     resumed = run_training(plan, resume=stopped.run)
 
     losses = [
-        [(m.step, m.loss) for m in outcome.run.metrics() if m.kind == "train"]
+        [(m.step, m.loss) for m in outcome.run.events() if m.kind == "train"]
         for outcome in (straight, resumed)
     ]
     assert losses[0] == losses[1]
@@ -197,13 +256,13 @@ def test_a_lost_best_is_replaced_by_the_last_step(
 ) -> None:
     """A damaged best checkpoint costs the best weights, not the training; it is said."""
     plan = make_plan("training.max_steps=6")
-    monkeypatch.setattr("training.train.weights_at", damaged)
+    monkeypatch.setattr("training.publish.weights_at", damaged)
     watcher = Watcher()
 
     outcome = run_training(plan, watcher)
 
     assert outcome.status.state == "completed"
-    assert any("cannot be used (torn)" in note for note in watcher.notes)
+    assert any("cannot be used (torn)" in warning for warning in watcher.warnings)
     assert outcome.entry is not None
     assert outcome.entry.manifest.run is not None
     assert outcome.entry.manifest.run.steps == 6
@@ -217,7 +276,7 @@ def damaged(*_: object) -> None:
 def test_a_damaged_checkpoint_is_passed_over_on_resume(
     make_plan: MakePlan, run_training: RunTraining
 ) -> None:
-    """The newest usable one is taken, the damaged one is named, metrics after it are dropped."""
+    """The newest usable one is taken, the damaged one is named, no step counts twice."""
     plan = make_plan("training.max_steps=8")
     stopped = run_training(plan, Watcher(stop_after=5))
     (stopped.run.checkpoints / "step-5" / "state.pt").write_bytes(b"torn")
@@ -226,8 +285,8 @@ def test_a_damaged_checkpoint_is_passed_over_on_resume(
     resumed = run_training(plan, watcher, resume=stopped.run)
 
     assert watcher.began_at == 4
-    assert any("step-5" in note for note in watcher.notes)
-    steps = [m.step for m in resumed.run.metrics() if m.kind == "train"]
+    assert any("step-5" in warning for warning in watcher.warnings)
+    steps = [m.step for m in resumed.run.events() if m.kind == "train"]
     assert steps == list(range(1, 9))
 
 
@@ -243,6 +302,27 @@ def test_resume_with_another_geometry_is_refused_with_the_difference(
     assert stopped.run.status() == stopped.status
 
 
+def test_a_run_that_is_asked_to_stop_ends_with_a_checkpoint_and_goes_on(
+    make_plan: MakePlan, run_training: RunTraining
+) -> None:
+    """The request comes from another process, through the run's directory; resuming forgets it."""
+
+    class Asked(Watcher):
+        def event(self, event: Event) -> None:
+            super().event(event)
+            if event.kind == "train" and event.step == 3 and self.run is not None:
+                Run(self.run.directory).ask_to_stop()
+
+    watcher = Asked()
+    stopped = run_training(make_plan(), watcher, register=False)
+
+    assert (stopped.status.state, stopped.status.step) == ("stopped", 3)
+    assert (stopped.run.checkpoints / "step-3").is_dir()
+    assert watcher.notes == ["Asked to stop by `lccc-admin runs stop`: ending with a checkpoint …"]
+    resumed = run_training(make_plan(), register=False, resume=stopped.run)
+    assert resumed.status.state == "completed"
+
+
 def test_a_complete_run_is_not_resumed(make_plan: MakePlan, run_training: RunTraining) -> None:
     """Its record and its adapter stay as they are."""
     plan = make_plan()
@@ -253,16 +333,47 @@ def test_a_complete_run_is_not_resumed(make_plan: MakePlan, run_training: RunTra
     assert done.run.status() == done.status
 
 
-def test_resume_without_a_checkpoint_is_refused(
+def test_resume_without_a_whole_checkpoint_is_refused(
     make_plan: MakePlan, run_training: RunTraining
 ) -> None:
-    """There is nothing to go on from, and the message says so."""
+    """Hours are not thrown away in silence: each is named with its damage."""
     stopped = run_training(make_plan(), Watcher(stop_after=2))
     for path in stopped.run.checkpoints.iterdir():
-        path.rename(path.with_name("gone"))
+        (path / "state.pt").unlink()
 
-    with pytest.raises(ResumeRefused, match="no usable checkpoint"):
+    with pytest.raises(ResumeRefused, match=r"no usable checkpoint.*\n  step-2: "):
         run_training(make_plan(), resume=stopped.run)
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_again(
+    make_plan: MakePlan, run_training: RunTraining
+) -> None:
+    """In the same record, with the same weights in the end; but not with another recipe."""
+
+    class Dying(Watcher):
+        def event(self, event: Event) -> None:
+            if event.kind == "train":
+                raise KeyboardInterrupt
+
+    runs = []
+    for watcher in (Watcher(), Dying()):
+        with suppress(KeyboardInterrupt):
+            run_training(make_plan("training.max_steps=2"), watcher, register=False)
+        runs.append(watcher.run)
+    straight, died = runs
+    assert died is not None
+    assert died.status().state == "interrupted"
+    with pytest.raises(ResumeRefused, match="seed: was '42', is '1'"):
+        run_training(make_plan("training.max_steps=2", "training.seed=1"), resume=died)
+    watcher = Watcher()
+
+    run_training(make_plan("training.max_steps=2"), watcher, register=False, resume=died)
+
+    assert watcher.warnings == ["There is no checkpoint yet; beginning again at step 0."]
+    assert straight is not None
+    assert [one.loss for one in died.events() if one.kind == "train"] == [
+        one.loss for one in straight.events() if one.kind == "train"
+    ]
 
 
 def test_a_running_run_is_not_resumed(make_plan: MakePlan, run_training: RunTraining) -> None:
@@ -270,12 +381,12 @@ def test_a_running_run_is_not_resumed(make_plan: MakePlan, run_training: RunTrai
     plan = make_plan()
 
     class Impatient(Watcher):
-        refusal: ResumeRefused | None = None
+        refusal: RunBusy | None = None
 
         def began(self, run: Run, plan: Plan, step: int) -> None:
             try:
                 run_training(plan, resume=run)
-            except ResumeRefused as error:
+            except RunBusy as error:
                 self.refusal = error
 
     watcher = Impatient()
@@ -297,8 +408,9 @@ def test_a_loss_that_is_not_finite_fails_the_run(
     status = run.status()
     assert status.state == "failed"
     assert "not finite" in (status.error or "")
+    assert run.events()[-1].message == status.error
     assert Registry(tmp_path / "registry").snapshot().entries == {}
-    assert all(m.loss is not None for m in run.metrics() if m.kind == "train")
+    assert all(m.loss is not None for m in run.events() if m.kind == "train")
 
 
 def test_a_second_interrupt_is_an_interruption_not_a_failure(
@@ -320,27 +432,98 @@ def test_a_second_interrupt_is_an_interruption_not_a_failure(
     assert run_training(make_plan(), resume=run).status.state == "completed"
 
 
+@pytest.mark.parametrize("where", ["lora.safetensors", "state.pt", "manifest.json"])
 def test_a_full_disk_fails_the_run_with_a_way_out(
-    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_plan: MakePlan,
+    run_training: RunTraining,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
 ) -> None:
-    """The message names the directory; after making room the run resumes from what was kept."""
-    plan = make_plan()
-    saves = iter([None, OSError(28, "No space left on device")])
-    real = torch.save
+    """Whichever file no longer fits: the last good checkpoint stays, and the run resumes from it
+    after making room.
+    """
+    plan = make_plan("training.max_steps=3")
+    real = Disk.write
+    written: list[str] = []
 
-    def sometimes_full(*arguments: object) -> None:
-        if (problem := next(saves, None)) is not None:
-            raise problem
-        real(*arguments)
+    def nearly_full(self: Disk, path: Path, blocks: Iterable[bytes]) -> None:
+        written.append(path.name)
+        if path.name == where and written.count(where) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, path, blocks)
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", sometimes_full)
-        with pytest.raises(TrainingFailed, match=r"No space left.*make room"):
-            run_training(plan)
+        patch.setattr(Disk, "write", nearly_full)
+        with pytest.raises(NoRoom, match=r"No space left.*step-2, is kept; make room"):
+            run_training(plan, register=False)
 
     (run,) = RunStore(tmp_path / "runs").all()
     assert run.status().state == "failed"
-    assert run_training(plan, resume=run).status.state == "completed"
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-2"]
+    assert run_training(plan, register=False, resume=run).status.state == "completed"
+
+
+def test_a_disk_too_full_for_the_record_fails_the_run(
+    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was measured cannot be kept; the checkpoint before is."""
+    real = EventLog.append
+
+    def nearly_full(self: EventLog, kind: Kind, step: int, **values: Any) -> Event:
+        if step == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, kind, step, **values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventLog, "append", nearly_full)
+        with pytest.raises(NoRoom, match="step-2, is kept"):
+            run_training(make_plan(), register=False)
+
+    (run,) = RunStore(tmp_path / "runs").all()
+    assert run.status().state == "failed"
+
+
+def test_a_training_without_room_leaves_no_trace(
+    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before the run exists."""
+    monkeypatch.setattr("training.space.RECORD_BYTES", 1 << 62)
+
+    with pytest.raises(NoRoom, match="will need about"):
+        run_training(make_plan())
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("seam", "what"),
+    [
+        ("training.loop.validate", "The validation loss of step 3 is not finite"),
+        ("training.loop.adapter_state", "LoRA's weights of step 2 are not finite"),
+    ],
+)
+def test_what_is_not_finite_is_neither_kept_nor_published(
+    make_plan: MakePlan,
+    run_training: RunTraining,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seam: str,
+    what: str,
+) -> None:
+    """A validation, and weights that are about to be saved."""
+    broken: dict[str, Any] = {
+        "training.loop.validate": Validation(nll=math.nan, tokens=1, characters=1),
+        "training.loop.adapter_state": {"a": torch.tensor([1.0, math.inf])},
+    }
+    monkeypatch.setattr(seam, lambda *_, **__: broken[seam])
+
+    with pytest.raises(TrainingFailed, match=what):
+        run_training(make_plan())
+
+    (run,) = RunStore(tmp_path / "runs").all()
+    assert run.status().state == "failed"
+    assert not run.adapter.exists()
+    assert all("3" not in path.name for path in run.checkpoints.iterdir())
 
 
 def test_no_register_leaves_the_registry_alone(

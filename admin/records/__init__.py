@@ -1,0 +1,1 @@
+"""What the command line makes of the records of trainings: a live view, charts, comparisons."""

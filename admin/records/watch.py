@@ -1,0 +1,78 @@
+"""Following a run to its end: a picture on a terminal, lines in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from admin.output import Output
+from admin.records.live import LiveRun, follow
+from training.runs import Event, Run, RunStatus
+
+POLL_S = 0.5
+
+
+def watch(
+    run: Run, output: Output, *, as_json: bool, wait: Callable[[], None] | None = None
+) -> RunStatus:
+    """Show ``run`` until it ends, and how it ended. ``wait`` passes the time between looks."""
+    wait = wait or _pause
+    if as_json or not sys.stdout.isatty():
+        return _in_lines(run, output, wait, as_json=as_json)
+    return _on_terminal(run, wait)
+
+
+def _pause() -> None:
+    time.sleep(POLL_S)
+
+
+def _in_lines(run: Run, output: Output, wait: Callable[[], None], *, as_json: bool) -> RunStatus:
+    status = run.status()
+    for now, events in follow(run, wait):
+        status = now
+        for event in events:
+            output.data(msgspec.json.encode(event).decode() if as_json else sentence(event))
+    return status
+
+
+def _on_terminal(run: Run, wait: Callable[[], None]) -> RunStatus:
+    from rich.console import Console
+    from rich.live import Live
+
+    from admin.records.screen import screen
+
+    live = LiveRun(run.status())
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    with Live(console=console, auto_refresh=False) as picture:
+        for status, events in follow(run, wait):
+            live.status = status
+            live.add(events)
+            picture.update(screen(live), refresh=True)
+    return live.status
+
+
+def sentence(event: Event) -> str:
+    """An event as a line for a person."""
+    return f"step {event.step}  {'  '.join(_parts(event))}"
+
+
+def _parts(event: Event) -> Iterable[str]:
+    if event.kind == "status":
+        yield f"{event.state}: {event.message}" if event.message else str(event.state)
+    elif event.kind == "train":
+        yield f"loss {_number(event.loss, '.4f')}"
+        yield f"learning rate {_number(event.learning_rate, '.3g')}"
+        yield f"{_number(event.tokens_per_s, '.0f')} tokens/s"
+    elif event.kind == "evaluation":
+        yield f"validation loss {_number(event.validation_nll, '.4f')} per token"
+    elif event.kind == "warning":
+        yield f"warning: {event.message}"
+    else:
+        yield f"wrote {event.path}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "not finite" if value is None else format(value, form)

@@ -1,0 +1,55 @@
+"""From the best checkpoint of a training to an adapter directory."""
+
+from __future__ import annotations
+
+import shutil
+
+from adapters.manifest import Manifest, RunRef
+from adapters.storage import sha256_of
+from training.checkpoint import weights_at
+from training.journal import Journal
+from training.loop import Loop
+from training.model import adapter_state, save_adapter
+from training.plan import Plan
+from training.runs import Run
+
+
+def write_adapter(loop: Loop, journal: Journal) -> None:
+    """Write the adapter directory from the best checkpoint (the last, without validation).
+
+    Raises:
+        OSError: it cannot be written; the checkpoints are kept.
+    """
+    run, best = journal.run, loop.best
+    step = best[0] if best else loop.step
+    try:
+        weights = weights_at(run.checkpoints, step)
+    except (OSError, ValueError) as error:
+        step, weights = loop.step, adapter_state(loop.model)
+        journal.warn(f"The best checkpoint cannot be used ({error}); publishing the last step.")
+    shutil.rmtree(run.adapter, ignore_errors=True)
+    save_adapter(loop.model, weights, run.adapter)
+    metrics = {"validation_nll": best[1]} if best and best[0] == step else {}
+    manifest = _manifest(loop.plan, run, step, metrics)
+    (run.adapter / "adapter.json").write_bytes(manifest.encoded())
+    files = {path.name: sha256_of(path)[1] for path in sorted(run.adapter.iterdir())}
+    journal.record("adapter", loop.step, path=run.adapter.name, files=files)
+
+
+def _manifest(plan: Plan, run: Run, step: int, metrics: dict[str, float]) -> Manifest:
+    return Manifest(
+        base=plan.base.ref,
+        rank=plan.recipe.lora.r,
+        alpha=plan.recipe.lora.alpha,
+        target_modules=plan.recipe.lora.target_modules,
+        system_prompt=plan.recipe.prompt.system or None,
+        sampling=plan.recipe.generation.defaults(),
+        run=RunRef(
+            id=run.id,
+            dataset=plan.dataset.name,
+            dataset_sha256=plan.dataset.manifest.sha256,
+            recipe_sha256=plan.recipe.sha256,
+            steps=step,
+        ),
+        metrics=metrics,
+    )
