@@ -20,6 +20,7 @@ from server.errors import handle_error
 from server.gate import Gate
 from server.metrics import MeteredEngine, Metrics
 from server.registrar import Registrar
+from server.responses.store import ResponseStore
 from server.routes.chat import create_chat_completion
 from server.routes.console import console_file
 from server.routes.docs import docs_file, docs_page
@@ -27,6 +28,12 @@ from server.routes.health import health, ready
 from server.routes.lora import load_lora_adapter, unload_lora_adapter
 from server.routes.metrics import metrics, version_of_server
 from server.routes.models import list_models, retrieve_model
+from server.routes.responses import (
+    create_response,
+    delete_response,
+    list_input_items,
+    retrieve_response,
+)
 from server.routes.schema import openapi_document
 from server.routes.session import close_session, open_session, own_session
 from server.routes.text import create_completion
@@ -55,6 +62,7 @@ def create_app(
         state=State(
             {
                 "settings": settings,
+                "responses": _store(settings),
                 "metrics": Metrics(),
                 "document": cache(describe),
                 "doorkeeper": Doorkeeper(settings, token=token),
@@ -102,10 +110,15 @@ def local_engine(settings: ServerSettings) -> Engine:
     )
 
 
+def _store(settings: ServerSettings) -> ResponseStore:
+    return ResponseStore(settings.max_stored_responses, settings.max_stored_bytes)
+
+
 def _routes() -> list[Any]:
     generating = [create_chat_completion, create_completion]
+    responses = [create_response, retrieve_response, delete_response, list_input_items]
     models = [list_models, retrieve_model, load_lora_adapter, unload_lora_adapter]
-    v1 = Router("/v1", route_handlers=[*generating, *models])
+    v1 = Router("/v1", route_handlers=[*generating, *responses, *models])
     about = [health, ready, metrics, version_of_server, openapi_document, docs_page, docs_file]
     signing = [open_session, own_session, close_session]
     return [v1, tokenize, detokenize, *about, *signing, console_file]
@@ -119,6 +132,7 @@ def _dependencies() -> dict[str, Provide]:
     return {
         "engine": Provide(_engine, sync_to_thread=False),
         "settings": Provide(_settings, sync_to_thread=False),
+        "responses": Provide(_responses, sync_to_thread=False),
         "metrics": Provide(_metrics, sync_to_thread=False),
         "registrar": Provide(_registrar, sync_to_thread=False),
         "doorkeeper": Provide(_doorkeeper, sync_to_thread=False),
@@ -148,6 +162,10 @@ def _engine(state: State) -> Engine:
 
 def _settings(state: State) -> ServerSettings:
     return state.settings
+
+
+def _responses(state: State) -> ResponseStore:
+    return state.responses
 
 
 def _metrics(state: State) -> Metrics:

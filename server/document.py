@@ -43,6 +43,7 @@ _KEY = {
 _TAGS = {
     "chat": "Conversations.",
     "completions": "Text that goes on where a prompt ends.",
+    "responses": "Answers that are kept, for a later request to go on from.",
     "models": "What is served.",
     "adapters": "Adapters that come and go while the server runs, as in vLLM.",
     "tokens": "Text to tokens and back.",

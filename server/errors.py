@@ -13,7 +13,12 @@ from typing import Any
 
 import msgspec
 from litestar import Litestar, Request, Response
-from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from msgspec.structs import replace
 
@@ -121,7 +126,9 @@ def problem_of(error: Exception) -> Problem:
     """What to tell the client about ``error``; the fallback for bugs reveals nothing."""
     match error:
         case InvalidRequest():
-            return Problem(status=400, message=error.message, param=error.param, code=error.code)
+            return Problem(
+                status=error.status, message=error.message, param=error.param, code=error.code
+            )
         case EngineError():
             return _engine_problem(error)
         case ClientGone():
@@ -138,6 +145,8 @@ def _http_problem(error: HTTPException) -> Problem:
             return error.problem
         case RequestEntityTooLarge():
             return Problem(status=413, message="The request body is too large.")
+        case ValidationException(extra=[{"key": str(name), "message": str(reason)}, *_]):
+            return Problem(status=400, message=f"{name}: {reason}.", param=name)
         case _ if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return Problem(status=error.status_code, message=error.detail)
         case _:

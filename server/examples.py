@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from server import examples_of_responses
 from server.doorkeeper import INSUFFICIENT, INVALID, MISSING, UNREADABLE
 from server.errors import SHUTTING_DOWN, Problem
 from server.sse import DONE, frame
@@ -53,6 +54,7 @@ _TEXT = {"model": "cat", "prompt": "床前明月光，", "max_tokens": 16}
 _LOAD = {"lora_name": "support", "lora_path": "/srv/adapters/support"}
 
 REQUESTS: Mapping[str, Mapping[str, Any]] = {
+    **examples_of_responses.REQUESTS,
     "createChatCompletion": {
         "a reply": _CHAT,
         "a reply as a stream": _CHAT | {"stream": True, "stream_options": {"include_usage": True}},
@@ -129,6 +131,7 @@ def _plain(answer: Struct) -> Any:
 
 
 ANSWERS: Mapping[str, Any] = {
+    **examples_of_responses.ANSWERS,
     "createChatCompletion": _plain(
         ChatCompletion(
             id="chatcmpl-1",
@@ -178,6 +181,7 @@ def _stream(chunks: Iterable[Struct]) -> str:
 
 
 STREAMS: Mapping[str, str] = {
+    **examples_of_responses.STREAMS,
     "createChatCompletion": _stream(
         [
             _chat_chunk(ChunkChoice(delta=ChunkDelta(role="assistant", content="")), usage=None),

@@ -17,6 +17,7 @@ from litestar.openapi.spec import (
     Operation,
     Reference,
     RequestBody,
+    Schema,
 )
 
 from server.wire.chat import ChatRequest
@@ -24,6 +25,9 @@ from server.wire.completions import ChatCompletion, ChatCompletionChunk
 from server.wire.errors import ErrorEnvelope
 from server.wire.lora import LoadAdapterRequest, UnloadAdapterRequest
 from server.wire.models import Health, Model, ModelList, Version
+from server.wire.response_events import EVENTS
+from server.wire.response_objects import ItemList, ResponseDeleted, ResponseObject
+from server.wire.responses import ResponsesRequest
 from server.wire.session import OpenSession, SignIn
 from server.wire.text import CompletionRequest, TextCompletion
 from server.wire.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
@@ -34,6 +38,11 @@ WIRE_TYPES = (
     ChatCompletionChunk,
     CompletionRequest,
     TextCompletion,
+    ResponsesRequest,
+    ResponseObject,
+    *EVENTS,
+    ResponseDeleted,
+    ItemList,
     TokenizeRequest,
     Tokenized,
     DetokenizeRequest,
@@ -64,6 +73,7 @@ ERRORS: dict[int, ResponseSpec] = {
 }
 TOKEN_ERRORS = {status: ERRORS[status] for status in (400, 404)}
 LOOKUP_ERRORS = {404: ERRORS[404]}
+KEPT_ERRORS = {400: _error("The request is malformed."), 404: _error("No such response is kept.")}
 READY_ERRORS = {503: _error("Not ready: starting, stopping or failed.")}
 LOAD_ERRORS = {
     400: _error(
@@ -105,7 +115,7 @@ class _StreamOperation(_BodyOperation):
     """And the answer as a stream."""
 
     whole: ClassVar[type]
-    chunk: ClassVar[type]
+    chunks: ClassVar[tuple[type, ...]]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -117,7 +127,7 @@ class _StreamOperation(_BodyOperation):
         )
         success.content = {
             "application/json": _content(self.whole),
-            "text/event-stream": _content(self.chunk),
+            "text/event-stream": _content(*self.chunks),
         }
         success.headers = adapter_headers()
 
@@ -126,14 +136,21 @@ class _StreamOperation(_BodyOperation):
 class ChatOperation(_StreamOperation):
     """``POST /v1/chat/completions``."""
 
-    body, whole, chunk = ChatRequest, ChatCompletion, ChatCompletionChunk
+    body, whole, chunks = ChatRequest, ChatCompletion, (ChatCompletionChunk,)
 
 
 @dataclass
 class TextOperation(_StreamOperation):
     """``POST /v1/completions``."""
 
-    body, whole, chunk = CompletionRequest, TextCompletion, TextCompletion
+    body, whole, chunks = CompletionRequest, TextCompletion, (TextCompletion,)
+
+
+@dataclass
+class ResponsesOperation(_StreamOperation):
+    """``POST /v1/responses``."""
+
+    body, whole, chunks = ResponsesRequest, ResponseObject, EVENTS
 
 
 @dataclass
@@ -189,5 +206,7 @@ def _headers(*names: str) -> dict[str, OpenAPIHeader | Reference]:
     return {name: Reference(ref=HEADERS + name) for name in names}
 
 
-def _content(wire_type: type) -> OpenAPIMediaType:
-    return OpenAPIMediaType(schema=Reference(ref=SCHEMAS + wire_type.__name__))
+def _content(*wire_types: type) -> OpenAPIMediaType:
+    references = [Reference(ref=SCHEMAS + each.__name__) for each in wire_types]
+    one, *others = references
+    return OpenAPIMediaType(schema=Schema(any_of=references) if others else one)

@@ -64,6 +64,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     prefix_cache: bool = True
     speculative_tokens: Annotated[int, Meta(ge=0)] = 0
 
+    max_stored_responses: Annotated[int, Meta(ge=0)] = 1000
+    max_stored_bytes: Count = 64_000_000
+
     max_body_bytes: Count = 2_000_000
     ping_interval_s: Seconds = 15.0
     send_timeout_s: Seconds = 60.0

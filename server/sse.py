@@ -34,8 +34,8 @@ _LINE_ENDS = (
 _encode = msgspec.json.Encoder().encode
 
 
-def frame(value: object) -> bytes:
-    """``value`` as one event, in JSON.
+def frame(value: object, event: str = "") -> bytes:
+    """``value`` as one event, in JSON; ``event`` is what the stream calls it, if anything.
 
     Unicode's other line ends are escaped: many clients split a stream with ``str.splitlines``,
     which would cut the event in two there.
@@ -43,7 +43,8 @@ def frame(value: object) -> bytes:
     encoded = _encode(value)
     for line_end, escape in _LINE_ENDS:
         encoded = encoded.replace(line_end, escape)
-    return b"data: " + encoded + b"\n\n"
+    name = f"event: {event}\n" if event else ""
+    return name.encode() + b"data: " + encoded + b"\n\n"
 
 
 def leave_shutdown_to_us() -> None:

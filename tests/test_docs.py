@@ -21,6 +21,8 @@ from server.wire.decode import (
     decode_chat_request,
     decode_load_request,
 )
+from server.wire.decode_responses import UNSUPPORTED_IN_RESPONSES
+from server.wire.responses import ResponsesRequest
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -223,6 +225,18 @@ def test_every_request_parameter_is_named(document: str) -> None:
 
     assert set(ChatRequest.__struct_fields__) <= rows
     assert set(_SPAN.findall(refused)) == UNSUPPORTED_IN_CHAT.keys()
+
+
+@pytest.mark.parametrize("document", READMES)
+def test_every_parameter_of_a_response_is_named(document: str) -> None:
+    """The same for the responses API."""
+    text = prose(document)
+    rows = {span for row in table_spans(document) for span in row}
+    refused = next(line for line in text.splitlines() if line.startswith("`background`"))
+    at_the_top = re.split(", and|；", refused)[0]
+
+    assert set(ResponsesRequest.__struct_fields__) <= rows
+    assert set(_SPAN.findall(at_the_top)) == UNSUPPORTED_IN_RESPONSES.keys()
 
 
 @pytest.mark.parametrize("document", READMES)

@@ -150,6 +150,14 @@ GREETING = "你好"
     help="Tokens that a step may guess from the text so far: quicker where replies copy.",
 )
 @click.option(
+    "--max-stored-responses",
+    type=click.IntRange(0),
+    default=1000,
+    envvar="LCCC_MAX_STORED_RESPONSES",
+    show_envvar=True,
+    help="How many responses are kept for those that go on from them; 0 keeps none.",
+)
+@click.option(
     "--drain-timeout",
     "drain_timeout_s",
     type=click.FloatRange(0),

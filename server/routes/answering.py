@@ -18,7 +18,7 @@ from server.errors import ClientGone
 from server.reply import Reply
 from server.settings import ServerSettings
 from server.sse import EventStream
-from server.wire.parameters import Parameters
+from server.wire.parameters import CommonParameters
 
 _T = TypeVar("_T")
 
@@ -38,7 +38,7 @@ async def body_of(request: Request[Any, Any, Any]) -> bytes:
 async def respond(
     request: Request[Any, Any, Any],
     settings: ServerSettings,
-    asked: Parameters,
+    asked: CommonParameters,
     reply: Reply[Any],
     headers: Mapping[str, str],
 ) -> Response[Any]:

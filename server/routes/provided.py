@@ -12,10 +12,12 @@ from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine
 from server.metrics import Metrics
 from server.registrar import Registrar
+from server.responses.store import ResponseStore
 from server.settings import ServerSettings
 
 ProvidedEngine = NamedDependency[SkipValidation[Engine]]
 ProvidedSettings = NamedDependency[SkipValidation[ServerSettings]]
+ProvidedResponses = NamedDependency[SkipValidation[ResponseStore]]
 ProvidedMetrics = NamedDependency[SkipValidation[Metrics]]
 ProvidedRegistrar = NamedDependency[SkipValidation[Registrar]]
 ProvidedDoorkeeper = NamedDependency[SkipValidation[Doorkeeper]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -70,15 +70,19 @@ class Decoded(Struct, Generic[RequestT], frozen=True):
     ignored: tuple[str, ...]
 
 
-class _Form(Generic[RequestT]):
-    """One endpoint's bodies."""
+class Form(Generic[RequestT]):
+    """One endpoint's bodies. ``prepare`` may change the fields of a body, or refuse them, first."""
 
     def __init__(
-        self, request_type: type[RequestT], unsupported: Mapping[str, tuple[object, ...]]
+        self,
+        request_type: type[RequestT],
+        unsupported: Mapping[str, tuple[object, ...]],
+        prepare: Callable[[dict[str, msgspec.Raw]], None] | None = None,
     ) -> None:
         self._decoder = msgspec.json.Decoder(request_type)
         self._known = set(request_type.__struct_fields__) | unsupported.keys()
         self._unsupported = unsupported
+        self._prepare = prepare
 
     def decode(self, body: bytes) -> Decoded[RequestT]:
         """Read a body.
@@ -89,7 +93,7 @@ class _Form(Generic[RequestT]):
         """
         try:
             text = body.decode()  # msgspec skips unknown values without looking at their encoding
-            request = self._decoder.decode(text)
+            request = self._decoder.decode(self._prepared(text))
             fields = _FIELDS.decode(text)
             self._refuse_unsupported(fields)
         except msgspec.ValidationError as error:
@@ -101,6 +105,13 @@ class _Form(Generic[RequestT]):
         named = sorted(name for name in fields.keys() - self._known if _PRINTABLE.fullmatch(name))
         return Decoded(request, tuple(named[:_MOST_NAMED]))
 
+    def _prepared(self, text: str) -> str | bytes:
+        if self._prepare is None:
+            return text
+        fields = _FIELDS.decode(text)
+        self._prepare(fields)
+        return msgspec.json.encode(fields)
+
     def _refuse_unsupported(self, fields: Mapping[str, msgspec.Raw]) -> None:
         for name in self._unsupported.keys() & fields.keys():
             value: Any = msgspec.json.decode(fields[name])
@@ -110,13 +121,13 @@ class _Form(Generic[RequestT]):
                 raise _unsupported(name)
 
 
-_CHAT = _Form(ChatRequest, UNSUPPORTED_IN_CHAT)
-_TEXT = _Form(CompletionRequest, UNSUPPORTED_IN_TEXT)
-_TOKENIZE = _Form(TokenizeRequest, UNSUPPORTED_IN_TOKENS)
-_DETOKENIZE = _Form(DetokenizeRequest, {})
-_LOAD = _Form(LoadAdapterRequest, {})
-_UNLOAD = _Form(UnloadAdapterRequest, {})
-_SIGN_IN = _Form(SignIn, {})
+_CHAT = Form(ChatRequest, UNSUPPORTED_IN_CHAT)
+_TEXT = Form(CompletionRequest, UNSUPPORTED_IN_TEXT)
+_TOKENIZE = Form(TokenizeRequest, UNSUPPORTED_IN_TOKENS)
+_DETOKENIZE = Form(DetokenizeRequest, {})
+_LOAD = Form(LoadAdapterRequest, {})
+_UNLOAD = Form(UnloadAdapterRequest, {})
+_SIGN_IN = Form(SignIn, {})
 
 
 def decode_chat_request(body: bytes) -> Decoded[ChatRequest]:

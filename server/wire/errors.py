@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from msgspec import Struct
 
 
@@ -24,10 +26,18 @@ class ErrorEnvelope(Struct, frozen=True):
 
 
 class InvalidRequest(Exception):
-    """The body is not a request we can serve; the client has to change it (status 400)."""
+    """The body is not a request we can serve; the client has to change it."""
+
+    status: ClassVar[int] = 400
 
     def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
         self.message = message
         self.param = param
         self.code = code
         super().__init__(message)
+
+
+class NotKept(InvalidRequest):
+    """It names a response or an item that the server never kept, or keeps no longer."""
+
+    status = 404

@@ -54,21 +54,14 @@ class Inbound(Struct, frozen=True, kw_only=True):
     """A part of a request. Unknown fields are ignored (the top level reports them in a header)."""
 
 
-class StreamOptions(Inbound, frozen=True, kw_only=True):
-    """``include_usage`` adds a last chunk with the token counts."""
-
-    include_usage: bool = False
-
-
-class Parameters(Inbound, frozen=True, kw_only=True):
+class CommonParameters(Inbound, frozen=True, kw_only=True):
     """Which model, how to choose its tokens, when to stop, and how to answer.
 
     What is left out falls back to the model's own defaults (see ``GET /v1/models``), then to the
-    neutral values. ``user``, ``metadata`` and ``store`` are accepted and have no effect.
+    neutral values.
     """
 
     model: ModelName
-    max_tokens: MaxTokens | None = None
     temperature: Temperature | None = None
     top_p: TopP | None = None
     top_k: TopK | None = None
@@ -82,12 +75,24 @@ class Parameters(Inbound, frozen=True, kw_only=True):
     stop: StopString | StopStrings | None = None
     stop_token_ids: StopTokenIds | None = None
     ignore_eos: bool | None = None
-    n: Choices | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
     user: Annotated[str, Meta(max_length=512)] | None = None
     metadata: Metadata | None = None
     store: bool | None = None
+
+
+class StreamOptions(Inbound, frozen=True, kw_only=True):
+    """``include_usage`` adds a last chunk with the token counts."""
+
+    include_usage: bool = False
+
+
+class Parameters(CommonParameters, frozen=True, kw_only=True):
+    """The same for endpoints that make choices. ``user``, ``metadata`` and ``store`` do nothing."""
+
+    max_tokens: MaxTokens | None = None
+    n: Choices | None = None
+    stream_options: StreamOptions | None = None
 
     @property
     def has_usage(self) -> bool:

@@ -60,9 +60,9 @@ def python_examples(document: str) -> list[str]:
 
 @pytest.mark.parametrize("document", ["README.md", "README.zh-CN.md"])
 def test_the_python_examples_run(serving: Serving, document: str) -> None:
-    """As they stand, but for the port: a stream, a reply of a given shape, and a call."""
+    """As they stand, but for the port: a stream, a reply of a given shape, a call, responses."""
     examples = python_examples(document)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         code = example.replace("http://127.0.0.1:8000/v1", serving.api_url)
         done = subprocess.run(

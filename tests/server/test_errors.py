@@ -44,7 +44,7 @@ def error_of(response: Any) -> dict[str, Any]:
         ("GET", "/", 404),
         ("GET", "/nowhere", 404),
         ("GET", "/v1", 404),
-        ("POST", "/v1/responses", 404),
+        ("POST", "/v1/embeddings", 404),
         ("GET", "/v1/models/nobody", 404),
         ("GET", "/v1/models/../../etc/passwd", 404),
         ("GET", "/schema", 404),

@@ -17,6 +17,9 @@ import server.wire.errors
 import server.wire.lora
 import server.wire.models
 import server.wire.parameters
+import server.wire.response_events
+import server.wire.response_objects
+import server.wire.responses
 import server.wire.session
 import server.wire.text
 import server.wire.tokens
@@ -33,6 +36,7 @@ from server.wire.decode import (
     decode_tokenize_request,
     decode_unload_request,
 )
+from server.wire.decode_responses import decode_responses_request
 from tests.server.test_access import expected as access_expected
 
 COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
@@ -44,10 +48,14 @@ MODULES = (
     server.wire.models,
     server.wire.parameters,
     server.wire.session,
+    server.wire.response_events,
+    server.wire.response_objects,
+    server.wire.responses,
     server.wire.text,
     server.wire.tokens,
     server.wire.tools,
 )
+ABSTRACT = {"Inbound", "CommonParameters", "Parameters", "ResponseEvent"}
 
 
 def resolved(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +107,7 @@ def test_every_wire_type_is_in_it(document: dict[str, Any]) -> None:
         and value.__module__ == module.__name__
     }
 
-    assert types - {"Inbound", "Parameters"} == set(document["components"]["schemas"])
+    assert types - ABSTRACT == set(document["components"]["schemas"])
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
@@ -151,6 +159,19 @@ def test_the_chat_answers_as_json_or_as_a_stream(document: dict[str, Any]) -> No
         assert schema == {"$ref": "#/components/schemas/ErrorEnvelope"}
 
 
+def test_a_response_is_an_object_or_its_events(document: dict[str, Any]) -> None:
+    """The stream is any of the events, each of which has its name and number."""
+    schemas = document["components"]["schemas"]
+    content = document["paths"]["/v1/responses"]["post"]["responses"]["200"]["content"]
+    events = content["text/event-stream"]["schema"]["anyOf"]
+    names = [each["$ref"].rpartition("/")[2] for each in events]
+
+    assert content["application/json"]["schema"]["$ref"].endswith("/ResponseObject")
+    assert "ResponseCompleted" in names
+    for name in names:
+        assert {"type", "sequence_number"} <= set(schemas[name]["required"])
+
+
 def test_every_path_of_the_server_is_described(document: dict[str, Any]) -> None:
     """No endpoint is hidden but the document itself; no answer has a shape that is not ours."""
     assert set(document["paths"]) == {
@@ -167,6 +188,9 @@ def test_every_path_of_the_server_is_described(document: dict[str, Any]) -> None
         "/v1/models",
         "/v1/models/{model_id}",
         "/v1/unload_lora_adapter",
+        "/v1/responses",
+        "/v1/responses/{response_id}",
+        "/v1/responses/{response_id}/input_items",
     }
     assert "status_code" not in json.dumps(document)
 
@@ -230,6 +254,7 @@ DECODERS: dict[str, Callable[[bytes], Decoded[Any]]] = {
     "loadLoraAdapter": decode_load_request,
     "unloadLoraAdapter": decode_unload_request,
     "openSession": decode_sign_in,
+    "createResponse": decode_responses_request,
 }
 
 

@@ -1,0 +1,1 @@
+"""The responses API: its conversations, its answers, and what it keeps of them."""
