@@ -42,18 +42,22 @@ def items_of(asked: ResponsesRequest, store: ResponseStore) -> list[Placed]:
     """Everything since the conversation began: that of the previous response, then the new.
 
     Raises:
-        InvalidRequest: it goes on from a response, or names an item, that is not kept.
+        InvalidRequest: it goes on from a response, or names an item, that is not kept, or names one
+            twice.
     """
+    placed = _previous(asked.previous_response_id, store)
     if isinstance(asked.input, str):
         text = InputText(text=asked.input)
-        new = [Placed(Message(id=new_id("msg"), role="user", content=[text]), "input")]
-    else:
-        places = (f"input[{index}]" for index in range(len(asked.input)))
-        new = [
-            Placed(_item(given, store, where), where)
-            for given, where in zip(asked.input, places, strict=True)
-        ]
-    return [*_previous(asked.previous_response_id, store), *new]
+        return [*placed, Placed(Message(id=new_id("msg"), role="user", content=[text]), "input")]
+    known = {each.item.id for each in placed}
+    for index, given in enumerate(asked.input):
+        new = Placed(_item(given, store, f"input[{index}]"), f"input[{index}]")
+        if new.item.id in known:
+            param = f"{new.where}.id"
+            raise InvalidRequest(f"{param}: this item is in the conversation already.", param)
+        known.add(new.item.id)
+        placed.append(new)
+    return placed
 
 
 def _previous(id: str | None, store: ResponseStore) -> list[Placed]:  # noqa: A002 - the wire's name

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from server.wire.chat import JsonObjectFormat, TextFormat
+from server.wire.chat import JsonObjectFormat, ReasoningEffort, TextFormat
 from server.wire.parameters import CommonParameters, Inbound, MaxTokens, TopLogprobs
 from server.wire.tools import FunctionName
 
@@ -104,9 +104,9 @@ class TextConfig(Inbound, frozen=True, kw_only=True):
 
 
 class Reasoning(Inbound, frozen=True, kw_only=True):
-    """How much the model thinks before it answers."""
+    """Whether the model thinks before it answers: with every ``effort`` but ``none``."""
 
-    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    effort: ReasoningEffort | None = None
     summary: None = None
 
 

@@ -343,14 +343,22 @@ def test_a_page_that_cannot_be_is_refused(client: TestClient[Any], query: str, p
 def test_an_item_of_a_kept_response_can_be_named(
     client: TestClient[Any], engine: ScriptedEngine
 ) -> None:
-    """By its id, with or without its type; one that is not kept is not found."""
+    """By its id, with or without its type, and once; one that is not kept is not found."""
     play(engine, Script(pieces=("一",)), Script())
-    name = made(client, input="1")["output"][0]["id"]
+    first = made(client, input="1")
+    name = first["output"][0]["id"]
     user = {"role": "user", "content": "2"}
-    made(client, input=[{"type": "item_reference", "id": name}, {"id": name}, user])
+    made(client, input=[{"type": "item_reference", "id": name}, user])
+    made(client, input=[{"id": name}, user])
 
+    assert [each["content"] for each in engine.prompts[2]] == ["一", "2"]
+    assert engine.prompts[1] == engine.prompts[2]
     assert refused(client, input=[user, {"id": "msg_x"}]) == (404, "input[1].id", None)
-    assert [each["content"] for each in engine.prompts[1]] == ["一", "一", "2"]
+    assert refused(client, input=[{"id": name}, {"id": name}]) == (400, "input[1].id", None)
+    assert refused(client, input=[{"id": name}], previous_response_id=first["id"]) == (
+        *(400, "input[0].id"),
+        None,
+    )
 
 
 @pytest.mark.parametrize(
