@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from server.process import Serving
     from server.settings import ServerSettings
+    from tests.demo import Demo
     from tests.fakes import Script, ScriptedEngine
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -31,6 +32,15 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("LCCC_") or name.upper() in PROXIES:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The whole way once: a base and two adapters that converse. Copy the home to change it."""
+    from adapters.home import Home
+    from tests.demo import made_in
+
+    return made_in(Home(tmp_path_factory.mktemp("demo") / "home"))
 
 
 @pytest.fixture
