@@ -1,0 +1,228 @@
+"""Real answers against OpenAI's published schemas, and those schemas against OpenAI's client."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from server.background import serve_in_thread
+from server.engine.errors import AdapterUnavailable, QueueFull
+from server.settings import ServerSettings
+from tests.conftest import LiveServer
+from tests.fakes import Script
+from tests.server.published import Schema, complaints, documents, objects
+from tests.waiting import PATIENCE_S
+
+MESSAGES = [{"role": "user", "content": "你好"}]
+USAGE = {"stream_options": {"include_usage": True}}
+SCHEMA = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}
+
+CHATS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "cut off": {"max_tokens": 1},
+    "several": {"n": 3, "seed": 1},
+    "logprobs": {"logprobs": True, "top_logprobs": 2},
+    "logprobs of several": {"n": 2, "logprobs": True, "max_tokens": 4},
+    "a stop string": {"stop": ["e", "a"], "logprobs": True},
+    "json": {
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "n", "schema": SCHEMA},
+        }
+    },
+}
+TEXTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "several": {"prompt": ["你好", "再见"], "n": 2},
+    "tokens": {"prompt": [72, 73]},
+    "echo": {"echo": True},
+    "logprobs": {"logprobs": 2},
+}
+
+
+@dataclass(frozen=True)
+class Api:
+    """A live server."""
+
+    url: str
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", json=body, timeout=PATIENCE_S)
+
+    def whole(self, path: str, body: dict[str, Any]) -> Any:
+        response = self.post(path, body)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def frames(self, path: str, body: dict[str, Any]) -> list[Any]:
+        *frames, last = self.post(path, body | {"stream": True}).text.strip().split("\n\n")
+        assert last == "data: [DONE]"
+        return [json.loads(frame.removeprefix("data: ")) for frame in frames]
+
+
+@pytest.fixture(scope="module")
+def api(tiny: Path) -> Iterator[Api]:
+    """A live server with a real model of random weights."""
+    from adapters.home import Home
+
+    settings = ServerSettings(home=Home(tiny.parent), base=str(tiny), port=0, device="cpu")
+    with serve_in_thread(settings) as serving:
+        yield Api(serving.api_url)
+
+
+def named(schemas: dict[str, Schema]) -> list[Any]:
+    """Every object that OpenAI's client has a type for."""
+    return [
+        pytest.param(schema, id=f"{name}:{schema['x-sdk'].rpartition('.')[2]}")
+        for name, document in schemas.items()
+        for schema in objects(document)
+        if "x-sdk" in schema
+    ]
+
+
+@pytest.mark.parametrize("schema", named(documents()))
+def test_the_facts_are_those_of_openais_client(schema: Schema) -> None:
+    """Every property is one of the type's, what the type needs is required, and the names of
+    kinds, reasons and states are the same.
+    """
+    module, _, name = schema["x-sdk"].rpartition(".")
+    model = getattr(importlib.import_module(module), name)
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    needed = {name for name, field in fields.items() if field.is_required()}
+
+    assert schema["properties"].keys() <= fields.keys()
+    assert needed <= set(schema["required"]) <= schema["properties"].keys()
+    assert not fields.keys() & set(schema.get("x-ours", ()))
+    for name, described in schema["properties"].items():
+        values = values_of(described)
+        if values:
+            assert values == literals(fields[name].annotation), name
+
+
+def values_of(described: Schema) -> set[str]:
+    """The texts that a property may be, if they are listed."""
+    options = described.get("anyOf", [described])
+    listed = [
+        value
+        for option in options
+        for value in option.get("enum", [option["const"]] if "const" in option else [])
+    ]
+    return set(listed) - {None}
+
+
+def literals(annotation: Any) -> set[str]:
+    """The same of a type of the client, nested objects apart."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return set(typing.get_args(annotation))
+    return {value for part in typing.get_args(annotation) for value in literals(part)}
+
+
+def test_a_wrong_answer_does_not_pass() -> None:
+    """A field that is missing, one that is nobody's, and a wrong kind are seen."""
+    right = {"id": "a", "object": "model", "created": 1, "owned_by": "us"}
+
+    assert complaints(right | {"parent": None}, "model") == []
+    assert complaints(right | {"object": "list"}, "model")
+    assert complaints(right | {"colour": "red"}, "model")
+    assert complaints({"id": "a", "object": "model", "created": 1}, "model")
+
+
+@pytest.mark.parametrize("case", CHATS)
+def test_chats(api: Api, case: str) -> None:
+    """Whole, and every event of the stream, with and without usage."""
+    body = {"model": "tiny", "messages": MESSAGES, "max_tokens": 12} | CHATS[case]
+
+    assert complaints(api.whole("/chat/completions", body), "chat.completion") == []
+    for frame in api.frames("/chat/completions", body | USAGE) + api.frames(
+        "/chat/completions", body
+    ):
+        assert complaints(frame, "chat.completion.chunk") == []
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_text_completions(api: Api, case: str) -> None:
+    """Whole, where every choice has a reason, and every event of the stream."""
+    body = {"model": "tiny", "prompt": "你好", "max_tokens": 6} | TEXTS[case]
+    whole = api.whole("/completions", body)
+
+    assert complaints(whole, "text_completion") == []
+    assert all(choice["finish_reason"] for choice in whole["choices"])
+    if not TEXTS[case].get("echo"):
+        for frame in api.frames("/completions", body | USAGE):
+            assert complaints(frame, "text_completion") == []
+
+
+def test_models(api: Api, live: LiveServer) -> None:
+    """The list and each card, of the base and of adapters."""
+    with live() as scripted:
+        for url in (api.url, scripted.url):
+            listed = httpx.get(f"{url}/models").json()
+            assert complaints(listed, "list") == []
+            for card in listed["data"]:
+                one = httpx.get(f"{url}/models/{card['id']}").json()
+                assert complaints(one, "model") == []
+
+
+def chat(**changes: Any) -> dict[str, Any]:
+    """A request to ``live``: how httpx is to send it."""
+    request = {
+        "method": "POST",
+        "url": "/chat/completions",
+        "headers": {"authorization": "Bearer key"},
+        "json": {"model": "poet", "messages": MESSAGES},
+    }
+    return request | changes
+
+
+KEY = {"authorization": "Bearer key"}
+ERRORS: dict[int, dict[str, Any]] = {
+    400: chat(json={"model": "poet"}),
+    401: chat(headers={}),
+    403: chat(headers=KEY | {"origin": "http://elsewhere.example"}),
+    404: chat(json={"model": "nobody", "messages": MESSAGES}),
+    405: chat(method="PUT"),
+    413: chat(json={"model": "poet", "messages": MESSAGES, "user": "x" * 5000}),
+    415: chat(json=None, content=b"{}", headers=KEY | {"content-type": "text/plain"}),
+    421: chat(headers=KEY | {"host": "elsewhere.example"}),
+    429: chat(),
+    500: chat(),
+    503: chat(),
+}
+SCRIPTS = {
+    429: Script(refusal=QueueFull(64, 1.0)),
+    500: Script(fail_at=0),
+    503: Script(refusal=AdapterUnavailable("poet", "its files are gone")),
+}
+
+
+@pytest.mark.parametrize("status", ERRORS)
+def test_errors(live: LiveServer, status: int) -> None:
+    """Of every status that there is."""
+    script = SCRIPTS.get(status, Script())
+    with (
+        live(script, api_key="key", max_body_bytes=4000) as server,
+        httpx.Client(base_url=server.url) as client,
+    ):
+        response = client.request(**ERRORS[status])
+
+    assert response.status_code == status
+    assert complaints(response.json(), "error") == []
+
+
+def test_a_stream_that_breaks_off(live: LiveServer) -> None:
+    """What was sent before is as always; the last event is an error."""
+    with live(Script(fail_at=1)) as server:
+        body = {"model": "poet", "messages": MESSAGES} | USAGE
+        *frames, last = Api(server.url).frames("/chat/completions", body)
+
+    assert len(frames) == 2
+    assert [complaints(frame, "chat.completion.chunk") for frame in frames] == [[], []]
+    assert complaints(last, "error") == []
