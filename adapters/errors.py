@@ -3,6 +3,7 @@
 LcccError                 message says what happened and what to do next
 └── AdapterError
     ├── AdapterNotFound   no such name in the registry
+    ├── AdapterExists     the name is taken, and may not be replaced
     ├── AdapterInvalid    the directory is no adapter we can serve (carries every problem)
     ├── BaseNotFound      no such base on this machine
     ├── BaseInvalid       the directory is no base we can load
@@ -31,6 +32,14 @@ class AdapterNotFound(AdapterError):
         self.known = tuple(known)
         listed = ", ".join(self.known) if self.known else "none yet"
         super().__init__(f"No adapter is registered as '{name}'. Registered: {listed}.")
+
+
+class AdapterExists(AdapterError):
+    """There is an adapter of this name, which was not to be replaced."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"An adapter is registered as '{name}' already.")
 
 
 class AdapterInvalid(AdapterError):

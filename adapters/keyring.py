@@ -30,14 +30,25 @@ PREFIX = "lccc-"
 MOST_BYTES = 1 << 20
 _SHOWN = len(PREFIX) + 4
 
+# What a key is good for. An admin key may do what an inference key may.
+Scope = Literal["inference", "admin"]
+
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """One key. ``begins`` is the part of the secret that is shown; ``created`` is Unix seconds."""
+    """One key. ``begins`` is the part of the secret that is shown; ``created`` is Unix seconds.
+
+    Files from before there were scopes have none; their keys are for inference.
+    """
 
     name: str
     begins: str
     created: int
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    scope: Scope = "inference"
+
+    def may(self, scope: Scope) -> bool:
+        """Whether it opens what needs ``scope``."""
+        return self.scope in (scope, "admin")
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,7 +108,7 @@ class Keyring:
         except (FileRefused, msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             raise KeyringUnreadable(self.path, str(error)) from error
 
-    def create(self, name: str) -> str:
+    def create(self, name: str, scope: Scope = "inference") -> str:
         """Make a key called ``name``; returns the secret, which is stored nowhere.
 
         Raises:
@@ -108,12 +119,13 @@ class Keyring:
             keys = self.keys()
             if any(key.name == name for key in keys):
                 raise KeyExists(name)
-            secret = PREFIX + secrets.token_urlsafe(32)
+            secret = new_secret()
             key = Key(
                 name=name,
                 begins=secret[:_SHOWN],
                 created=int(time.time()),
                 sha256=hashed(secret.encode()),
+                scope=scope,
             )
             self._write((*keys, key))
         return secret
@@ -136,6 +148,11 @@ class Keyring:
     def _write(self, keys: tuple[Key, ...]) -> None:
         encoded = msgspec.json.format(msgspec.json.encode(_File(version=1, keys=keys)), indent=2)
         replace_file(self._disk, self.path, encoded + b"\n")
+
+
+def new_secret() -> str:
+    """A secret that nobody has had before."""
+    return PREFIX + secrets.token_urlsafe(32)
 
 
 def hashed(secret: bytes) -> str:

@@ -33,7 +33,13 @@ from adapters.entry import (
     read_entry,
     read_record,
 )
-from adapters.errors import AdapterError, AdapterInvalid, AdapterNotFound, RegistryCorrupt
+from adapters.errors import (
+    AdapterError,
+    AdapterExists,
+    AdapterInvalid,
+    AdapterNotFound,
+    RegistryCorrupt,
+)
 from adapters.intake import take_in
 from adapters.layout import NAME, Layout
 from adapters.manifest import MANIFEST_FILE, Manifest
@@ -135,16 +141,28 @@ class Registry:
         for problem in self._name_problems(name, base):
             raise AdapterError(f"The {problem}.")
 
-    def register(self, source: Path, name: str, base: Base, *, assume_base: bool = False) -> Entry:
+    def register(
+        self,
+        source: Path,
+        name: str,
+        base: Base,
+        *,
+        assume_base: bool = False,
+        replaces: bool = True,
+    ) -> Entry:
         """Copy the adapter in ``source`` here and point ``name`` at it, replacing what it was.
 
         ``source`` is only read, and may be deleted afterwards. ``assume_base`` takes the user's
         word that an adapter trained elsewhere belongs to ``base``, whatever it calls its base.
+        Without ``replaces`` the name has to be free, to the last moment.
 
         Raises:
+            AdapterExists: the name is not free; the registry is as before.
             AdapterInvalid: it was refused, with every reason; the registry is as before.
             AdapterError: the registry could not be written.
         """
+        if not replaces and name in self._known():
+            raise AdapterExists(name)  # before anything is copied
         with self._writing(), self._staged() as staging:
             manifest, problems = take_in(source, staging, base, self._disk, assume_base=assume_base)
             problems = [*self._name_problems(name, base.name), *problems]
@@ -154,6 +172,8 @@ class Registry:
             with exclusive_lock(self._layout.lock):
                 if problems := self._name_problems(name, base.name):
                     raise AdapterInvalid(source, problems)  # taken while the files were copied
+                if not replaces and name in self._known():
+                    raise AdapterExists(name)
                 return self._publish(staging, name, manifest)
 
     def remove(self, name: str) -> None:

@@ -129,7 +129,7 @@ def check_manifest(
     manifest: Manifest, settings: LoraSettings, base: Base, files: Sequence[FileRef]
 ) -> list[str]:
     """Where a manifest from training disagrees with the base, the config or the files."""
-    problems = [*_base_problems(manifest, base), *_sampling_problems(manifest.sampling)]
+    problems = [*_base_problems(manifest, base), *sampling_problems(manifest.sampling)]
     if manifest.rank != settings.r:
         problems.append(f"rank is {manifest.rank}, but {CONFIG_FILE} has r {settings.r}")
     if not math.isclose(manifest.alpha, settings.alpha, rel_tol=1e-6):
@@ -159,7 +159,8 @@ def _base_problems(manifest: Manifest, base: Base) -> list[str]:
     ]
 
 
-def _sampling_problems(sampling: SamplingDefaults) -> list[str]:
+def sampling_problems(sampling: SamplingDefaults) -> list[str]:
+    """Values that no reply can be sampled with."""
     return [
         f"sampling.{field} is {value}, but must be from {low} to {high}"
         for field, (low, high) in _SAMPLING_RANGES.items()
@@ -175,7 +176,7 @@ def check_origin(settings: LoraSettings, base: Base) -> list[str]:
         if named in (base.name, str(base.path)) or PurePath(named).name.casefold() in same:
             return []
     calls = "names no base" if named is None else f"is '{_printable(named)}'"
-    advice = "if both are the same base, say so with --assume-base"
+    advice = "if both are the same base, say so (--assume-base; in a request, assume_base: true)"
     return [f"{CONFIG_FILE}: base_model_name_or_path {calls}, not '{base.name}'; {advice}"]
 
 

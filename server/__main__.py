@@ -64,6 +64,7 @@ def main() -> int:
 
 def _say(serving: Serving) -> None:
     sys.stderr.write(f"Serving {len(serving.models)} models at {serving.api_url}\n")
+    sys.stderr.write(f"One-time token (an admin key until this server ends): {serving.token}\n")
 
 
 if __name__ == "__main__":

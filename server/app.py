@@ -7,19 +7,23 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
-from litestar import Litestar, Router
+from litestar import Litestar, Request, Response, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 
 from adapters.base import find_base
+from server.access import hide_from_strangers, require_access
+from server.document import document
 from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine
 from server.errors import handle_error
 from server.gate import Gate
 from server.metrics import MeteredEngine, Metrics
-from server.openapi import document
+from server.registrar import Registrar
 from server.routes.chat import create_chat_completion
+from server.routes.docs import docs_file, docs_page
 from server.routes.health import health, ready
+from server.routes.lora import load_lora_adapter, unload_lora_adapter
 from server.routes.metrics import metrics, version_of_server
 from server.routes.models import list_models, retrieve_model
 from server.routes.schema import openapi_document
@@ -30,24 +34,35 @@ from server.settings import ServerSettings
 from server.sse import leave_shutdown_to_us
 
 
-def create_app(settings: ServerSettings, *, engine: Engine | None = None) -> Litestar:
+def create_app(
+    settings: ServerSettings, *, engine: Engine | None = None, token: str = ""
+) -> Litestar:
     """The ASGI application. Without an ``engine``, one is made when the application starts.
 
     The engine is started with the application, unless it already runs, and closed with it.
+    ``token`` opens everything, as an admin key does, for as long as the application runs.
     """
     leave_shutdown_to_us()
     app = Litestar(
         _routes(),
         lifespan=[_running(lambda: engine or local_engine(settings))],
-        exception_handlers={Exception: handle_error},
+        guards=[require_access],
+        exception_handlers={Exception: _answer},
         request_max_body_size=settings.max_body_bytes,
         dependencies=_dependencies(),
-        state=State({"settings": settings, "metrics": Metrics(), "document": cache(describe)}),
+        state=State(
+            {
+                "settings": settings,
+                "metrics": Metrics(),
+                "document": cache(describe),
+                "doorkeeper": Doorkeeper(settings, token=token),
+            }
+        ),
         openapi_config=None,
         logging_config=None,
     )
     # Middleware of Litestar's own kind would not see what the router refuses by itself.
-    app.asgi_handler = Gate(app.asgi_handler, HostPolicy(settings), Doorkeeper(settings))
+    app.asgi_handler = Gate(app.asgi_handler, HostPolicy(settings))
     return app
 
 
@@ -86,10 +101,15 @@ def local_engine(settings: ServerSettings) -> Engine:
 
 
 def _routes() -> list[Any]:
-    handlers = [create_chat_completion, create_completion, list_models, retrieve_model]
-    v1 = Router("/v1", route_handlers=handlers)
-    about = [health, ready, metrics, version_of_server, openapi_document]
+    generating = [create_chat_completion, create_completion]
+    models = [list_models, retrieve_model, load_lora_adapter, unload_lora_adapter]
+    v1 = Router("/v1", route_handlers=[*generating, *models])
+    about = [health, ready, metrics, version_of_server, openapi_document, docs_page, docs_file]
     return [v1, tokenize, detokenize, *about]
+
+
+def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    return handle_error(request, hide_from_strangers(request, error))
 
 
 def _dependencies() -> dict[str, Provide]:
@@ -97,6 +117,7 @@ def _dependencies() -> dict[str, Provide]:
         "engine": Provide(_engine, sync_to_thread=False),
         "settings": Provide(_settings, sync_to_thread=False),
         "metrics": Provide(_metrics, sync_to_thread=False),
+        "registrar": Provide(_registrar, sync_to_thread=False),
         "document": Provide(_document, sync_to_thread=True),  # the first call takes a while
     }
 
@@ -106,6 +127,7 @@ def _running(make: Callable[[], Engine]) -> Callable[[Litestar], Any]:
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         engine = MeteredEngine(make(), app.state.metrics)
         app.state.engine = engine
+        app.state.registrar = Registrar(app.state.settings, engine)
         try:
             if not engine.is_ready:
                 await engine.start()
@@ -126,6 +148,10 @@ def _settings(state: State) -> ServerSettings:
 
 def _metrics(state: State) -> Metrics:
     return state.metrics
+
+
+def _registrar(state: State) -> Registrar:
+    return state.registrar
 
 
 def _document(state: State) -> bytes:

@@ -1,4 +1,4 @@
-"""Who has a key: the Authorization header of every request, against the keys of home."""
+"""Who has a key: the Authorization header of a request, against the keys of home and our own."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import logging
 import os
 from collections.abc import Iterable
 
-from adapters.keyring import Key, Keyring, KeyringUnreadable, find, hashed
+from adapters.keyring import Key, Keyring, KeyringUnreadable, Scope, find, hashed
 from server.errors import Problem
 from server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
-
-# Answers to probes, which have no keys.
-FREE_PATHS = frozenset({"/health", "/ready"})
 
 _Stamp = tuple[int, int, int]
 _HOW = "Send the header `authorization: Bearer KEY`."
@@ -25,11 +22,25 @@ MISSING = Problem(
     code="missing_api_key",
     headers=_CHALLENGE,
 )
+ADMIN_MISSING = Problem(
+    status=401,
+    message="An admin key is needed, also on this machine: make one with `lccc-admin keys create "
+    f"NAME --scope admin`, or take the token that `lccc-admin serve` printed. {_HOW}",
+    code="missing_api_key",
+    headers=_CHALLENGE,
+)
 INVALID = Problem(
     status=401,
     message="The key is not valid: it was revoked, or never made by `lccc-admin keys create`.",
     code="invalid_api_key",
     headers=_CHALLENGE,
+)
+INSUFFICIENT = Problem(
+    status=403,
+    message="The key is for inference; an admin key is needed, made by `lccc-admin keys create "
+    "NAME --scope admin`.",
+    code="insufficient_scope",
+    headers={"www-authenticate": 'Bearer error="insufficient_scope", scope="admin"'},  # RFC 6750
 )
 UNREADABLE = Problem(
     status=503,
@@ -40,34 +51,38 @@ UNREADABLE = Problem(
 
 
 class Doorkeeper:
-    """Lets in who has a key, or everyone where that is allowed and there are no keys.
+    """Lets in who has a key, and to inference everyone where that is allowed and there are no keys.
 
+    ``token`` is the secret of one server process: it opens everything as long as that runs, and is
+    no key, so that it takes nobody's free entry away. Only its hash is kept.
     The file of the keys is looked at for every request, so that a new or revoked key holds at once.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, *, token: str = "") -> None:
         self._keyring = Keyring(settings.home.keys)
         self._own = own_keys(settings)
+        self._token = (_own_key("the token", token, "admin"),) if token else ()
         self._may_be_open = settings.may_be_open
         self._stamp: _Stamp | None = None
         self._keys: tuple[Key, ...] = ()
 
-    def refusal(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
-        """Why this request must not be served, or ``None``."""
-        if path in FREE_PATHS:
-            return None
+    def refusal(self, needed: Scope, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
+        """Why a request for something that takes ``needed`` is not served, or ``None``."""
         try:
             keys = self._own + self._current()
         except KeyringUnreadable as error:
             logger.error("%s", error)  # noqa: TRY400 - its text says all
             return UNREADABLE
-        if not keys and self._may_be_open:
+        if needed == "inference" and not keys and self._may_be_open:
             return None
         given = [value for name, value in headers if name == b"authorization"]
         if not given:
-            return MISSING
+            return ADMIN_MISSING if needed == "admin" else MISSING
         secret = bearer(given[0]) if len(given) == 1 else None
-        return None if secret and find(keys, secret) else INVALID
+        found = find(keys + self._token, secret) if secret else None
+        if found is None:
+            return INVALID
+        return None if found.may(needed) else INSUFFICIENT
 
     @property
     def has_keys(self) -> bool:
@@ -94,10 +109,16 @@ class Doorkeeper:
 
 
 def own_keys(settings: ServerSettings) -> tuple[Key, ...]:
-    """The key that was given to this server alone, if any."""
-    if not settings.api_key:
-        return ()
-    return (Key(name="--api-key", begins="", created=0, sha256=hashed(settings.api_key.encode())),)
+    """The keys that were given to this server alone; one that is both is found as admin's."""
+    given: tuple[tuple[str, str, Scope], ...] = (
+        ("--admin-key", settings.admin_key, "admin"),
+        ("--api-key", settings.api_key, "inference"),
+    )
+    return tuple(_own_key(name, secret, scope) for name, secret, scope in given if secret)
+
+
+def _own_key(name: str, secret: str, scope: Scope) -> Key:
+    return Key(name=name, begins="", created=0, sha256=hashed(secret.encode()), scope=scope)
 
 
 def bearer(header: bytes) -> bytes | None:

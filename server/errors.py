@@ -60,6 +60,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         return Response(self.envelope, status_code=self.status, headers=self.headers)
 
 
+class Refused(HTTPException):
+    """A refusal with everything that it is answered with."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(detail=problem.message, status_code=problem.status)
+
+
 class ClientGone(Exception):
     """The client closed the connection before its answer was ready; nobody will read this."""
 
@@ -118,9 +126,19 @@ def problem_of(error: Exception) -> Problem:
             return _engine_problem(error)
         case ClientGone():
             return Problem(status=499, message="The client closed the connection.")
+        case HTTPException():
+            return _http_problem(error)
+        case _:
+            return _BUG
+
+
+def _http_problem(error: HTTPException) -> Problem:
+    match error:
+        case Refused():
+            return error.problem
         case RequestEntityTooLarge():
             return Problem(status=413, message="The request body is too large.")
-        case HTTPException() if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        case _ if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return Problem(status=error.status_code, message=error.detail)
         case _:
             return _BUG

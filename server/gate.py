@@ -1,4 +1,4 @@
-"""The outermost layer: a request id and timing on every answer; Host, Origin and key are checked.
+"""The outermost layer: a request id and timing on every answer; Host and Origin are checked.
 
 It wraps the whole application, so that it also sees what the router answers by itself.
 """
@@ -13,7 +13,6 @@ import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
 
-from server.doorkeeper import Doorkeeper
 from server.errors import Problem
 from server.security import HostPolicy
 
@@ -24,14 +23,13 @@ _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 class Gate:
     """ASGI middleware around the application."""
 
-    def __init__(self, app: ASGIApp, policy: HostPolicy, doorkeeper: Doorkeeper) -> None:
+    def __init__(self, app: ASGIApp, policy: HostPolicy) -> None:
         self._app = app
         self._policy = policy
-        self._doorkeeper = doorkeeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.WEBSOCKET:
-            if self._refusal("GET", scope) is None:
+            if self._policy.refusal("GET", scope["headers"]) is None:
                 await self._app(scope, receive, send)
             else:
                 await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
@@ -40,17 +38,11 @@ class Gate:
         request_id = _request_id(http)
         http["state"]["request_id"] = request_id
         stamped = _stamping(send, request_id, time.perf_counter())
-        refusal = self._refusal(http["method"], http)
+        refusal = self._policy.refusal(http["method"], http["headers"])
         if refusal is None:
             await self._app(http, receive, stamped)
         else:
             await _send_problem(stamped, refusal)
-
-    def _refusal(self, method: str, scope: Scope) -> Problem | None:
-        headers = scope["headers"]
-        return self._policy.refusal(method, headers) or self._doorkeeper.refusal(
-            scope["path"], headers
-        )
 
 
 def _request_id(scope: HTTPScope) -> str:
@@ -58,6 +50,11 @@ def _request_id(scope: HTTPScope) -> str:
     given = [value for name, value in scope["headers"] if name == b"x-request-id"]
     if len(given) == 1 and _ACCEPTABLE_ID.fullmatch(given[0]):
         return given[0].decode()
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """For a request that brings none."""
     return f"req_{uuid.uuid4().hex}"
 
 

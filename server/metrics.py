@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from adapters.base import Base
 from server.engine.errors import EngineClosed, EngineError, GenerationFailed
 from server.engine.grammar import Grammar
 from server.engine.types import (
@@ -108,6 +109,13 @@ class MeteredEngine:
     @property
     def capacity(self) -> int:
         return self._engine.capacity
+
+    @property
+    def base(self) -> Base:
+        return self._engine.base
+
+    async def refresh(self) -> None:
+        await self._engine.refresh()
 
     def load(self) -> Load:
         return self._engine.load()

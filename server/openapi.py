@@ -1,33 +1,28 @@
-"""The OpenAPI document: Litestar knows the paths, msgspec the schemas.
+"""What handlers tell the OpenAPI document beyond their signature: bodies, streams, refusals.
 
-Litestar's own schemas of msgspec types lose constraints inside unions and discriminators, so its
-components are replaced by msgspec's, which carry the same names.
+Refusals that depend on a route's access or on its having a body are added to all such routes by
+:mod:`server.document`; here are the others, and those with a text of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import ClassVar
 
-import msgspec
-from litestar import Litestar
-from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import (
+    OpenAPIHeader,
     OpenAPIMediaType,
     OpenAPIResponse,
     Operation,
     Reference,
     RequestBody,
 )
-from litestar.types import ControllerRouterHandler
 
-from server.doorkeeper import FREE_PATHS
 from server.wire.chat import ChatRequest
 from server.wire.completions import ChatCompletion, ChatCompletionChunk
 from server.wire.errors import ErrorEnvelope
+from server.wire.lora import LoadAdapterRequest, UnloadAdapterRequest
 from server.wire.models import Health, Model, ModelList, Version
 from server.wire.text import CompletionRequest, TextCompletion
 from server.wire.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
@@ -42,18 +37,16 @@ WIRE_TYPES = (
     Tokenized,
     DetokenizeRequest,
     Detokenized,
+    LoadAdapterRequest,
+    UnloadAdapterRequest,
     ErrorEnvelope,
     Health,
     Model,
     ModelList,
     Version,
 )
-_KEY = {
-    "type": "http",
-    "scheme": "bearer",
-    "description": "A key of `lccc-admin keys create`; needed as soon as there is one.",
-}
-_COMPONENTS = "#/components/schemas/"
+SCHEMAS = "#/components/schemas/"
+HEADERS = "#/components/headers/"
 
 
 def _error(description: str) -> ResponseSpec:
@@ -62,18 +55,26 @@ def _error(description: str) -> ResponseSpec:
 
 ERRORS: dict[int, ResponseSpec] = {
     400: _error("The request is malformed, out of bounds or too long; `param` names the field."),
-    401: _error("There are keys, and the request has none of them."),
     404: _error("No such model is served."),
-    413: _error("The body is too large."),
-    415: _error("The body is not declared as JSON."),
     429: _error("Too many requests are waiting; `retry-after` says when to try again."),
-    500: _error("The server failed."),
     503: _error("The server is stopping, or the adapter cannot be served."),
 }
-TOKEN_ERRORS = {status: ERRORS[status] for status in (400, 401, 404, 413, 415, 500, 503)}
-KEY_ERRORS = {401: ERRORS[401]}
-LOOKUP_ERRORS = {400: _error("The request is malformed."), 401: ERRORS[401], 404: ERRORS[404]}
+TOKEN_ERRORS = {status: ERRORS[status] for status in (400, 404)}
+LOOKUP_ERRORS = {404: ERRORS[404]}
 READY_ERRORS = {503: _error("Not ready: starting, stopping or failed.")}
+LOAD_ERRORS = {
+    400: _error(
+        "The request is malformed, the name is taken or cannot be used, or the adapter cannot be "
+        "served, with every reason; nothing has changed."
+    ),
+    403: _error(
+        "A page of another origin asks, the key is no admin key, or the path is not below an "
+        "allowed directory."
+    ),
+    404: _error("There is no adapter in the directory."),
+    503: _error("The registry cannot be written, or the keys cannot be read."),
+}
+UNLOAD_ERRORS = {404: _error("There is no such adapter."), 503: LOAD_ERRORS[503]}
 
 
 @dataclass
@@ -100,11 +101,15 @@ class _StreamOperation(_BodyOperation):
         super().__post_init__()
         success = (self.responses or {})["200"]
         assert isinstance(success, OpenAPIResponse)
-        success.description = "The reply; with `stream: true` a sequence of chunks."
+        success.description = (
+            "The reply; with `stream: true` server-sent events, whose data are such chunks, and "
+            "`[DONE]` in the last."
+        )
         success.content = {
             "application/json": _content(self.whole),
             "text/event-stream": _content(self.chunk),
         }
+        success.headers = adapter_headers()
 
 
 @dataclass
@@ -135,31 +140,37 @@ class DetokenizeOperation(_BodyOperation):
     body = DetokenizeRequest
 
 
+@dataclass
+class LoadAdapterOperation(_BodyOperation):
+    """``POST /v1/load_lora_adapter``."""
+
+    body = LoadAdapterRequest
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        responses = self.responses or {}
+        success, refusal = responses["200"], responses["400"]
+        assert isinstance(success, OpenAPIResponse)
+        assert isinstance(refusal, OpenAPIResponse)
+        success.headers = adapter_headers()
+        refusal.headers = _headers("x-should-retry")
+
+
+@dataclass
+class UnloadAdapterOperation(_BodyOperation):
+    """``POST /v1/unload_lora_adapter``."""
+
+    body = UnloadAdapterRequest
+
+
+def adapter_headers() -> dict[str, OpenAPIHeader | Reference]:
+    """The headers of an answer that tell which adapter it is about."""
+    return _headers("x-adapter-id", "x-adapter-version")
+
+
+def _headers(*names: str) -> dict[str, OpenAPIHeader | Reference]:
+    return {name: Reference(ref=HEADERS + name) for name in names}
+
+
 def _content(wire_type: type) -> OpenAPIMediaType:
-    return OpenAPIMediaType(schema=Reference(ref=_COMPONENTS + wire_type.__name__))
-
-
-def document(
-    routes: Sequence[ControllerRouterHandler], dependencies: Mapping[str, Provide]
-) -> bytes:
-    """The document for ``routes``, deterministic, indented, with a final newline.
-
-    The application made here only describes itself; it serves nothing.
-    """
-    config = OpenAPIConfig(
-        title="LCCC chat server",
-        version=version("lccc-chat"),
-        description="OpenAI's chat API for one base model and many LoRA adapters.",
-        use_handler_docstrings=True,
-    )
-    described = Litestar(
-        routes, openapi_config=config, logging_config=None, dependencies=dependencies
-    )
-    found = described.openapi_schema.to_schema()
-    _, schemas = msgspec.json.schema_components(WIRE_TYPES, ref_template=_COMPONENTS + "{name}")
-    found["components"] = {"schemas": schemas, "securitySchemes": {"key": _KEY}}
-    found["security"] = [{"key": []}, {}]
-    for path in FREE_PATHS:
-        found["paths"][path]["get"]["security"] = []
-    encoded = msgspec.json.encode(found, order="deterministic")
-    return msgspec.json.format(encoded, indent=2) + b"\n"
+    return OpenAPIMediaType(schema=Reference(ref=SCHEMAS + wire_type.__name__))

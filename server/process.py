@@ -11,12 +11,13 @@ import errno
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 import uvicorn
 
 from adapters.errors import LcccError
+from adapters.keyring import new_secret
 from server.app import create_app
 from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine, ModelCard
@@ -55,10 +56,11 @@ class Exposed(LcccError):
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """Where a running server answers, and with what."""
+    """Where a running server answers, and with what. ``token`` is its own admin key."""
 
     base_url: str
     models: tuple[ModelCard, ...]
+    token: str = field(default="", repr=False)
 
     @property
     def api_url(self) -> str:
@@ -126,7 +128,9 @@ async def serve(server: DrainingServer, listener: socket.socket) -> None:
 class DrainingServer(uvicorn.Server):
     """A uvicorn server that ends as the module describes.
 
-    ``on_ready`` is called on the event loop once requests are accepted.
+    ``on_ready`` is called on the event loop once requests are accepted. It is told a token that
+    is made here and opens everything until this server ends, so that who started it may act
+    without a key at home.
     """
 
     def __init__(
@@ -137,11 +141,12 @@ class DrainingServer(uvicorn.Server):
     ) -> None:
         self.engine = engine
         self._on_ready = on_ready
+        self._token = new_secret()
         self._host = settings.host
         self._drain_timeout_s = settings.drain_timeout_s
         self._is_hurried = False
         config = uvicorn.Config(
-            create_app(settings, engine=engine),
+            create_app(settings, engine=engine, token=self._token),
             http=with_deadlines(settings.header_timeout_s, settings.body_timeout_s),
             ws="none",
             loop="asyncio",
@@ -166,7 +171,8 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started and self._on_ready is not None and sockets:
             url = base_url(self._host, sockets[0])
-            self._on_ready(Serving(base_url=url, models=tuple(self.engine.models())))
+            models = tuple(self.engine.models())
+            self._on_ready(Serving(base_url=url, models=models, token=self._token))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn, with a limit on how long running streams may take."""

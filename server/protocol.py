@@ -2,6 +2,7 @@
 
 uvicorn waits for ever for a request that has begun; clients that send nothing, or a byte a minute,
 would hold their connections (and file descriptors) for as long as they like.
+It also answers what is no HTTP in plain text; here that is OpenAI's error object, too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ from __future__ import annotations
 import asyncio
 
 import h11
+import msgspec
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from server.errors import Problem
+from server.gate import new_request_id
 
 
 class DeadlineProtocol(H11Protocol):
@@ -41,6 +46,28 @@ class DeadlineProtocol(H11Protocol):
         super().on_response_complete()
         if self.conn.trailing_data[0]:
             self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP in the same shape as everything else."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()  # an answer has begun: nothing more can be said
+            return
+        body = msgspec.json.encode(Problem(status=400, message=msg).envelope)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", new_request_id().encode()),
+            (b"openai-processing-ms", b"0"),
+            (b"connection", b"close"),
+        ]
+        events = (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        )
+        for event in events:
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing more."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,6 +17,7 @@ from adapters.home import Home
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
+Secret = Annotated[str, Meta(pattern="^[!-~]*$")]
 Seconds = Annotated[float, Meta(gt=0)]
 Weights = Literal["auto", "fp32", "bf16", "int8", "nf4"]
 Kernels = Literal["auto", "native", "torch"]
@@ -33,8 +36,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``None`` for an engine limit leaves the engine its own default. ``port`` 0 takes any free port;
     ``port_search`` is how many following ports are tried when ``port`` is taken.
     ``allowed_hosts`` are further names that clients may call this server by;
-    ``api_key`` is a further key, of this server alone, beside those of home.
+    ``api_key`` is a further key, of this server alone, beside those of home, and ``admin_key`` one
+    that may do everything.
     ``allow_unauthenticated`` lets it listen beyond loopback although there is no key at all.
+    ``adapter_roots``: below these directories, and the runs of home, clients with an admin key may
+    name adapters to be registered.
     """
 
     home: Home
@@ -43,8 +49,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Port = 8000
     port_search: Annotated[int, Meta(ge=0, le=1000)] = 0
     allowed_hosts: tuple[str, ...] = ()
-    api_key: Annotated[str, Meta(pattern="^[!-~]*$")] = ""
+    api_key: Secret = ""
+    admin_key: Secret = ""
     allow_unauthenticated: bool = False
+    adapter_roots: tuple[Path, ...] = ()
 
     weights: Weights = "auto"
     device: Device = "auto"
@@ -65,7 +73,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ServerSettings:
-        """``LCCC_BASE``, ``LCCC_PORT`` and so on; ``LCCC_ALLOWED_HOSTS`` is comma-separated.
+        """``LCCC_BASE``, ``LCCC_PORT`` and so on.
+
+        ``LCCC_ALLOWED_HOSTS`` is separated by commas, ``LCCC_ADAPTER_ROOTS`` as ``PATH`` is.
 
         Raises:
             SettingsInvalid: a value is no number where one is needed, or out of range.
@@ -78,6 +88,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         if "allowed_hosts" in given:
             hosts = str(given["allowed_hosts"]).split(",")
             given["allowed_hosts"] = [host.strip() for host in hosts if host.strip()]
+        if "adapter_roots" in given:
+            roots = str(given["adapter_roots"]).split(os.pathsep)
+            given["adapter_roots"] = [Path(root).expanduser() for root in roots if root]
         given["home"] = Home.from_environment(environment)
         return checked(given)
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapters.base import Base
 from server.engine.errors import EngineClosed, GenerationFailed, UnknownModel
 from server.engine.grammar import Grammar
 from server.engine.types import (
@@ -77,6 +78,13 @@ class ScriptedEngine:
     @property
     def capacity(self) -> int:
         return 16
+
+    @property
+    def base(self) -> Base:
+        raise AssertionError("a scripted engine has no base that adapters could be made for")
+
+    async def refresh(self) -> None:
+        """There is nothing to look at; ``cards`` are what they are."""
 
     def load(self) -> Load:
         if not self.is_ready:

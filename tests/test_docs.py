@@ -8,20 +8,25 @@ import shlex
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import pytest
 
 from admin.cli import main
 from server.wire.chat import ChatRequest
-from server.wire.decode import UNSUPPORTED_IN_CHAT, decode_chat_request
+from server.wire.decode import (
+    UNSUPPORTED_IN_CHAT,
+    Decoded,
+    decode_chat_request,
+    decode_load_request,
+)
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
 DOCUMENTS = (*READMES, "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "openapi/README.md")
 PROGRAM = "lccc-admin"
-NOT_IN_THE_OPENAPI_DOCUMENT = {("GET", "/openapi.json")}
+NOT_IN_THE_OPENAPI_DOCUMENT = {("GET", "/openapi.json"), ("GET", "/docs")}
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
@@ -238,13 +243,20 @@ def test_every_environment_variable_is_named(document: str) -> None:
 @pytest.mark.parametrize("document", READMES)
 def test_the_requests_of_curl_are_ones_the_server_takes(document: str) -> None:
     """The body after `-d` is decoded without a refusal and without an ignored field."""
-    bodies = [
-        words[words.index("-d") + 1] for words in shell_commands(document) if words[:1] == ["curl"]
-    ]
+    decoders: dict[str, Callable[[bytes], Decoded[Any]]] = {
+        "chat/completions": decode_chat_request,
+        "load_lora_adapter": decode_load_request,
+    }
+    calls = [words for words in shell_commands(document) if words[:1] == ["curl"]]
+    seen = set()
 
-    assert bodies
-    for body in bodies:
-        assert decode_chat_request(body.encode()).ignored == ()
+    for words in calls:
+        url = next(word for word in words if "/v1/" in word)
+        endpoint = url.partition("/v1/")[2]
+        seen.add(endpoint)
+        body = words[words.index("-d") + 1]
+        assert decoders[endpoint](body.encode()).ignored == ()
+    assert seen == decoders.keys()
 
 
 @pytest.mark.parametrize("document", READMES)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
-    from adapters.keyring import Keyring
+    from adapters.keyring import Key, Keyring, Scope
 
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,62}[^\s\x00-\x1f\x7f])?")
 
@@ -20,8 +20,10 @@ _NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,62}[^\s\x00-\x1f\x7
 def keys() -> None:
     """Make, list and revoke the keys of clients.
 
-    Without any key, everyone on this machine may use the server, and it listens to no other. With
-    the first key, every request needs one. Changes hold at once, also for a running server.
+    Without any key, everyone on this machine may chat with the server, and it listens to no other.
+    With the first key, every request needs one. To load and unload adapters over HTTP takes a key
+    of scope admin, or the token that `lccc-admin serve` prints. Changes hold at once, also for a
+    running server.
     """
 
 
@@ -33,18 +35,24 @@ def _named(_: click.Context, __: click.Parameter, name: str) -> str:
 
 @keys.command()
 @click.argument("name", callback=_named)
+@click.option(
+    "--scope",
+    type=click.Choice(["inference", "admin"]),
+    default="inference",
+    help="What it is good for; an admin key may also do what an inference key may.",
+)
 @pass_admin
-def create(admin: AdminContext, name: str) -> None:
+def create(admin: AdminContext, name: str, scope: Scope) -> None:
     """Make a key called NAME and print it.
 
     It is shown only now: what is stored is its hash.
     """
     keyring = _keyring(admin)
     is_first = not keyring.keys()
-    secret = keyring.create(name)
+    secret = keyring.create(name, scope)
     if is_first:
         admin.output.say("This is the first key: from now on every request needs one.")
-    admin.output.say(f"The key '{name}'. Keep it now; it cannot be shown again.")
+    admin.output.say(f"The {scope} key '{name}'. Keep it now; it cannot be shown again.")
     admin.output.data(secret)
 
 
@@ -52,17 +60,16 @@ def create(admin: AdminContext, name: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @pass_admin
 def list_keys(admin: AdminContext, as_json: bool) -> None:
-    """List the keys, by name and how they begin."""
+    """List the keys by name and scope, and how they begin."""
     found = _keyring(admin).keys()
     if as_json:
-        shown = [{"name": key.name, "begins": key.begins, "created": key.created} for key in found]
-        admin.output.json({"keys": shown})
+        admin.output.json({"keys": [_described(key) for key in found]})
     elif not found:
         admin.output.say("No keys: everyone on this machine may use the server.")
     else:
         admin.output.table(
-            ("NAME", "BEGINS", "CREATED"),
-            [(key.name, f"{key.begins}...", _time(key.created)) for key in found],
+            ("NAME", "SCOPE", "BEGINS", "CREATED"),
+            [(key.name, key.scope, f"{key.begins}...", _time(key.created)) for key in found],
         )
 
 
@@ -85,6 +92,10 @@ def _keyring(admin: AdminContext) -> Keyring:
     from adapters.keyring import Keyring
 
     return Keyring(admin.home.keys)
+
+
+def _described(key: Key) -> dict[str, Any]:
+    return {"name": key.name, "scope": key.scope, "begins": key.begins, "created": key.created}
 
 
 def _time(created: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -60,7 +61,26 @@ GREETING = "你好"
     show_envvar=True,
     show_default=False,
     metavar="KEY",
-    help="A key of this server alone, beside those of `lccc-admin keys`.",
+    help="An inference key of this server alone, beside those of `lccc-admin keys`.",
+)
+@click.option(
+    "--admin-key",
+    default="",
+    envvar="LCCC_ADMIN_KEY",
+    show_envvar=True,
+    show_default=False,
+    metavar="KEY",
+    help="An admin key of this server alone.",
+)
+@click.option(
+    "--adapter-root",
+    "adapter_roots",
+    multiple=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="LCCC_ADAPTER_ROOTS",
+    show_envvar=True,
+    metavar="DIR",
+    help="Clients with an admin key may load adapters from below it. May be repeated.",
 )
 @click.option(
     "--weights",
@@ -185,6 +205,9 @@ def banner(serving: Serving, *, needs_key: bool = False) -> str:
             "",
             f'  OpenAI(base_url="{serving.api_url}", api_key={key})   # Python',
             f"  lccc-admin chat --url {serving.api_url}",
+            "",
+            f"  The API, to try out: {serving.base_url}/docs",
+            f"  One-time token (an admin key until this server ends): {serving.token}",
             "",
             "  Ctrl-C stops.",
             "",

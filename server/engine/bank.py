@@ -63,6 +63,11 @@ class AdapterBank(Generic[SourceT]):
         return tuple(self._resident)
 
     @property
+    def loading(self) -> frozenset[str]:
+        """Digests of the adapters that are being read."""
+        return frozenset(self._loading)
+
+    @property
     def pinned(self) -> frozenset[str]:
         """Digests of the adapters in use."""
         return frozenset(self._pins)

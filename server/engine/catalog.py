@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from msgspec.structs import asdict
+
 from adapters.base import Base
-from adapters.manifest import BaseRef
+from adapters.manifest import BaseRef, SamplingDefaults
 from adapters.registry import Entry, Registry, Snapshot
 from server.engine.errors import AdapterUnavailable, UnknownModel
 from server.engine.types import ModelCard
@@ -33,9 +35,18 @@ class Catalog:
     """Follows the registry at ``root`` for one ``base``.
 
     The base's name always means the base. Names that cannot be served are listed as broken.
+    ``sampling`` are the defaults of the base, and of adapters for what their manifests leave out.
     """
 
-    def __init__(self, base: Base, root: Path, *, context_length: int, poll_interval_s: float):
+    def __init__(
+        self,
+        base: Base,
+        root: Path,
+        *,
+        context_length: int,
+        poll_interval_s: float,
+        sampling: SamplingDefaults | None = None,
+    ) -> None:
         self._base = base
         self._registry = Registry(root)
         self._poll_interval_s = poll_interval_s
@@ -49,6 +60,7 @@ class Catalog:
             digest=base.ref.weights_sha256,
             created=int((base.path / "config.json").stat().st_mtime),
             context_length=context_length,
+            sampling=sampling or SamplingDefaults(),
         )
 
     def cards(self) -> list[ModelCard]:
@@ -146,7 +158,7 @@ class Catalog:
             reason=reason,
             rank=manifest.rank,
             system_prompt=manifest.system_prompt,
-            sampling=manifest.sampling,
+            sampling=_completed(manifest.sampling, self._base_card.sampling),
         )
 
     def _broken_card(self, name: str, reason: str) -> ModelCard:
@@ -164,6 +176,12 @@ class Catalog:
         if card.name not in self._failed:
             return card
         return replace(card, state="broken", reason=self._failed[card.name][1])
+
+
+def _completed(own: SamplingDefaults, base: SamplingDefaults) -> SamplingDefaults:
+    """An adapter's own defaults, and the base's where it has none."""
+    given = {name: value for name, value in asdict(own).items() if value is not None}
+    return SamplingDefaults(**asdict(base) | given)
 
 
 def _misfit(trained_on: BaseRef, served: BaseRef) -> str | None:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Rows
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from adapters.base import Base
 from adapters.entry import Entry
 from adapters.errors import AdapterError
+from adapters.generation_config import sampling_of
 from server.engine.admission import Admission
 from server.engine.bank import AdapterBank, AdapterTooLarge
 from server.engine.blocks import BlockPool
@@ -116,6 +118,7 @@ class LocalEngine:
             self._config.registry_root,
             context_length=self._config.context_length,
             poll_interval_s=self._config.poll_interval_s,
+            sampling=sampling_of(self._config.base.path),
         )
         await catalog.refresh()
         if self._is_closing:
@@ -195,11 +198,20 @@ class LocalEngine:
     def decode(self, tokens: Rows[int]) -> str:
         return self._ready().tokenizer.decode(tokens)
 
+    @property
+    def base(self) -> Base:
+        return self._config.base
+
+    async def refresh(self) -> None:
+        await self._ready().catalog.refresh()
+
     def models(self) -> Rows[ModelCard]:
-        return self._ready().catalog.cards()
+        parts = self._ready()
+        return [_shown(card, parts.bank) for card in parts.catalog.cards()]
 
     def model(self, name: str) -> ModelCard:
-        return self._ready().catalog.card(name)
+        parts = self._ready()
+        return _shown(parts.catalog.card(name), parts.bank)
 
     # Generations
 
@@ -388,6 +400,12 @@ class LocalEngine:
         self._parts.admission.leave()
         if opened.pinned is not None:
             self._parts.bank.release(opened.pinned)
+
+
+def _shown(card: ModelCard, bank: AdapterBank[Entry]) -> ModelCard:
+    """The card, with what the catalogue cannot know: whether the adapter is being loaded."""
+    is_loading = card.state == "ready" and card.digest in bank.loading
+    return replace(card, state="loading") if is_loading else card
 
 
 def _hand_over(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adapters.base import Base
 from adapters.errors import BaseInvalid
+from adapters.generation_config import read_generation_config
 from adapters.prompt import render_prompt
 from server.engine.errors import PromptInvalid
 from server.engine.guidance import Guidance
@@ -150,10 +151,6 @@ def _sentencepiece_piece(token: str) -> bytes:
 
 def _end_tokens(base: Base, tokenizer: PreTrainedTokenizerBase) -> Iterable[int]:
     """What ends a reply: eos_token_id in generation_config.json, and the tokenizer's own."""
-    path = base.path / "generation_config.json"
-    settings: dict[str, Any] = {}
-    if path.is_file():
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    configured = settings.get("eos_token_id")
+    configured = read_generation_config(base.path).get("eos_token_id")
     ends = configured if isinstance(configured, list) else [configured]
     yield from (token for token in [*ends, tokenizer.eos_token_id] if isinstance(token, int))

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+from adapters.base import Base
 from adapters.manifest import SamplingDefaults
 from server.engine.grammar import Grammar
 
@@ -132,6 +133,8 @@ class Piece(NamedTuple):
 class ModelCard:
     """One served model: the base (``parent`` is ``None``) or an adapter.
 
+    ``state`` is ``loading`` while an adapter is read into memory for the first who asked for it;
+    whoever asks meanwhile waits, too.
     ``created`` is Unix seconds of registration (for the base: of its files).
     ``digest`` is the adapter's content hash; for the base, its weights'.
     """
@@ -196,6 +199,13 @@ class Engine(Protocol):
     @property
     def capacity(self) -> int:
         """How many generations run together; one request should not have more."""
+
+    @property
+    def base(self) -> Base:
+        """The base that is served; what is registered for it names its hashes."""
+
+    async def refresh(self) -> None:
+        """Look at the registry now, without waiting until it is looked at anyway."""
 
     def load(self) -> Load:
         """What there is to do, and what memory holds.

@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import Request, Response, post
 
+from server.access import INFERENCE
 from server.chat_reply import ChatReply
 from server.choices import admit
 from server.engine.types import Engine, ModelCard
@@ -34,6 +35,7 @@ from server.wire.decode import decode_chat_request
     "/chat/completions",
     status_code=200,
     guards=[require_json],
+    opt=INFERENCE,
     operation_id="createChatCompletion",
     operation_class=ChatOperation,
     summary="Continue a conversation",

@@ -6,6 +6,7 @@ from typing import Any
 
 from litestar import Response, get
 
+from server.access import FREE
 from server.errors import NOT_READY
 from server.openapi import READY_ERRORS
 from server.routes.provided import ProvidedEngine
@@ -14,6 +15,7 @@ from server.wire.models import Health
 
 @get(
     "/health",
+    opt=FREE,
     operation_id="health",
     summary="Is the process alive?",
     tags=["health"],
@@ -26,6 +28,7 @@ async def health() -> Health:
 
 @get(
     "/ready",
+    opt=FREE,
     operation_id="ready",
     summary="Can requests be served?",
     tags=["health"],

@@ -7,19 +7,19 @@ from importlib.metadata import version
 from litestar import Response, get
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from server.openapi import KEY_ERRORS
+from server.access import INFERENCE
 from server.routes.provided import ProvidedMetrics
 from server.wire.models import Version
 
 
 @get(
     "/metrics",
+    opt=INFERENCE,
     operation_id="metrics",
     summary="Figures for Prometheus",
     tags=["health"],
     media_type="text/plain",
     response_description="Prometheus' text format.",
-    responses=KEY_ERRORS,
 )
 async def metrics(metrics: ProvidedMetrics) -> Response[bytes]:
     """Requests, tokens and times by model; queue, KV cache and resident adapters now."""
@@ -28,11 +28,11 @@ async def metrics(metrics: ProvidedMetrics) -> Response[bytes]:
 
 @get(
     "/version",
+    opt=INFERENCE,
     operation_id="version",
     summary="Which version serves",
     tags=["health"],
     response_description="It.",
-    responses=KEY_ERRORS,
 )
 async def version_of_server() -> Version:
     """The version of the package."""

@@ -6,19 +6,20 @@ import msgspec
 from litestar import get
 from litestar.params import FromPath
 
+from server.access import INFERENCE
 from server.engine.types import ModelCard
-from server.openapi import KEY_ERRORS, LOOKUP_ERRORS
+from server.openapi import LOOKUP_ERRORS
 from server.routes.provided import ProvidedEngine
 from server.wire.models import Model, ModelList, Sampling
 
 
 @get(
     "/models",
+    opt=INFERENCE,
     operation_id="listModels",
     summary="List what is served",
     tags=["models"],
     response_description="The base, then the adapters.",
-    responses=KEY_ERRORS,
 )
 async def list_models(engine: ProvidedEngine) -> ModelList:
     """The base and every registered adapter, also those that cannot be served just now."""
@@ -27,6 +28,7 @@ async def list_models(engine: ProvidedEngine) -> ModelList:
 
 @get(
     "/models/{model_id:path}",
+    opt=INFERENCE,
     operation_id="retrieveModel",
     summary="One served model",
     tags=["models"],
@@ -45,7 +47,7 @@ def _model(card: ModelCard) -> Model:
     return Model(
         id=card.name,
         created=card.created,
-        root=card.name if card.parent is None else f"sha256:{card.digest}",
+        root=f"sha256:{card.digest}" if card.parent is not None and card.digest else card.name,
         parent=card.parent,
         max_model_len=card.context_length,
         digest=card.digest,

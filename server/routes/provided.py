@@ -10,9 +10,11 @@ from litestar.params import SkipValidation
 
 from server.engine.types import Engine
 from server.metrics import Metrics
+from server.registrar import Registrar
 from server.settings import ServerSettings
 
 ProvidedEngine = NamedDependency[SkipValidation[Engine]]
 ProvidedSettings = NamedDependency[SkipValidation[ServerSettings]]
 ProvidedMetrics = NamedDependency[SkipValidation[Metrics]]
+ProvidedRegistrar = NamedDependency[SkipValidation[Registrar]]
 ProvidedDocument = NamedDependency[SkipValidation[bytes]]

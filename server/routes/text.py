@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from litestar import Request, Response, post
 
+from server.access import INFERENCE
 from server.choices import admit
 from server.engine.errors import PromptInvalid, PromptTooLong
 from server.engine.types import Engine, ModelCard
@@ -38,6 +39,7 @@ DEFAULT_MAX_TOKENS = 16
     "/completions",
     status_code=200,
     guards=[require_json],
+    opt=INFERENCE,
     operation_id="createCompletion",
     operation_class=TextOperation,
     summary="Go on where a prompt ends",

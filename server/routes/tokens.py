@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import Request, Response, post
 
+from server.access import INFERENCE
 from server.engine.types import Engine, ModelCard
 from server.logprobs import token_text
 from server.openapi import TOKEN_ERRORS, DetokenizeOperation, TokenizeOperation
@@ -23,6 +24,7 @@ from server.wire.tokens import Detokenized, Tokenized, TokenizeRequest
     "/tokenize",
     status_code=200,
     guards=[require_json],
+    opt=INFERENCE,
     operation_id="tokenize",
     operation_class=TokenizeOperation,
     summary="Text to tokens",
@@ -53,6 +55,7 @@ async def tokenize(
     "/detokenize",
     status_code=200,
     guards=[require_json],
+    opt=INFERENCE,
     operation_id="detokenize",
     operation_class=DetokenizeOperation,
     summary="Tokens to text",

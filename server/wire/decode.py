@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from server.wire.chat import ChatRequest
 from server.wire.errors import InvalidRequest
+from server.wire.lora import LoadAdapterRequest, UnloadAdapterRequest
 from server.wire.parameters import Parameters
 from server.wire.text import CompletionRequest
 from server.wire.tokens import DetokenizeRequest, TokenizeRequest
@@ -122,6 +123,8 @@ _CHAT = _Form(ChatRequest, UNSUPPORTED_IN_CHAT)
 _TEXT = _Form(CompletionRequest, UNSUPPORTED_IN_TEXT)
 _TOKENIZE = _Form(TokenizeRequest, UNSUPPORTED_IN_TOKENS)
 _DETOKENIZE = _Form(DetokenizeRequest, {})
+_LOAD = _Form(LoadAdapterRequest, {})
+_UNLOAD = _Form(UnloadAdapterRequest, {})
 
 
 def decode_chat_request(body: bytes) -> Decoded[ChatRequest]:
@@ -182,6 +185,24 @@ def decode_detokenize_request(body: bytes) -> Decoded[DetokenizeRequest]:
         InvalidRequest: it names the parameter.
     """
     return _DETOKENIZE.decode(body)
+
+
+def decode_load_request(body: bytes) -> Decoded[LoadAdapterRequest]:
+    """Read the body of a request to register an adapter.
+
+    Raises:
+        InvalidRequest: it names the parameter.
+    """
+    return _LOAD.decode(body)
+
+
+def decode_unload_request(body: bytes) -> Decoded[UnloadAdapterRequest]:
+    """Read the body of a request to forget an adapter.
+
+    Raises:
+        InvalidRequest: it names the parameter.
+    """
+    return _UNLOAD.decode(body)
 
 
 def _check(request: Parameters, most: int | None) -> None:

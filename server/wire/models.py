@@ -20,8 +20,11 @@ class Sampling(Struct, frozen=True, kw_only=True):
 class Model(Struct, frozen=True, kw_only=True):
     """A served model: the base (``parent`` null) or an adapter on it.
 
-    ``created`` is Unix seconds of its registration, ``digest`` the hash of its content, and
-    ``reason`` says why ``state`` is ``broken``.
+    ``created`` is Unix seconds of its registration, ``digest`` the hash of its content, empty where
+    that cannot be read; ``root`` is the base's name, or the adapter's hash. ``sampling`` is what
+    holds for a request that says nothing: the adapter's own, else the base's.
+    ``state`` is ``loading`` while the adapter is read into memory for a request, which waits for
+    it; ``reason`` says why it is ``broken``.
     """
 
     id: str

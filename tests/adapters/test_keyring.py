@@ -79,6 +79,7 @@ ENTRY = b'{"name": "a", "begins": "l", "created": 1, "sha256": "%s"}'
         *(b"", b"{", b"[]", b"{}", b"\xff", b'{"version": 1}', b'{"keys": []}'),
         *(b'{"version": 2, "keys": []}', b'{"version": 1, "keys": [], "more": 1}'),
         b'{"version": 1, "keys": [{}]}',
+        b'{"version": 1, "keys": [' + (ENTRY % (b"0" * 64))[:-1] + b', "scope": "root"}]}',
         b'{"version": 1, "keys": [' + ENTRY % b"\xc3\xa9" + b"]}",
         b'{"version": 1, "keys": [' + ENTRY % b"\xff" + b"]}",
     ],
@@ -92,6 +93,29 @@ def test_a_damaged_file_is_no_empty_one(keyring: Keyring, text: bytes) -> None:
         with pytest.raises(KeyringUnreadable, match=r"keys\.json"):
             act()
     assert keyring.path.read_bytes() == text
+
+
+def test_a_key_has_a_scope(keyring: Keyring) -> None:
+    """Inference, unless it is an admin's, which may do that as well."""
+    keyring.create("laptop")
+    keyring.create("ops", "admin")
+
+    laptop, ops = keyring.keys()
+
+    assert (laptop.may("inference"), laptop.may("admin")) == (True, False)
+    assert (ops.may("inference"), ops.may("admin")) == (True, True)
+
+
+def test_a_key_from_before_there_were_scopes_is_for_inference(keyring: Keyring) -> None:
+    """And it stays so when another key is added."""
+    keyring.path.parent.mkdir(parents=True)
+    keyring.path.write_bytes(b'{"version": 1, "keys": [' + ENTRY % (b"0" * 64) + b"]}")
+
+    keyring.create("ops", "admin")
+
+    old, new = keyring.keys()
+    assert (old.name, old.scope) == ("a", "inference")
+    assert (new.name, new.scope) == ("ops", "admin")
 
 
 def test_two_at_once_lose_nothing(keyring: Keyring) -> None:

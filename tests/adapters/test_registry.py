@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +17,14 @@ import pytest
 from adapters import entry as entry_module
 from adapters import garbage
 from adapters.base import Base
-from adapters.errors import AdapterError, AdapterInvalid, AdapterNotFound, RegistryCorrupt
+from adapters.errors import (
+    AdapterError,
+    AdapterExists,
+    AdapterInvalid,
+    AdapterNotFound,
+    RegistryCorrupt,
+)
+from adapters.intake import take_in
 from adapters.manifest import (
     CONFIG_FILE,
     MANIFEST_FILE,
@@ -45,6 +53,38 @@ def blobs(registry: Registry) -> set[str]:
 
 def age(path: Path, seconds: float) -> None:
     os.utime(path, (time.time() - seconds, time.time() - seconds))
+
+
+class TestANameThatMayNotBeReplaced:
+    def test_has_to_be_free(self, registry: Registry, source: Path, base: Base):
+        """A taken one is refused before anything is copied, and stays what it is."""
+        entry = registry.register(source, "poet", base, replaces=False)
+        before = registry.signature()
+        shutil.rmtree(source)
+
+        with pytest.raises(AdapterExists, match="'poet' already"):
+            registry.register(source, "poet", base, replaces=False)
+
+        assert registry.signature() == before
+        assert registry.get("poet") == entry
+
+    def test_has_to_be_free_to_the_last_moment(
+        self, registry: Registry, source: Path, base: Base, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Whoever was quicker while the files were copied keeps it."""
+        quicker: list[Entry] = []
+
+        def slowly(*arguments: Any, **options: Any) -> Any:
+            monkeypatch.undo()
+            quicker.append(registry.register(source, "poet", base))
+            return take_in(*arguments, **options)
+
+        monkeypatch.setattr("adapters.registry.take_in", slowly)
+
+        with pytest.raises(AdapterExists):
+            registry.register(source, "poet", base, replaces=False)
+
+        assert registry.get("poet") == quicker[0]
 
 
 class TestARegisteredAdapter:

@@ -296,7 +296,7 @@ class TestOrigin:
         [problem] = check_origin(lora, msgspec.structs.replace(base, name="Qwen/Qwen3-0.6B"))
         assert problem == (
             f"adapter_config.json: base_model_name_or_path {calls}, not 'Qwen/Qwen3-0.6B'; "
-            "if both are the same base, say so with --assume-base"
+            "if both are the same base, say so (--assume-base; in a request, assume_base: true)"
         )
 
 

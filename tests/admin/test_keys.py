@@ -46,6 +46,23 @@ def test_keys_are_listed_without_their_secrets(tmp_path: Path) -> None:
     assert (listed["name"], listed["begins"]) == ("laptop", secret[:9])
 
 
+def test_a_key_gets_the_scope_that_was_asked_for(tmp_path: Path) -> None:
+    """Inference by default; it is said when the key is made, and listed."""
+    plain = keys(tmp_path, "create", "laptop")
+    admins = keys(tmp_path, "create", "ops", "--scope", "admin")
+
+    listed = json.loads(keys(tmp_path, "list", "--json").stdout)["keys"]
+
+    assert [(key["name"], key["scope"]) for key in listed] == [
+        ("laptop", "inference"),
+        ("ops", "admin"),
+    ]
+    assert "inference key 'laptop'" in plain.stderr
+    assert "admin key 'ops'" in admins.stderr
+    assert "SCOPE" in keys(tmp_path, "list").stdout
+    assert keys(tmp_path, "create", "x", "--scope", "root").exit_code == 2
+
+
 def test_a_key_is_revoked_by_name(tmp_path: Path) -> None:
     """What that means for the server is said when it was the last."""
     for name in ("laptop", "phone"):

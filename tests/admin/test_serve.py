@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def test_options_become_settings(tmp_path: Path, started: list[ServerSettings]) 
     """All of them arrive, from the command line or the environment."""
     options = "--base b --port 1 --host ::1 --weights bf16 --device cpu --max-running 2"
     options += " --max-waiting 0 --allowed-host x --allowed-host y --drain-timeout 4"
+    options += " --api-key k --admin-key l --adapter-root /a --adapter-root /b"
 
     serve(tmp_path, *options.split(), LCCC_MAX_CONTEXT="64", LCCC_ALLOW_UNAUTHENTICATED="1")
 
@@ -60,6 +62,9 @@ def test_options_become_settings(tmp_path: Path, started: list[ServerSettings]) 
             max_waiting=0,
             max_context=64,
             allowed_hosts=("x", "y"),
+            api_key="k",
+            admin_key="l",
+            adapter_roots=(Path("/a"), Path("/b")),
             allow_unauthenticated=True,
             drain_timeout_s=4.0,
         )
@@ -104,10 +109,10 @@ def test_a_taken_port_is_named(tmp_path: Path, settings: ServerSettings) -> None
 
 
 def test_the_banner_shows_how_to_begin() -> None:
-    """Base, adapters, URL, and lines that can be copied, about an adapter where there is one."""
+    """What is served and where, lines to copy (of an adapter if there is one), a token."""
     models = (card("pocket"), card("joker", "pocket"), card("poet", "pocket"))
 
-    assert banner(Serving(base_url="http://127.0.0.1:8000", models=models)) == (
+    assert banner(Serving(base_url="http://127.0.0.1:8000", models=models, token="lccc-t")) == (
         """
   Serving pocket and 2 adapters (joker, poet) at http://127.0.0.1:8000/v1
 
@@ -118,9 +123,21 @@ def test_the_banner_shows_how_to_begin() -> None:
   OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")   # Python
   lccc-admin chat --url http://127.0.0.1:8000/v1
 
+  The API, to try out: http://127.0.0.1:8000/docs
+  One-time token (an admin key until this server ends): lccc-t
+
   Ctrl-C stops.
 """
     )
+
+
+def test_roots_of_adapters_come_from_the_environment(
+    tmp_path: Path, started: list[ServerSettings]
+) -> None:
+    """Several, separated as in ``PATH``."""
+    serve(tmp_path, LCCC_ADAPTER_ROOTS=os.pathsep.join(["/a b", "/c"]))
+
+    assert started[0].adapter_roots == (Path("/a b"), Path("/c"))
 
 
 def test_the_banner_counts_adapters() -> None:

@@ -25,7 +25,6 @@ PATHS = [
     ("POST", "/tokenize"),
     ("GET", "/metrics"),
     ("GET", "/version"),
-    ("GET", "/openapi.json"),
     ("GET", "/no/such/path"),
 ]
 

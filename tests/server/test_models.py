@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from litestar.testing import TestClient
 
 from adapters.manifest import SamplingDefaults
+from server.app import create_app
+from server.settings import ServerSettings
 from tests.fakes import ScriptedEngine, card
+from tests.server.asking import USER
 
 
 def test_the_list_shows_base_and_adapters_whole(
@@ -27,10 +33,15 @@ def test_the_list_shows_base_and_adapters_whole(
             system_prompt="你是诗人。",
             sampling=SamplingDefaults(temperature=0.3),
         ),
+        card("lost", "Qwen/Qwen3-0.6B", digest="", state="broken", reason="its record is damaged"),
     ]
     neutral = dict.fromkeys(("max_tokens", "temperature", "top_p", "top_k", "repetition_penalty"))
 
-    assert client.get("/v1/models").json() == {
+    listed = client.get("/v1/models").json()
+    lost = listed["data"].pop()
+
+    assert (lost["root"], lost["digest"]) == ("lost", "")
+    assert listed == {
         "object": "list",
         "data": [
             {
@@ -83,6 +94,26 @@ def test_an_unknown_model_is_404(client: TestClient[Any]) -> None:
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "model_not_found"
     assert "gpt-4" in response.json()["error"]["message"]
+
+
+def test_a_base_is_sampled_as_its_files_say(settings: ServerSettings, tiny: Path) -> None:
+    """Whatever a request leaves out; the card shows it."""
+    base = settings.home.bases / "greedy"
+    shutil.copytree(tiny, base)
+    (base / "generation_config.json").write_text('{"do_sample": false, "repetition_penalty": 1.1}')
+    app = create_app(msgspec.structs.replace(settings, base="greedy", device="cpu"))
+    body = {"model": "greedy", "messages": [USER], "max_tokens": 12}
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        (card,) = client.get("/v1/models").json()["data"]
+        said = [
+            client.post("/v1/chat/completions", json=body | more).json()["choices"]
+            for more in ({}, {}, {"temperature": 0, "repetition_penalty": 1.1})
+        ]
+
+    assert (card["root"], card["parent"], card["rank"]) == ("greedy", None, None)
+    assert card["sampling"]["temperature"] == 0.0
+    assert card["sampling"]["repetition_penalty"] == 1.1
+    assert said[0] == said[1] == said[2]
 
 
 def test_health_is_the_process_and_ready_the_engine(

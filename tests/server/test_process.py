@@ -13,11 +13,13 @@ import httpx
 import msgspec
 import pytest
 
+from server.__main__ import _say
 from server.background import serve_in_thread
 from server.process import (
     CannotListen,
     Exposed,
     PortTaken,
+    Serving,
     base_url,
     listen,
 )
@@ -111,6 +113,18 @@ def test_python_m_server_explains_a_missing_base(tmp_path: Path) -> None:
     assert ended.stderr.startswith("Error: The base 'nobody' is not on this machine")
     assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
+
+
+def test_python_m_server_says_where_and_with_which_token(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On stderr; whoever started it has an admin key without making one."""
+    _say(Serving(base_url="http://127.0.0.1:8000", models=(), token="lccc-t"))
+
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "http://127.0.0.1:8000/v1" in said.err
+    assert "until this server ends): lccc-t" in said.err
 
 
 @pytest.fixture

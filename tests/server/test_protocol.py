@@ -35,6 +35,17 @@ def is_closed(connection: socket.socket) -> bool:
         return True
 
 
+def received(connection: socket.socket) -> bytes:
+    """All that the server sends until it closes the connection."""
+    pieces = []
+    try:
+        while piece := connection.recv(10_000):
+            pieces.append(piece)
+    except ConnectionResetError:
+        pass
+    return b"".join(pieces)
+
+
 def test_silent_and_slow_clients_are_disconnected(live: LiveServer) -> None:
     """Nothing sent, half a header, half a body: each is given up after its deadline."""
     for sent in (b"", b"POST /v1/chat/comp", HEAD, HEAD + BODY[:5]):
@@ -89,14 +100,9 @@ def test_pipelined_requests_are_answered_in_turn(live: LiveServer) -> None:
     request = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
     with live(header_timeout_s=0.1) as server, connected(server) as connection:
         connection.sendall(request * 2 + b"GET /hea")
-        received = b""
-        try:
-            while piece := connection.recv(10_000):
-                received += piece
-        except ConnectionResetError:
-            pass
+        answers = received(connection)
 
-    assert received.count(b'{"status":"ok"}') == 2
+    assert answers.count(b'{"status":"ok"}') == 2
 
 
 def test_hanging_up_within_a_body_is_no_failure_of_ours(
@@ -114,9 +120,39 @@ def test_hanging_up_within_a_body_is_no_failure_of_ours(
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_a_huge_header_is_refused(live: LiveServer) -> None:
-    """It is not collected without end."""
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x00\x01\x02\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 200_000,
+    ],
+    ids=["bytes", "version", "length", "huge header"],
+)
+def test_what_is_no_http_has_the_error_shape_too(live: LiveServer, sent: bytes) -> None:
+    """OpenAI's error object with an id, and the connection is closed; nothing is collected."""
     with live() as server, connected(server) as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 200_000)
+        connection.sendall(sent)
+        head, _, body = received(connection).partition(b"\r\n\r\n")
 
-        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nx-request-id: req_" in head
+    assert list(json.loads(body)["error"]) == ["message", "type", "param", "code"]
+
+
+def test_nonsense_after_the_answer_is_cut_off(
+    live: LiveServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A body that turns out broken when its request has been answered: no second answer to it."""
+    head = b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+    with live() as server, connected(server) as connection:
+        connection.sendall(head)
+        answer = b""
+        while not answer.endswith(b"}}"):
+            answer += connection.recv(10_000)
+        connection.sendall(b"no length\r\n")
+
+        assert answer.startswith(b"HTTP/1.1 404 ")
+        assert received(connection) == b""
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

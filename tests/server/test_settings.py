@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ def test_values_are_read_by_their_names(tmp_path: Path) -> None:
             "LCCC_MAX_CONTEXT": "",
             "LCCC_WEIGHTS": "bf16",
             "LCCC_ALLOWED_HOSTS": "a.example, b.example,",
+            "LCCC_ADAPTER_ROOTS": os.pathsep.join(["/a b", "~/c", ""]),
+            "LCCC_ADMIN_KEY": "secret",
             "LCCC_ALLOW_UNAUTHENTICATED": "1",
             "LCCC_DRAIN_TIMEOUT_S": "2.5",
             "PATH": "/bin",
@@ -43,6 +46,8 @@ def test_values_are_read_by_their_names(tmp_path: Path) -> None:
         max_running=8,
         weights="bf16",
         allowed_hosts=("a.example", "b.example"),
+        adapter_roots=(Path("/a b"), Path.home() / "c"),
+        admin_key="secret",
         allow_unauthenticated=True,
         drain_timeout_s=2.5,
     )
@@ -58,6 +63,7 @@ def test_values_are_read_by_their_names(tmp_path: Path) -> None:
         ("LCCC_DEVICE", "tpu"),
         ("LCCC_PING_INTERVAL_S", "-1"),
         ("LCCC_API_KEY", "a b"),
+        ("LCCC_ADMIN_KEY", "a b"),
         ("LCCC_API_KEY", "键"),
     ],
 )

@@ -58,6 +58,28 @@ async def test_a_card_tells_what_the_manifest_tells(base: Base, publish: Publish
     assert catalog.card("qwen3").digest == base.ref.weights_sha256
 
 
+async def test_the_base_stands_in_for_what_a_manifest_leaves_out(
+    base: Base, publish: Publish
+) -> None:
+    """Value by value; an adapter's own come first, also where they are zero."""
+    entry = publish("plain")
+    own = SamplingDefaults(temperature=0.0, max_tokens=100)
+    told = msgspec.structs.replace(entry.manifest, sampling=own)
+    source = random_adapter(publish.sources / "own", base.path)
+    (source / "adapter.json").write_bytes(msgspec.structs.replace(told, files=()).encoded())
+    Registry(publish.root).register(source, "own", base)
+    of_base = SamplingDefaults(temperature=0.6, top_k=20)
+    catalog = Catalog(
+        base, publish.root, context_length=128, poll_interval_s=0.01, sampling=of_base
+    )
+    await catalog.refresh()
+    assert catalog.card("qwen3").sampling == of_base
+    assert catalog.card("plain").sampling == of_base
+    assert catalog.card("own").sampling == SamplingDefaults(
+        temperature=0.0, max_tokens=100, top_k=20
+    )
+
+
 async def test_polling_sees_new_replaced_and_removed_names(base: Base, publish: Publish) -> None:
     """Also where the registry's directory does not exist at the start."""
     catalog = catalog_of(base, publish.root)

@@ -1,0 +1,153 @@
+"""Registers adapters for clients and takes names away, as `lccc-admin adapters` does by hand.
+
+What the registry holds survives a restart; the engine is told to look at it before we say that it
+is done. Paths come from clients, so only directories below allowed ones are ever looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from adapters.errors import (
+    AdapterError,
+    AdapterExists,
+    AdapterInvalid,
+    AdapterNotFound,
+)
+from adapters.manifest import CONFIG_FILE
+from adapters.registry import Entry, Registry, name_problems
+from server.engine.types import Engine
+from server.errors import Problem, Refused
+from server.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+# A client that tries again gets the same answer.
+_FINAL = {"x-should-retry": "false"}
+
+
+class Registrar:
+    """Writes the registry of ``settings`` for the base that ``engine`` serves.
+
+    One change at a time: copying and checking are heavy, and replies are being computed meanwhile.
+    """
+
+    def __init__(self, settings: ServerSettings, engine: Engine) -> None:
+        self._engine = engine
+        self._registry = Registry(settings.home.registry)
+        self._roots = (settings.home.runs, *settings.adapter_roots)
+        self._writing = asyncio.Lock()
+
+    async def load(
+        self, name: str, path: str, *, replaces: bool = False, assume_base: bool = False
+    ) -> Entry:
+        """Register the adapter in ``path`` as ``name``; it can be used when this returns.
+
+        Raises:
+            Refused: 400, 403 or 404 for what the client has to change; the registry is as before.
+                503 if it could not be written.
+        """
+        base = self._engine.base
+        for problem in name_problems(name, base.name):
+            raise Refused(_problem(400, f"The {problem}.", "lora_name"))
+        async with self._writing:
+            entry = await asyncio.to_thread(
+                self._register, name, path, replaces=replaces, assume_base=assume_base
+            )
+        await self._engine.refresh()
+        logger.info("Registered '%s' (%s) from %s.", name, entry.digest[:12], path)
+        return entry
+
+    async def unload(self, name: str) -> None:
+        """Forget ``name``. Replies that are being written keep the version they began with.
+
+        Raises:
+            Refused: 404 if there is none; 503 if the registry could not be written.
+        """
+        async with self._writing:
+            await asyncio.to_thread(self._remove, name)
+        await self._engine.refresh()
+        logger.info("Removed '%s'.", name)
+
+    # In a thread
+
+    def _register(self, name: str, path: str, *, replaces: bool, assume_base: bool) -> Entry:
+        source = self._source(path)
+        try:
+            return self._registry.register(
+                source, name, self._engine.base, assume_base=assume_base, replaces=replaces
+            )
+        except AdapterExists as error:
+            advice = "To replace it, say load_inplace: true."
+            raise Refused(
+                _problem(400, f"{error} {advice}", "lora_name", "adapter_exists", _FINAL)
+            ) from error
+        except AdapterInvalid as error:
+            text = "The adapter was refused, nothing has changed: " + "; ".join(error.problems)
+            problem = _problem(400, f"{text}.", "lora_path", "adapter_incompatible", _FINAL)
+            raise Refused(problem) from error
+        except AdapterError as error:
+            raise Refused(_unwritable(error)) from error
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._registry.remove(name)
+        except AdapterNotFound as error:
+            raise Refused(_problem(404, str(error), "lora_name", "adapter_not_found")) from error
+        except AdapterError as error:
+            raise Refused(_unwritable(error)) from error
+
+    def _source(self, path: str) -> Path:
+        """The real directory that ``path`` names, with an adapter in it.
+
+        Outside of the allowed directories nobody learns what is there and what is not.
+        """
+        source = real_path(path)
+        if source is None or not any(_is_below(source, root) for root in self._roots):
+            raise Refused(
+                _problem(
+                    403,
+                    "lora_path: not the absolute path of a directory below one that adapters may "
+                    "be loaded from: the server's runs, and what `lccc-admin serve "
+                    "--adapter-root DIR` allows. Links are followed before this is decided.",
+                    "lora_path",
+                    "path_not_allowed",
+                )
+            )
+        if not os.path.lexists(source / CONFIG_FILE):
+            text = f"lora_path: there is no adapter: {source / CONFIG_FILE} does not exist."
+            raise Refused(_problem(404, text, "lora_path", "adapter_not_found"))
+        return source
+
+
+def real_path(path: str) -> Path | None:
+    """``path`` without links; ``None`` if it is not absolute, or no path at all."""
+    if not path.startswith(os.sep):
+        return None
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):  # a NUL, or characters that the file system has no bytes for
+        return None
+
+
+def _is_below(source: Path, root: Path) -> bool:
+    allowed = real_path(os.path.abspath(root))  # noqa: PTH100 - one call for text and paths
+    return allowed is not None and source.is_relative_to(allowed)
+
+
+def _problem(
+    status: int,
+    message: str,
+    param: str,
+    code: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> Problem:
+    return Problem(status=status, message=message, param=param, code=code, headers=headers or {})
+
+
+def _unwritable(error: AdapterError) -> Problem:
+    logger.error("%s", error)
+    return Problem(status=503, message=str(error), type="server_error", code="registry_unavailable")
