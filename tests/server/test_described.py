@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
 )
 
+from adapters.base import Base, find_base
 from adapters.home import Home
 from server.background import serve_in_thread
 from server.settings import ServerSettings
@@ -31,11 +32,12 @@ from tests.fakes import ScriptedEngine
 
 COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
 DOCUMENT = json.loads(COMMITTED.read_text(encoding="utf-8"))
+KEY = "sk-admin"
 LONG = 1000
 
 # What a request may be refused for although each of its fields is as described: rules between
-# fields, and limits of this server. Their descriptions say so in words.
-RULES = {"min_tokens", "n", "prompt", "stream_options", "top_logprobs"}
+# fields, and limits of this server.
+RULES = {"lora_path", "min_tokens", "n", "prompt", "stream_options", "top_logprobs"}
 
 
 def without_long_lists(part: Any) -> Any:
@@ -66,11 +68,24 @@ def the_same_each_time(examples: int) -> Callable[[Any], Any]:
     )
 
 
+class Scripted(ScriptedEngine):
+    """With a base that adapters may be offered for."""
+
+    def __init__(self, base: Base) -> None:
+        super().__init__()
+        self._base = base
+
+    @property
+    def base(self) -> Base:
+        return self._base
+
+
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = Home(tmp_path_factory.mktemp("home"))
-    server = ServerSettings(home=home, port=0, drain_timeout_s=1)
-    with serve_in_thread(server, ScriptedEngine()) as serving:
+    engine = Scripted(find_base(str(tiny), home))
+    server = ServerSettings(home=home, port=0, admin_key=KEY, drain_timeout_s=1)
+    with serve_in_thread(server, engine) as serving:
         yield serving.api_url.removesuffix("/v1")
 
 
@@ -78,6 +93,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def session() -> Iterator[requests.Session]:
     """Connections are kept: there are more requests than ports."""
     with requests.Session() as kept:
+        kept.headers["authorization"] = f"Bearer {KEY}"
         yield kept
 
 
