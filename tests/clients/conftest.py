@@ -96,7 +96,7 @@ def answered(command: Sequence[str], home: Path, servers: Servers, **more: Any) 
         capture_output=True,
         text=True,
         check=False,
-        timeout=150,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -19,8 +19,8 @@ def node_examples() -> list[str]:
 
 
 def curl_examples() -> list[str]:
-    """The shell blocks that begin with curl."""
-    return [block for block in blocks("sh") if block.startswith("curl")]
+    """The shell blocks in which curl asks for a reply."""
+    return [one for one in blocks("sh") if one.startswith("curl") and "/completions" in one]
 
 
 def blocks(language: str) -> list[str]:
