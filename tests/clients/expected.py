@@ -10,6 +10,7 @@ PIECES = ["床前", "明月光"]
 STREAM = {"pieces": PIECES, "finish": "stop", "tokens": 2}
 CALLS = [["weather", {"city": "北京"}]]
 ANSWER = "北京晴，25 度"
+CALLED = {"finish": "tool_calls", "calls": CALLS, "answer": ANSWER}
 
 # The classes of OpenAI's clients, and of those built upon them.
 ERRORS: dict[str, tuple[str, int | None]] = {

@@ -6,8 +6,18 @@ from typing import Any
 
 import pytest
 
+from tests.awaited import needs_responses, needs_tools
 from tests.clients.conftest import Answers
-from tests.clients.expected import CHAT, ERRORS, PIECES, STREAM, assert_errors
+from tests.clients.expected import (
+    ANSWER,
+    CALLED,
+    CALLS,
+    CHAT,
+    ERRORS,
+    PIECES,
+    STREAM,
+    assert_errors,
+)
 
 pytestmark = pytest.mark.timeout(700)
 
@@ -45,3 +55,27 @@ def test_logprobs(gave: Answers) -> None:
 def test_errors(gave: Answers) -> None:
     """Every refusal raises the class that its users catch; a long prompt has one of its own."""
     assert_errors(gave["errors"], ERRORS | {"too long": ("ContextOverflowError", 400)})
+
+
+@needs_tools
+def test_tools(gave: Answers) -> None:
+    """Calls become tool messages and an answer; streamed, they add up to the same calls."""
+    assert gave["tools_loop"] == CALLED | {"results": [True]}
+    assert gave["tools_stream"] == CALLS
+
+
+@needs_tools
+def test_a_call_that_is_asked_for(gave: Answers) -> None:
+    """``function_calling`` as the way to structured output: one tool, which has to be called."""
+    assert gave["tools_forced"].keys() == {"sky", "umbrella"}
+
+
+@needs_responses
+def test_responses(gave: Answers) -> None:
+    """``use_responses_api``: whole, as a stream, and with a call of a tool."""
+    assert gave["responses"] == {
+        "whole": CHAT["text"],
+        "stream": CHAT["text"],
+        "calls": CALLS,
+        "answer": ANSWER,
+    }

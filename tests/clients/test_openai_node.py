@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.awaited import needs_responses, needs_tools
 from tests.clients.conftest import Answers
-from tests.clients.expected import CHAT, ERRORS, STREAM, assert_errors
+from tests.clients.expected import CALLED, CALLS, CHAT, ERRORS, STREAM, assert_errors
 from tests.clients.stage import PARTS
 
 pytestmark = pytest.mark.timeout(700)
@@ -47,3 +48,27 @@ def test_text_completion(gave: Answers) -> None:
 def test_errors(gave: Answers) -> None:
     """Every refusal is of the class that its users look for."""
     assert_errors(gave["errors"], ERRORS)
+
+
+@needs_tools
+def test_tools(gave: Answers) -> None:
+    """``runTools`` calls our function and goes on; streamed, zod parses the arguments."""
+    assert gave["tools_loop"] == CALLED
+    assert gave["tools_stream"] == CALLS
+
+
+@needs_tools
+def test_a_call_that_is_asked_for(gave: Answers) -> None:
+    """Where a call is required, the reply is one, with arguments that zod accepts."""
+    assert gave["tools_forced"].keys() == {"sky", "umbrella"}
+
+
+@needs_responses
+def test_responses(gave: Answers) -> None:
+    """Whole, as a stream from its first event to its last, and parsed with a zod schema."""
+    assert gave["responses"] == {
+        "whole": CHAT["text"],
+        "stream": CHAT["text"],
+        "ends": ["response.created", "response.completed"],
+    }
+    assert gave["responses_structured"].keys() == {"sky", "umbrella"}

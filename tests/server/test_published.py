@@ -7,23 +7,38 @@ import json
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from adapters.home import Home
 from server.background import serve_in_thread
 from server.engine.errors import AdapterUnavailable, QueueFull
 from server.settings import ServerSettings
+from tests.awaited import needs_responses, needs_tools
 from tests.conftest import LiveServer
 from tests.fakes import Script
 from tests.server.published import Schema, complaints, documents, objects
+from tests.tiny import tiny_base
 from tests.waiting import PATIENCE_S
 
 MESSAGES = [{"role": "user", "content": "你好"}]
 USAGE = {"stream_options": {"include_usage": True}}
 SCHEMA = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "say",
+        "parameters": {
+            "type": "object",
+            "properties": {"n": {"enum": [1, 2]}},
+            "required": ["n"],
+            "additionalProperties": False,
+        },
+    },
+}
 
 CHATS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -39,6 +54,35 @@ CHATS: dict[str, dict[str, Any]] = {
         }
     },
 }
+CALLS: dict[str, dict[str, Any]] = {
+    "a call": {"tool_choice": "required", "parallel_tool_calls": False},
+    "several calls": {"tool_choice": "required", "n": 2},
+    "a call that is cut off": {"tool_choice": "required", "max_tokens": 12},
+    "a call or not": {"max_tokens": 12},
+}
+RESPONSES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "cut off": {"max_output_tokens": 2},
+    "a conversation": {
+        "instructions": "你是诗人。",
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "你好"}]}],
+    },
+    "settings": {
+        "temperature": 0.5,
+        "metadata": {"a": "b"},
+        "user": "me",
+        "store": False,
+        "reasoning": {"effort": "none"},
+    },
+    "logprobs": {"include": ["message.output_text.logprobs"], "top_logprobs": 2},
+    "json": {"text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}}},
+    "a call": {
+        "tools": [TOOL["function"] | {"type": "function", "strict": True}],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "max_output_tokens": 200,
+    },
+}
 TEXTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "several": {"prompt": ["你好", "再见"], "n": 2},
@@ -46,6 +90,12 @@ TEXTS: dict[str, dict[str, Any]] = {
     "echo": {"echo": True},
     "logprobs": {"logprobs": 2},
 }
+PARTS = Script(
+    pieces=(
+        *("<think>\n嗯", "\n</think>\n\n好", "的\n"),
+        '<tool_call>\n{"name": "say", "arguments": {"n": 1}}\n</tool_call>',
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -63,17 +113,21 @@ class Api:
         return response.json()
 
     def frames(self, path: str, body: dict[str, Any]) -> list[Any]:
-        *frames, last = self.post(path, body | {"stream": True}).text.strip().split("\n\n")
-        assert last == "data: [DONE]"
-        return [json.loads(frame.removeprefix("data: ")) for frame in frames]
+        *frames, last = self.events(path, body)
+        assert last == "[DONE]"
+        return [json.loads(frame) for frame in frames]
+
+    def events(self, path: str, body: dict[str, Any]) -> list[str]:
+        frames = self.post(path, body | {"stream": True}).text.strip().split("\n\n")
+        return [frame.partition("data: ")[2] for frame in frames]
 
 
 @pytest.fixture(scope="module")
-def api(tiny: Path) -> Iterator[Api]:
-    """A live server with a real model of random weights."""
-    from adapters.home import Home
-
-    settings = ServerSettings(home=Home(tiny.parent), base=str(tiny), port=0, device="cpu")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A live server with a real model of random weights, and room for the prompts of tools."""
+    home = Home(tmp_path_factory.mktemp("home"))
+    base = tiny_base(home.bases / "tiny", max_position_embeddings=2048)
+    settings = ServerSettings(home=home, base=str(base), port=0, device="cpu")
     with serve_in_thread(settings) as serving:
         yield Api(serving.api_url)
 
@@ -141,10 +195,71 @@ def test_chats(api: Api, case: str) -> None:
     body = {"model": "tiny", "messages": MESSAGES, "max_tokens": 12} | CHATS[case]
 
     assert complaints(api.whole("/chat/completions", body), "chat.completion") == []
-    for frame in api.frames("/chat/completions", body | USAGE) + api.frames(
-        "/chat/completions", body
-    ):
+    for options in ({}, USAGE):
+        for frame in api.frames("/chat/completions", body | options):
+            assert complaints(frame, "chat.completion.chunk") == []
+
+
+@needs_tools
+@pytest.mark.parametrize("case", CALLS)
+def test_calls(api: Api, case: str) -> None:
+    """Replies that call a function, whole and as a stream."""
+    body = {"model": "tiny", "messages": MESSAGES, "tools": [TOOL], "max_tokens": 200}
+    body |= CALLS[case]
+
+    assert complaints(api.whole("/chat/completions", body), "chat.completion") == []
+    for frame in api.frames("/chat/completions", body):
         assert complaints(frame, "chat.completion.chunk") == []
+
+
+@needs_tools
+def test_thoughts_and_calls(live: LiveServer) -> None:
+    """All parts that a reply may have."""
+    body = {"model": "poet", "messages": MESSAGES, "tools": [TOOL], "reasoning_effort": "low"}
+    with live(PARTS) as server:
+        whole = Api(server.url).whole("/chat/completions", body)
+        frames = Api(server.url).frames("/chat/completions", body | USAGE)
+
+    message = whole["choices"][0]["message"]
+    assert message.keys() == {"role", "content", "refusal", "reasoning_content", "tool_calls"}
+    assert complaints(whole, "chat.completion") == []
+    for frame in frames:
+        assert complaints(frame, "chat.completion.chunk") == []
+
+
+@needs_responses
+@pytest.mark.parametrize("case", RESPONSES)
+def test_responses(api: Api, case: str) -> None:
+    """Whole, as it is kept, and every event of the stream."""
+    body = {"model": "tiny", "input": "你好", "max_output_tokens": 12} | RESPONSES[case]
+    whole = api.whole("/responses", body)
+
+    assert complaints(whole, "response") == []
+    for event in api.events("/responses", body):
+        assert complaints(json.loads(event), "response.event") == []
+    if whole["store"]:
+        assert httpx.get(f"{api.url}/responses/{whole['id']}").json() == whole
+
+
+@needs_responses
+def test_a_response_of_all_parts(live: LiveServer) -> None:
+    """Thoughts, an answer and a call; and one that fails."""
+    with live(PARTS, PARTS, Script(fail_at=1)) as server:
+        body = {
+            "model": "poet",
+            "input": "你好",
+            "tools": [TOOL["function"] | {"type": "function"}],
+            "reasoning": {"effort": "low"},
+        }
+        whole = Api(server.url).whole("/responses", body)
+        events = Api(server.url).events("/responses", body)
+        failing = Api(server.url).events("/responses", body)
+
+    assert [item["type"] for item in whole["output"]] == ["reasoning", "message", "function_call"]
+    assert complaints(whole, "response") == []
+    assert json.loads(failing[-1])["type"] == "response.failed"
+    for event in events + failing:
+        assert complaints(json.loads(event), "response.event") == []
 
 
 @pytest.mark.parametrize("case", TEXTS)

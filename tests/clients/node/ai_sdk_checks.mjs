@@ -75,6 +75,14 @@ export const checks = {
     return { pieces: await collected(reply.textStream), failures };
   },
 
+  async thoughts(servers) {
+    const reply = await generateText({
+      ...onStage(servers, "thinker"),
+      providerOptions: { lccc: { reasoningEffort: "low" } },
+    });
+    return { thoughts: reply.reasoningText, text: reply.text };
+  },
+
   async tools_loop(servers) {
     const reply = await generateText({
       ...onStage(servers, "caller"),

@@ -118,6 +118,7 @@ export const checks = {
       max_tokens: 200,
       tools: [zodFunction({ name: "weather", parameters: Weather })],
       tool_choice: "required",
+      parallel_tool_calls: false,
     });
     return reply.choices[0].message.tool_calls[0].function.parsed_arguments;
   },

@@ -19,7 +19,7 @@ def on_stage(servers: Servers, model: str, **more: Any) -> ChatOpenAI:
 
 def on_pocket(servers: Servers) -> ChatOpenAI:
     return ChatOpenAI(
-        model="cat", base_url=servers.pocket, api_key="none", max_retries=0, seed=1, max_tokens=60
+        model="cat", base_url=servers.pocket, api_key="none", max_retries=0, seed=1, max_tokens=200
     )
 
 
@@ -104,9 +104,15 @@ def tools_forced(servers: Servers) -> Any:
 
 def responses(servers: Servers) -> Any:
     model = on_stage(servers, "poet", use_responses_api=True)
+    tells = tool(weather)
+    caller = on_stage(servers, "caller", use_responses_api=True).bind_tools([tells])
+    calling = caller.invoke(QUESTION)
+    results = [tells.invoke(call) for call in calling.tool_calls]
     return {
         "whole": model.invoke(QUESTION).text,
         "stream": "".join(chunk.text for chunk in model.stream(QUESTION)),
+        "calls": [[call["name"], call["args"]] for call in calling.tool_calls],
+        "answer": caller.invoke([HumanMessage(QUESTION), calling, *results]).text,
     }
 
 

@@ -17,8 +17,9 @@ TOOL = {
         "description": "Tell the weather of a city.",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string"}},
+            "properties": {"city": {"enum": ["北京", "上海"]}},
             "required": ["city"],
+            "additionalProperties": False,
         },
     },
 }
@@ -121,9 +122,16 @@ def tools_stream(servers: Servers) -> Any:
 
 def tools_forced(servers: Servers) -> Any:
     choice = {"type": "function", "function": {"name": "weather"}}
-    reply = on_pocket(servers, tools=[TOOL], tool_choice=choice, max_tokens=200)
+    reply = on_pocket(
+        servers, tools=[TOOL], tool_choice=choice, parallel_tool_calls=False, max_tokens=200
+    )
     (call,) = reply.choices[0].message.tool_calls
-    return sorted(json.loads(call.function.arguments))
+    return json.loads(call.function.arguments)
+
+
+def thoughts(servers: Servers) -> Any:
+    message = ask(servers, "thinker", reasoning_effort="low").choices[0].message
+    return {"thoughts": message.reasoning_content, "text": message.content}
 
 
 def responses(servers: Servers) -> Any:
@@ -149,6 +157,7 @@ CHECKS = {
         tools_loop,
         tools_stream,
         tools_forced,
+        thoughts,
         responses,
     )
 }
