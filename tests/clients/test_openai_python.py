@@ -127,6 +127,7 @@ def test_a_call_that_is_asked_for(pocket: openai.OpenAI) -> None:
         tools=[openai.pydantic_function_tool(Weather)],
         tool_choice="required",
         parallel_tool_calls=False,
+        max_tokens=200,
     )
 
     calls = reply.choices[0].message.tool_calls
