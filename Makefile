@@ -18,10 +18,10 @@ demo: $(VENV)/.installed ## Install, then train two small adapters, serve them a
 	$(BIN)/lccc-admin demo
 
 test: $(VENV)/.installed-test $(FOREIGN) ## Run the default test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-all: $(VENV)/.installed-test $(FOREIGN) ## Run every test that this machine can run
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m ""
 
 check: $(VENV)/.installed-dev ## Lint, format, types and import contracts
 	$(BIN)/ruff check

@@ -11,19 +11,39 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from adapters.environment import prepare_environment
+from adapters.environment import prepare_environment, usable_cpus
 
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the processors
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // int(workers))))
 prepare_environment(os.environ)  # before any test imports torch
 
 if TYPE_CHECKING:
     from litestar.testing import TestClient
+    from xdist.scheduler import LoadScopeScheduling
 
     from server.process import Serving
     from server.settings import ServerSettings
     from tests.demo import Demo
     from tests.fakes import Script, ScriptedEngine
 
+END_TO_END = "tests/e2e/"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest in one piece, so that no process waits for it at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(END_TO_END))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """One file is run by one process, and so are all tests over the one real demo."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return END_TO_END if nodeid.startswith(END_TO_END) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
