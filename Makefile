@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+CLIENTS := .venv-clients
+NODE := tests/clients/node
+FOREIGN := $(CLIENTS)/.installed $(NODE)/node_modules/.installed
 
 .PHONY: help demo test test-all check format openapi clean
 
@@ -14,10 +17,10 @@ help: ## Show this list
 demo: $(VENV)/.installed ## Install, then train two small adapters, serve them and let them speak
 	$(BIN)/lccc-admin demo
 
-test: $(VENV)/.installed-test ## Run the default test suite
+test: $(VENV)/.installed-test $(FOREIGN) ## Run the default test suite
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
-test-all: $(VENV)/.installed-test ## Run every test that this machine can run
+test-all: $(VENV)/.installed-test $(FOREIGN) ## Run every test that this machine can run
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m ""
 
 check: $(VENV)/.installed-dev ## Lint, format, types and import contracts
@@ -34,7 +37,7 @@ openapi: $(VENV)/.installed ## Write openapi/openapi.json anew
 	$(BIN)/lccc-admin openapi --output openapi/openapi.json
 
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENTS) $(NODE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=…")'
@@ -51,3 +54,16 @@ $(VENV)/.installed-test: $(VENV)/.installed
 $(VENV)/.installed-dev: $(VENV)/.installed-test
 	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
+
+# Clients of other projects, which the tests drive from outside
+$(CLIENTS)/.installed: tests/clients/python/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet -r $<
+	@touch $@
+
+# Without npm nothing is installed, and the tests that need it say so
+$(NODE)/node_modules/.installed: $(NODE)/package-lock.json
+	@if command -v npm >/dev/null; then \
+		cd $(NODE) && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error >/dev/null && \
+		touch node_modules/.installed; \
+	fi

@@ -19,6 +19,7 @@ from server.engine.types import Engine
 from server.errors import handle_error
 from server.gate import Gate
 from server.metrics import MeteredEngine, Metrics
+from server.options import list_all_methods
 from server.registrar import Registrar
 from server.responses.store import ResponseStore
 from server.routes.chat import create_chat_completion
@@ -56,6 +57,7 @@ def create_app(
         _routes(),
         lifespan=[_running(lambda: engine or local_engine(settings))],
         guards=[require_access],
+        before_send=[list_all_methods],
         exception_handlers={Exception: _answer},
         request_max_body_size=settings.max_body_bytes,
         dependencies=_dependencies(),

@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 
     from server.process import Serving
     from server.settings import ServerSettings
+    from tests.demo import Demo
     from tests.fakes import Script, ScriptedEngine
 
-END_TO_END = "tests/e2e/"
+OVER_THE_DEMO = ("tests/e2e/", "tests/clients/")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest in one piece, so that no process waits for it at the end."""
-    items.sort(key=lambda item: not item.nodeid.startswith(END_TO_END))
+    items.sort(key=lambda item: not item.nodeid.startswith(OVER_THE_DEMO))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -40,7 +41,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return END_TO_END if nodeid.startswith(END_TO_END) else nodeid.partition("::")[0]
+            return "demo" if nodeid.startswith(OVER_THE_DEMO) else nodeid.partition("::")[0]
 
     return ByFile(config, log)
 
@@ -51,6 +52,15 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("LCCC_") or name.upper() in PROXIES:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The whole way once: a base and two adapters that converse. Copy the home to change it."""
+    from adapters.home import Home
+    from tests.demo import made_in
+
+    return made_in(Home(tmp_path_factory.mktemp("demo") / "home"))
 
 
 @pytest.fixture

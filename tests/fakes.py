@@ -101,8 +101,9 @@ class ScriptedEngine:
         return Load(running=len(self.running), resident=frozenset({"digest-poet"}))
 
     def piece(self, token: int) -> Piece:
-        """One token is one byte; 0 is a control token."""
-        return Piece(bytes([token]), bytes([token])) if token else Piece(b"<end>", b"")
+        """One token is one byte; 0 is a control token, and beyond the bytes there is nothing."""
+        text = bytes([token]) if token in range(256) else b""
+        return Piece(text, text) if token else Piece(b"<end>", b"")
 
     async def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
         """One token for each byte."""

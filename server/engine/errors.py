@@ -49,10 +49,11 @@ class PromptTooLong(EngineError):
         self.prompt_tokens = prompt_tokens
         self.max_tokens = max_tokens
         self.context_length = context_length
-        asked = f" and max_tokens {max_tokens}" if max_tokens else ""
+        asked = f"With max_tokens {max_tokens} the" if max_tokens else "The"
+        # Clients look for "prompt is too long" and "maximum context length is" to shorten it.
         super().__init__(
-            f"This model's maximum context length is {context_length} tokens, but the prompt "
-            f"has {prompt_tokens} tokens{asked}. Shorten it or lower max_tokens."
+            f"{asked} prompt is too long: this model's maximum context length is {context_length} "
+            f"tokens, and the prompt has {prompt_tokens}. Shorten it or lower max_tokens."
         )
 
 

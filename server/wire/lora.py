@@ -9,7 +9,14 @@ from msgspec import Meta
 from server.wire.parameters import Inbound
 
 AdapterName = Annotated[
-    str, Meta(min_length=1, max_length=128, description="What clients call it, as `model`.")
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        description="What clients call it, as `model`.",
+        # For the document alone: the registry has better words for who breaks it.
+        extra_json_schema={"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"},
+    ),
 ]
 
 

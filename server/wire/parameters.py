@@ -26,7 +26,11 @@ RepetitionPenalty = Annotated[
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 LogitBias = Annotated[
     dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]],
-    Meta(max_length=1024, description="Token ids, and what is added to their logits."),
+    Meta(
+        max_length=1024,
+        description="Token ids, and what is added to their logits.",
+        extra_json_schema={"propertyNames": {"pattern": "^(0|[1-9][0-9]{0,8})$"}},
+    ),
 ]
 MaxTokens = Annotated[int, Meta(ge=1, le=2**31 - 1, description="At most this many new tokens.")]
 MinTokens = Annotated[

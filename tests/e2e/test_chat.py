@@ -1,13 +1,8 @@
-"""The official OpenAI client and curl against a live server with real models."""
+"""The official OpenAI client against a live server with real models."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import re
-import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,12 +11,11 @@ from openai import AsyncOpenAI, NotFoundError, OpenAI
 
 from adapters.home import Home
 from server.process import Serving
-from tests.e2e.conftest import lccc_admin
+from tests.demo import lccc_admin
 from tests.waiting import eventually
 from training.runs import RunStore
 
 pytestmark = pytest.mark.timeout(700)
-ROOT = Path(__file__).parents[2]
 QUESTION = "今天下班好晚，累死了"
 MODELS = ("pocket", "cat", "scholar")
 
@@ -50,26 +44,6 @@ def greedy(client: OpenAI, model: str, text: str) -> str:
         max_tokens=40,  # type: ignore[arg-type]
     )
     return reply.choices[0].message.content or ""
-
-
-def python_examples(document: str) -> list[str]:
-    """The Python blocks of a document, in order."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.parametrize("document", ["README.md", "README.zh-CN.md"])
-def test_the_python_examples_run(serving: Serving, document: str) -> None:
-    """As they stand, but for the port: a stream, a reply of a given shape, a call, responses."""
-    examples = python_examples(document)
-    assert len(examples) == 4
-    for example in examples:
-        code = example.replace("http://127.0.0.1:8000/v1", serving.api_url)
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.strip()
 
 
 def test_the_clients_list_and_chat(serving: Serving) -> None:
@@ -138,28 +112,6 @@ def test_an_unknown_model_is_not_found(serving: Serving) -> None:
         greedy(client, "dog", QUESTION)
 
     assert caught.value.code == "model_not_found"
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_curl_streams(serving: Serving) -> None:
-    """`curl -N` shows SSE frames that end with [DONE]."""
-    body = json.dumps({"model": "cat", "stream": True, "messages": messages(QUESTION)})
-    url = f"{serving.api_url}/chat/completions"
-    done = subprocess.run(
-        ["curl", "-sN", url, "-H", "content-type: application/json", "-d", body],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-
-    frames = done.stdout.strip().split("\n\n")
-    assert frames[-1] == "data: [DONE]"
-    text = "".join(
-        json.loads(frame.removeprefix("data: "))["choices"][0]["delta"].get("content", "")
-        for frame in frames[:-1]
-    )
-    assert "喵" in text
 
 
 def test_the_adapters_own_defaults_apply(serving: Serving) -> None:

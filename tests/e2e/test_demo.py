@@ -7,7 +7,7 @@ import re
 import pytest
 
 from adapters.registry import Registry
-from tests.e2e.conftest import Demo, lccc_admin
+from tests.demo import Demo, lccc_admin
 from training.runs import RunStore
 
 pytestmark = pytest.mark.timeout(700)

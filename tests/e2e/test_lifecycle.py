@@ -14,7 +14,7 @@ import pytest
 
 from adapters.home import Home
 from server.process import Serving
-from tests.e2e.conftest import lccc_admin
+from tests.demo import lccc_admin
 from tests.waiting import eventually
 from training.runs import RunStore
 

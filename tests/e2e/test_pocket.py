@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from adapters.prompt import render_prompt, render_reply
-from tests.e2e.conftest import Demo
+from tests.demo import Demo
 from training.pocket import read_sample
 
 pytestmark = pytest.mark.timeout(700)
