@@ -35,13 +35,14 @@ def dialect_of(tokenizer: PreTrainedTokenizerBase) -> Dialect:
     if not tokenizer.chat_template:
         return Dialect()
     off, on = (_rendered(tokenizer, [_QUESTION], thinks=thinks) for thinks in (False, True))
-    can_choose = off != on
     mentions = THINK_END in tokenizer.get_chat_template()
+    thought_on = _thought(on, is_expected=mentions)
+    can_choose = off != on and thought_on != "none"
     return Dialect(
         has_calls=_has_calls(tokenizer),
-        thought_on=_thought(on, is_expected=can_choose or mentions),
-        thought_off=_thought(off, is_expected=not can_choose and mentions),
         can_choose=can_choose,
+        thought_on=thought_on,
+        thought_off=_thought(off, is_expected=mentions and not can_choose),
     )
 
 

@@ -51,6 +51,12 @@ SNIPPETS = st.sampled_from(
     functions=st.sampled_from([FUNCTIONS, ()]),
 )
 @example(text="<think>\n嗯\n\n</think>\n\n好", cuts=[], thought="possible", functions=())
+@example(
+    text=f'<tool_call>{" " * 300}{{"name": "now", "arguments": {{"a": 1',
+    cuts=[],
+    thought="none",
+    functions=FUNCTIONS,
+)
 def test_the_parts_do_not_depend_on_where_a_reply_is_cut(
     text: str, cuts: list[int], thought: Thought, functions: tuple[str, ...]
 ) -> None:
@@ -145,12 +151,15 @@ def test_a_call_that_is_cut_off_is_told_so_far_and_does_not_count() -> None:
     assert whole(call()[:-10]).has_calls is True, "its arguments are whole"
 
 
-def test_what_stands_in_a_call_behind_its_arguments_is_content() -> None:
+@pytest.mark.parametrize(
+    "added", [", more\n</tool_call>", "}\n</tool _call>", "} }", "}<tool_call>"]
+)
+def test_what_stands_in_a_call_behind_its_arguments_is_content(added: str) -> None:
     """A client sees what the model has added."""
-    done = whole(call("now", "{}").replace("}}\n", "}, more\n"))
+    done = whole(call("now", "{}").replace("}\n</tool_call>", added))
 
     assert done.calls == [("now", "{}")]
-    assert done.content == ", more\n</tool_call>"
+    assert done.content == added
 
 
 @pytest.mark.parametrize(

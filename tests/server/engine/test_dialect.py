@@ -17,6 +17,7 @@ SWITCHED_OFF = f"{TURNS}{OPENING}{{% if enable_thinking is false %}}{NO_THOUGHT}
 ALWAYS_OPEN = TURNS + OPENING + "{{ '<think>\n' }}"
 BY_ITSELF = "{%- set past = '</think>' %}" + TURNS + OPENING
 NEVER = TURNS + OPENING + NO_THOUGHT
+OTHER_SWITCH = TURNS + OPENING + "{{ '/no_think' if not enable_thinking }}"
 # Functions are shown, but calls are written in another form.
 OTHER_CALLS = (
     "{{ tools | tojson if tools }}{% for m in messages %}{{ m.content }}"
@@ -36,12 +37,13 @@ BROKEN = "{{ messages[0].content + 5 }}"
         (ALWAYS_OPEN, Dialect(thought_on="open", thought_off="open")),
         (BY_ITSELF, Dialect(thought_on="possible", thought_off="possible")),
         (NEVER, Dialect()),
+        (OTHER_SWITCH, Dialect()),
         (OTHER_CALLS, Dialect()),
         (STRICT, Dialect()),
         (BROKEN, Dialect()),
         (None, Dialect()),
     ],
-    ids=["off", "always", "itself", "never", "other calls", "strict", "broken", "none"],
+    ids=["off", "always", "itself", "never", "switch", "other calls", "strict", "broken", "none"],
 )
 def test_what_a_template_knows(template: str | None, dialect: Dialect) -> None:
     """Whether thinking can be chosen, how a reply then begins, and no calls in another form."""

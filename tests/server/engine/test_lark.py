@@ -152,8 +152,7 @@ def test_a_thought_is_free(guidance: Guidance, tokenizer: PreTrainedTokenizerFas
     """The grammar begins behind it: before, all that is text may come, and the end may not."""
     grammar = guidance.of_shape(Shape(schema=ANSWER, thought="open"))()
     for byte in "我想<tool_call>{".encode():
-        token = tokenizer.convert_ids_to_tokens(byte_token(tokenizer, byte))
-        grammar.accept(tokenizer.convert_tokens_to_ids(token))
+        grammar.accept(byte_token(tokenizer, byte))
     assert len(allowed(grammar)) > 120
     assert tokenizer.eos_token_id not in allowed(grammar)
     for byte in b"</think>\n\n":
@@ -163,6 +162,20 @@ def test_a_thought_is_free(guidance: Guidance, tokenizer: PreTrainedTokenizerFas
         for token in range(len(tokenizer))
         if token not in (256, 257, 258) and '{"ok":'.startswith(tokenizer.decode([token]))
     ]
+
+
+@pytest.mark.parametrize("opening", ["<think>", "<think"])
+def test_a_thought_may_talk_of_calls(
+    guidance: Guidance, tokenizer: PreTrainedTokenizerFast, opening: str
+) -> None:
+    """What begins like a thought is one, if it goes on so; a mark in it begins no call."""
+    grammar = guidance.of_shape(Shape(functions=FUNCTIONS, thought="possible"))()
+    spelled = [byte_token(tokenizer, byte) for byte in "嗯<tool_call>".encode()]
+    for token in [*tokenizer(opening)["input_ids"], *spelled]:
+        grammar.accept(token)
+
+    (line_end,) = tokenizer("\n")["input_ids"]
+    assert (allowed(grammar) == [line_end]) == (opening == "<think")
 
 
 def byte_token(tokenizer: PreTrainedTokenizerFast, byte: int) -> int:
