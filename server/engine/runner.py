@@ -14,6 +14,7 @@ from server.engine.batch import build, in_batch_order
 from server.engine.cache import KVCache
 from server.engine.config import EngineConfig
 from server.engine.draw import Draw, Drawn
+from server.engine.loop import Reading
 from server.engine.lora import LoadedAdapter
 from server.engine.memory import cache_blocks
 from server.engine.model import load_model
@@ -22,7 +23,10 @@ from server.engine.sequence import Chunk, Sequence
 
 
 class Runner:
-    """Model and cache. :meth:`run` is called by the engine thread alone.
+    """Model and cache. :meth:`launch` is called by the engine thread alone.
+
+    ``is_ahead``: one step may be launched before the one before it is read; on a CPU, where a step
+    is computed at once, nothing is gained by that.
 
     Raises:
         BaseInvalid: the base needs something this engine does not do.
@@ -33,6 +37,7 @@ class Runner:
         self._model = load_model(config)
         self._device = self._model.device
         self._sampling_s = 0.0
+        self._unread: dict[int, int] = {}  # what the latest step drew, by the sequence's key
         self._sample = sampler_for(self._device, may_be_native=config.kernels != "torch")
         self.blocks = cache_blocks(config, self._model.kv_dtype)
         self._cache = KVCache(
@@ -41,6 +46,10 @@ class Runner:
             dtype=self._model.kv_dtype,
             device=self._device,
         )
+
+    @property
+    def is_ahead(self) -> bool:
+        return False
 
     def adapter_bytes(self, entry: Entry) -> int:
         """What :meth:`load` of this entry will take."""
@@ -58,31 +67,42 @@ class Runner:
             return {}
         return {**self._model.timings(), "sampling": self._sampling_s}
 
-    def run(self, chunks: Rows[Chunk]) -> list[tuple[Sequence, Drawn]]:
+    def launch(self, chunks: Rows[Chunk]) -> Reading:
         """Compute ``chunks``, whose blocks are there; the next tokens of those that are sampled.
 
         One each, and one more for every guess that was right.
         """
         with torch.inference_mode():
             ordered = in_batch_order(chunks)
-            batch = build(ordered, self._device)
+            batch = build(ordered, self._device, self._unread)
             adapters = [chunk.sequence.adapter for chunk in ordered]
             logits = self._model.forward(batch, self._cache, adapters)
             begun_s = perf_counter()
-            sampled = [chunk for chunk in ordered if chunk.is_sampled]
-            drawn = iter(self._sample(logits, [draw for chunk in sampled for draw in draws(chunk)]))
-            results = [
-                (chunk.sequence, each)
-                for chunk in sampled
-                for each in in_line(chunk.guess, [next(drawn) for _ in chunk.sampled])
-            ]
+            results = self._sampled(logits, [chunk for chunk in ordered if chunk.is_sampled])
             self._sampling_s += perf_counter() - begun_s
-            return results
+            self._unread = {sequence.key: drawn.token or 0 for sequence, drawn in results}
+            return lambda: results
+
+    def _sampled(
+        self, logits: torch.Tensor, chunks: Rows[Chunk]
+    ) -> list[tuple[Sequence, Drawn]]:
+        wanted = [draw for chunk in chunks for draw in draws(chunk, self._unread)]
+        drawn = iter(self._sample(logits, wanted))
+        return [
+            (chunk.sequence, each)
+            for chunk in chunks
+            for each in in_line(chunk.guess, [next(drawn) for _ in chunk.sampled])
+        ]
 
 
-def draws(chunk: Chunk) -> list[Draw]:
-    """What the choice after its last known token, and after each guessed one, depends on."""
-    return [chunk.sequence.draw(chunk.guess[:ahead]) for ahead in range(len(chunk.guess) + 1)]
+def draws(chunk: Chunk, unread: Mapping[int, int]) -> list[Draw]:
+    """What the choice after its last token, and after each guessed one, depends on.
+
+    ``unread``: as for :func:`server.engine.batch.build`.
+    """
+    sequence = chunk.sequence
+    known = (unread[sequence.key],) if sequence.unread else ()
+    return [sequence.draw((*known, *chunk.guess[:ahead])) for ahead in range(len(chunk.guess) + 1)]
 
 
 def in_line(guess: Rows[int], drawn: Rows[Drawn]) -> Rows[Drawn]:

@@ -57,8 +57,8 @@ async def outcome(engine: Running, name: str, way: SamplingParams) -> object:
 def count_steps(engine: Running) -> list[int]:
     steps: list[int] = []
     runner = engine.engine._parts.loop._runner
-    run = runner.run
-    runner.run = lambda chunks: steps.append(len(chunks)) or run(chunks)
+    launch = runner.launch
+    runner.launch = lambda chunks: steps.append(len(chunks)) or launch(chunks)
     return steps
 
 
