@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ import pytest
 from adapters.environment import prepare_environment
 
 prepare_environment(os.environ)  # before any test imports torch
+if find_library("cuda") is None:  # no driver: Triton, if it is there, shall run kernels on the CPU
+    os.environ["TRITON_INTERPRET"] = "1"
 
 if TYPE_CHECKING:
     from litestar.testing import TestClient

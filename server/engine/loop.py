@@ -31,7 +31,7 @@ NO_NUMBERS = "The reply broke off: the model computed values that are not finite
 NOTHING_ALLOWED = "The reply broke off: no token is allowed to follow."
 
 
-# Waits until a step is computed; the next tokens of the sequences that it samples.
+# Waits until a step is computed; tells the next tokens of the sequences that it samples.
 Reading = Callable[[], Rows[tuple[Sequence, Drawn]]]
 
 

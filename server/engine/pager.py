@@ -92,7 +92,6 @@ class Pager:
         A step that is launched may still write to them, behind what is known; what they are taken
         for next is computed after it.
         """
-        self.publish(sequence)
         full, rest = divmod(sequence.known, BLOCK_TOKENS)
         if self._reuses_prefixes and rest:
             tokens = tuple(sequence.tokens[sequence.known - rest : sequence.known])
