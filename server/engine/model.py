@@ -64,12 +64,13 @@ def _cuda(config: EngineConfig, spec: DecoderSpec) -> Model | None:
     if find_spec("triton") is None:
         logger.warning("Triton is not installed: replies will come much more slowly.")
         return None
+    from server.engine.cuda import kernels
     from server.engine.cuda.model import CudaModel, is_supported
 
     if not is_supported(spec):
         logger.warning("No kernels for heads of %d dimensions.", spec.architecture.head_dim)
         return None
-    return CudaModel(config, spec)
+    return CudaModel(config, spec, kernels)
 
 
 def _native(config: EngineConfig, spec: DecoderSpec) -> Model | None:

@@ -6,12 +6,7 @@ import torch
 
 from server.engine.cache import KVCache
 from server.engine.cuda.adapter import Layout
-from server.engine.cuda.kernels.adapters import Share, shrink
-from server.engine.cuda.kernels.attention import attend
-from server.engine.cuda.kernels.gate import gate
-from server.engine.cuda.kernels.heads import prepare_heads
-from server.engine.cuda.kernels.norm import add_norm, embed
-from server.engine.cuda.step import Step
+from server.engine.cuda.step import Kernels, Share, Step
 from server.engine.decoder import rope_table
 from server.engine.lora import GROUPS
 from server.engine.spec import DecoderSpec
@@ -28,8 +23,15 @@ class TileDecoder:
     """
 
     def __init__(
-        self, spec: DecoderSpec, weights: Weights, layout: Layout, *, context_length: int
+        self,
+        spec: DecoderSpec,
+        weights: Weights,
+        layout: Layout,
+        kernels: Kernels,
+        *,
+        context_length: int,
     ) -> None:
+        self._kernels = kernels
         self._spec = spec
         self._weights = weights
         self._layout = layout
@@ -41,17 +43,20 @@ class TileDecoder:
     ) -> torch.Tensor:
         """[T, hidden]: what the head reads of each token; writes keys and values of all of them.
 
-        ``drawn``: [rows, 2] int32, what the step before drew. ``splits``: see
-        :func:`server.engine.cuda.kernels.attention.attend`.
+        ``drawn``: [rows, 2] int32, what the step before drew. ``splits``: of
+        attention.
         """
+        kernels = self._kernels
         epsilon, heads = self._spec.norm_epsilon, self._spec.architecture.heads
-        lora = _Lora(step, self._layout, self._weights.embedding.device)
-        residual = embed(step, drawn, self._weights.embedding)
-        x = add_norm(residual, None, self._weights.layers[0].input_norm, step, epsilon=epsilon)
+        lora = _Lora(step, self._layout, kernels, self._weights.embedding.device)
+        residual = kernels.embed(step, drawn, self._weights.embedding)
+        x = kernels.add_norm(
+            residual, None, self._weights.layers[0].input_norm, step, epsilon=epsilon
+        )
         norms = [layer.input_norm for layer in self._weights.layers[1:]] + [self._weights.norm]
         for number, (layer, norm) in enumerate(zip(self._weights.layers, norms, strict=True)):
             qkv, share = layer.qkv(x), lora.share(number, "qkv", x)
-            prepare_heads(
+            kernels.prepare_heads(
                 qkv,
                 cache.keys[number],
                 cache.values[number],
@@ -62,15 +67,17 @@ class TileDecoder:
                 heads=heads,
                 share=share,
             )
-            attended = attend(
+            attended = kernels.attend(
                 qkv, cache.keys[number], cache.values[number], step, heads=heads, splits=splits
             )
             added, share = layer.output(attended), lora.share(number, "output", attended)
-            x = add_norm(residual, added, layer.mlp_norm, step, epsilon=epsilon, share=share)
+            x = kernels.add_norm(
+                residual, added, layer.mlp_norm, step, epsilon=epsilon, share=share
+            )
             gate_up, share = layer.gate_up(x), lora.share(number, "gate_up", x)
-            wide = gate(gate_up, step, share=share)
+            wide = kernels.gate(gate_up, step, share=share)
             added, share = layer.down(wide), lora.share(number, "down", wide)
-            x = add_norm(residual, added, norm, step, epsilon=epsilon, share=share)
+            x = kernels.add_norm(residual, added, norm, step, epsilon=epsilon, share=share)
         return x
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -81,7 +88,8 @@ class TileDecoder:
 class _Lora:
     """The products with A of one step, each in the same memory as the one before."""
 
-    def __init__(self, step: Step, layout: Layout, device: torch.device) -> None:
+    def __init__(self, step: Step, layout: Layout, kernels: Kernels, device: torch.device) -> None:
+        self._kernels = kernels
         self._step = step
         self._layout = layout
         widest = -(-step.max_rank // 16) * 16  # kernels are compiled anew for odd strides
@@ -92,7 +100,7 @@ class _Lora:
         """What the adapters add to a projection of ``x``; nothing where there are none."""
         if not self._step.max_rank:
             return None
-        shrink(
+        self._kernels.shrink(
             x,
             self._step,
             offset=self._layout.a(layer, group),

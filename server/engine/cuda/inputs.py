@@ -31,7 +31,7 @@ class SingleTokens:
     def __init__(self, rows: int, context_length: int, max_rank: int, device: torch.device) -> None:
         fields = [("address", "i8", 1)]
         fields += [(name, "i4", 1) for name in ("token", "position", "place", "rank")]
-        fields += [("table", "i4", blocks_for(context_length))]
+        fields += [("table", "i4", max(2, blocks_for(context_length)))]  # never a scalar
         self._records = Records(fields, rows, device)
         self._columns = {name: self._records.column(name) for name, _, _ in fields}
         self._max_rank = max_rank
@@ -71,9 +71,9 @@ class SingleTokens:
 def _fill(records: NDArray[Any], chunks: Sequence[Chunk], unread: Mapping[int, int]) -> None:
     count = len(chunks)
     stacks = [stack_of(chunk) for chunk in chunks]
-    records["address"][:count, 0] = [0 if one is None else one.address for one in stacks]
-    records["rank"][:count, 0] = [0 if one is None else one.rank for one in stacks]
-    records["token"][:count, 0] = [
+    records["address"][:count] = [0 if one is None else one.address for one in stacks]
+    records["rank"][:count] = [0 if one is None else one.rank for one in stacks]
+    records["token"][:count] = [
         chunk.sequence.tokens[chunk.start]
         if chunk.start < len(chunk.sequence.tokens)
         else unread[chunk.sequence.key]
@@ -82,8 +82,8 @@ def _fill(records: NDArray[Any], chunks: Sequence[Chunk], unread: Mapping[int, i
     starts = np.fromiter((chunk.start for chunk in chunks), np.int32, count)
     tables = joined(chunks)
     blocks = tables[np.arange(count), starts // BLOCK_TOKENS]
-    records["position"][:count, 0] = starts
-    records["place"][:count, 0] = blocks * BLOCK_TOKENS + starts % BLOCK_TOKENS
+    records["position"][:count] = starts
+    records["place"][:count] = blocks * BLOCK_TOKENS + starts % BLOCK_TOKENS
     records["table"][:count, : tables.shape[1]] = tables
 
 

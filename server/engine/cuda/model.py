@@ -10,6 +10,7 @@ from server.engine.cache import KVCache
 from server.engine.config import EngineConfig
 from server.engine.cuda.adapter import FlatStack, Layout, flat_stack
 from server.engine.cuda.decoder import TileDecoder
+from server.engine.cuda.step import Kernels
 from server.engine.cuda.steps import CudaSteps
 from server.engine.eager import compute_dtype
 from server.engine.lora import LoraStack
@@ -25,13 +26,14 @@ def is_supported(spec: DecoderSpec) -> bool:
 
 
 class CudaModel:
-    """The base of ``config`` on its device.
+    """The base of ``config`` on its device, computed by ``kernels``.
 
     Raises:
         BaseInvalid: a tensor is missing or misshapen, or one would be ignored.
     """
 
-    def __init__(self, config: EngineConfig, spec: DecoderSpec) -> None:
+    def __init__(self, config: EngineConfig, spec: DecoderSpec, kernels: Kernels) -> None:
+        self._kernels = kernels
         self.device = torch.device(config.device_name)
         self.adapter_device = torch.device("cpu")
         self.adapter_dtype = self.kv_dtype = compute_dtype(config)
@@ -44,11 +46,11 @@ class CudaModel:
             weight_format=config.weight_format,
         )
         self._decoder = TileDecoder(
-            spec, weights, self._layout, context_length=config.context_length
+            spec, weights, self._layout, kernels, context_length=config.context_length
         )
 
     def steps(self, cache: KVCache, config: EngineConfig) -> CudaSteps:
-        return CudaSteps(self._decoder, cache, config)
+        return CudaSteps(self._decoder, self._kernels, cache, config)
 
     def adapter_bytes(self, rank: int, targets: Sequence[str]) -> int:  # noqa: ARG002 - all have room
         """What an adapter of this shape takes in memory."""

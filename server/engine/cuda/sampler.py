@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from server.engine.cuda.kernels import choose as kernel
 from server.engine.cuda.records import Records
+from server.engine.cuda.step import DRAWN, GREEDY, SKIPPED, WITHHELD, Kernels
+from server.engine.cuda.step import Rows as RowSettings
 from server.engine.draw import Draw, Drawn
 from server.engine.history import History
 from server.engine.sampling.edits import constrain
@@ -24,7 +25,7 @@ from server.engine.types import TokenLogprobs
 FIELDS = [
     ("numbers", "f8", 7),
     ("kind", "i4", 1),
-    ("wholes", "i4", 3 + kernel.WITHHELD),
+    ("wholes", "i4", 3 + WITHHELD),
 ]
 
 
@@ -35,21 +36,14 @@ class Sampler:
     graph) and then :meth:`finish`.
     """
 
-    def __init__(self, vocabulary: int, rows: int, device: torch.device) -> None:
+    def __init__(self, vocabulary: int, rows: int, kernels: Kernels, device: torch.device) -> None:
         self._device = device
+        self._kernels = kernels
         self.logits = torch.zeros((rows, vocabulary), dtype=torch.float32, device=device)
         self.drawn = torch.zeros((rows, 2), dtype=torch.int32, device=device)
         self._seen = Seen(vocabulary, rows, device)
         self._records = Records(FIELDS, rows, device)
-        self._rows = kernel.Rows(
-            kind=self._records.column("kind"),
-            numbers=self._records.column("numbers"),
-            wholes=self._records.column("wholes"),
-        )
-        sizes = kernel.scratch_sizes(vocabulary)
-        self._maxima, self._largest = (
-            torch.empty((rows, size), dtype=torch.float32, device=device) for size in sizes
-        )
+        self._rows = RowSettings(**{name: self._records.column(name) for name, _, _ in FIELDS})
         self._lines: list[int] = []
         self._beside = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -63,15 +57,7 @@ class Sampler:
 
     def choose(self, size: int) -> None:
         """Choose for the first ``size`` rows, the special ones apart."""
-        kernel.choose(
-            self.logits,
-            self._seen.counts,
-            self._rows,
-            self.drawn,
-            self._maxima,
-            self._largest,
-            count=size,
-        )
+        self._kernels.choose(self.logits, self._seen.counts, self._rows, self.drawn, size=size)
 
     def finish(self, draws: Rows[Draw]) -> Callable[[], list[Drawn]]:
         """Choose for the special rows too; returns what waits for all rows and reads them."""
@@ -114,8 +100,8 @@ class Sampler:
     def _send(self, draws: Rows[Draw], is_meant: Rows[bool], size: int) -> None:
         records = self._records.blank()
         if draws:
-            _fill(records, draws, self._lines, is_meant)
-        records["kind"][len(draws) : size] = kernel.SKIPPED
+            fill(records, draws, self._lines, is_meant)
+        records["kind"][len(draws) : size] = SKIPPED
         self._records.send(size)
 
 
@@ -125,11 +111,11 @@ def is_special(draw: Draw) -> bool:
         draw.mask is not None
         or draw.bias is not None
         or draw.sampling.logprobs is not None
-        or len(draw.withheld) > kernel.WITHHELD
+        or len(draw.withheld) > WITHHELD
     )
 
 
-def _fill(records: NDArray[Any], draws: Rows[Draw], lines: Rows[int], is_meant: Rows[bool]) -> None:
+def fill(records: NDArray[Any], draws: Rows[Draw], lines: Rows[int], is_meant: Rows[bool]) -> None:
     count = len(draws)
     settings = [draw.sampling for draw in draws]
     records["numbers"][:count] = [
@@ -146,15 +132,15 @@ def _fill(records: NDArray[Any], draws: Rows[Draw], lines: Rows[int], is_meant: 
     ]
     # Penalties are fp32 in all samplers.
     records["numbers"][:count, 4:] = records["numbers"][:count, 4:].astype(np.float32)
-    records["kind"][:count, 0] = [
-        (kernel.GREEDY if draw.is_greedy else kernel.DRAWN) if meant else kernel.SKIPPED
+    records["kind"][:count] = [
+        (GREEDY if draw.is_greedy else DRAWN) if meant else SKIPPED
         for draw, meant in zip(draws, is_meant, strict=True)
     ]
     wholes = records["wholes"]
     wholes[:count, 0] = [one.top_k for one in settings]
     wholes[:count, 1] = lines
     for row, draw in enumerate(draws):
-        few = draw.withheld if len(draw.withheld) <= kernel.WITHHELD else draw.withheld[:0]
+        few = draw.withheld if len(draw.withheld) <= WITHHELD else draw.withheld[:0]
         wholes[row, 2] = len(few)
         if few:
             wholes[row, 3 : 3 + len(few)] = few

@@ -14,6 +14,7 @@ from server.engine.cuda.decoder import TileDecoder
 from server.engine.cuda.graphs import Graphs
 from server.engine.cuda.inputs import SingleTokens, mixed_step, stack_of
 from server.engine.cuda.sampler import Sampler
+from server.engine.cuda.step import Kernels
 from server.engine.draw import Draw, Drawn
 from server.engine.loop import Reading
 from server.engine.sequence import Chunk, Sequence
@@ -35,7 +36,9 @@ class CudaSteps:
     launched, so memory that the host has given to another use is written in that order too.
     """
 
-    def __init__(self, decoder: TileDecoder, cache: KVCache, config: EngineConfig) -> None:
+    def __init__(
+        self, decoder: TileDecoder, kernels: Kernels, cache: KVCache, config: EngineConfig
+    ) -> None:
         self.is_ahead = not config.speculative_tokens  # guesses follow tokens that are read
         self._decoder = decoder
         self._cache = cache
@@ -45,7 +48,7 @@ class CudaSteps:
         shape = config.base.architecture
         self._kv_heads = shape.kv_heads
         rows = config.max_running + config.speculative_tokens
-        self._sampler = Sampler(shape.vocab_size, rows, self._device)
+        self._sampler = Sampler(shape.vocab_size, rows, kernels, self._device)
         self._singles = SingleTokens(
             config.max_running, config.context_length, GRAPH_RANK, self._device
         )

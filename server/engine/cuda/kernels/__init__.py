@@ -8,3 +8,14 @@ An adapter is an address and a rank (0: none); see :mod:`server.engine.cuda.adap
 there. Its A acts in a kernel of its own (:mod:`.adapters`), its B in whatever kernel reads the
 projection's output next.
 """
+
+from __future__ import annotations
+
+from server.engine.cuda.kernels.adapters import shrink
+from server.engine.cuda.kernels.attention import attend
+from server.engine.cuda.kernels.choose import choose
+from server.engine.cuda.kernels.gate import gate
+from server.engine.cuda.kernels.heads import prepare_heads
+from server.engine.cuda.kernels.norm import add_norm, embed
+
+__all__ = ["add_norm", "attend", "choose", "embed", "gate", "prepare_heads", "shrink"]

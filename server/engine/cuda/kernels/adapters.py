@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
@@ -16,17 +14,6 @@ PROGRAMS = {"cuda": 16, "cpu": 1}
 ROWS = {1: 4, 16: 16}
 INPUTS = {1: 1024, 16: 128}
 RANKS = tl.constexpr(16)
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What adapters add to a projection: ``shrunk`` (see :func:`shrink`) times their B.
-
-    ``offset``: of B, in elements for each rank.
-    """
-
-    shrunk: torch.Tensor
-    offset: int
 
 
 @triton.jit

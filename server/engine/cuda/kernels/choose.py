@@ -10,16 +10,13 @@ The token is that of the reference wherever the row's number is not within round
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 
-# What a row is: not to be touched, greedy, or drawn.
-SKIPPED, GREEDY, DRAWN = 0, 1, 2
-# How many withheld tokens a row may name.
-WITHHELD = 8
+from server.engine.cuda import step
+from server.engine.cuda.step import Rows
+
 BLOCK = tl.constexpr(64)
 # Top-p looks among so many of the largest first.
 LIKELIEST = 1024
@@ -28,20 +25,7 @@ ROOM = 4096
 CHUNK = 4096
 
 _LOWEST = tl.constexpr(-(2**31))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rows:
-    """Settings of each row, [rows, 1] views into one table of records.
-
-    ``kind`` int32, ``numbers`` fp64 [rows, 7]: uniform, temperature, top-p, min-p, repetition,
-    frequency, presence. ``wholes`` int32 [rows, 3 + WITHHELD]: top-k, the line of ``seen`` (-1:
-    none), how many tokens are withheld, and those.
-    """
-
-    kind: torch.Tensor
-    numbers: torch.Tensor
-    wholes: torch.Tensor
+SKIPPED, DRAWN = tl.constexpr(step.SKIPPED), tl.constexpr(step.DRAWN)
 
 
 @triton.jit
@@ -247,7 +231,7 @@ def _choose(
 ):
     row = tl.program_id(0)
     kind = tl.load(kinds + row * whole_stride)
-    if kind == 0:
+    if kind == SKIPPED:
         return
     numbers += row * number_stride
     wholes += row * whole_stride
@@ -282,7 +266,7 @@ def _choose(
         tl.store(maxima + first // BLOCK + tl.arange(0, chunk // BLOCK), inner)
     tl.debug_barrier()  # what other threads of this program have stored is read next
     is_bad += (peak == float("inf")).to(tl.int32)
-    if (kind == 2) & (is_bad == 0) & (peak > float("-inf")):
+    if (kind == DRAWN) & (is_bad == 0) & (peak > float("-inf")):
         heat = tl.load(numbers + 1).to(tl.float32)
         top_k, top_p = tl.load(wholes), tl.load(numbers + 2)
         blocks = tl.cdiv(vocabulary, BLOCK)
@@ -327,36 +311,33 @@ def _penalised(x, times, numbers):
     return tl.where(times > 0, score.to(tl.float32), x)
 
 
-def scratch_sizes(vocabulary: int, *, chunk: int = CHUNK, room: int = ROOM) -> tuple[int, int]:
-    """fp32 numbers that a row needs for the maxima of blocks and for the largest logits."""
-    chunks = triton.cdiv(vocabulary, chunk)
-    return triton.next_power_of_2(chunks * (chunk // BLOCK.value)), room
-
-
 def choose(
     logits: torch.Tensor,
     seen: torch.Tensor,
     rows: Rows,
-    results: torch.Tensor,
-    maxima: torch.Tensor,
-    largest: torch.Tensor,
+    drawn: torch.Tensor,
     *,
-    count: int,
+    size: int,
     chunk: int = CHUNK,
     likeliest: int = LIKELIEST,
+    room: int = ROOM,
 ) -> None:
-    """Choose a token for the first ``count`` rows.
+    """Choose a token for the first ``size`` rows.
 
     ``logits``: [rows, vocab] fp32, changed in place by penalties. ``seen``: [lines, vocab] int32,
     how often each token was seen, as :func:`_penalised` has it; the chosen one is counted.
-    ``results``: [rows, 2] int32, gets the token and the bits of the largest logit: no number where
-    one of the logits is none, or infinite. ``maxima`` and ``largest``: room to work in, fp32.
+    ``drawn``: [rows, 2] int32, gets the token and the bits of the largest logit: no number where
+    one of the logits is none, or infinite.
     """
     vocabulary = logits.shape[1]
-    _choose[(count,)](
+    chunks = triton.cdiv(vocabulary, chunk)
+    blocks = triton.next_power_of_2(chunks * (chunk // BLOCK.value))
+    maxima = torch.empty((size, blocks), dtype=torch.float32, device=logits.device)
+    largest = torch.empty((size, room), dtype=torch.float32, device=logits.device)
+    _choose[(size,)](
         logits,
         seen,
-        results,
+        drawn,
         maxima,
         largest,
         rows.kind,
@@ -366,9 +347,9 @@ def choose(
         rows.wholes.stride(0),
         vocabulary,
         likeliest,
-        largest.shape[1],
+        room,
         chunk,
-        triton.next_power_of_2(triton.cdiv(vocabulary, chunk)),
-        maxima.shape[1],
+        triton.next_power_of_2(chunks),
+        blocks,
         num_warps=8,
     )

@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 
 from server.engine.blocks import BLOCK_TOKENS
-from server.engine.cuda.kernels.adapters import Share, expanded, factors, span
-from server.engine.cuda.step import Step
+from server.engine.cuda.kernels.adapters import expanded, factors, span
+from server.engine.cuda.step import Share, Step
 
 BLOCK = tl.constexpr(BLOCK_TOKENS)
 

@@ -6,8 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
-from server.engine.cuda.kernels.adapters import Share, expanded, factors, span
-from server.engine.cuda.step import Step
+from server.engine.cuda.kernels.adapters import expanded, factors, span
+from server.engine.cuda.step import Share, Step
 
 # How many columns of a tile are worked on at once.
 COLUMNS = {1: 8192, 16: 256}

@@ -1,33 +1,44 @@
-"""Every kernel against the formula it stands for, in fp32 and bf16, in tiles of one and sixteen."""
+"""Every kernel against its formula: in tiles of one and of sixteen, in wide and narrow floats."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 - everyone's name for it
 
+from server.engine.cuda.records import Records
+from server.engine.cuda.sampler import FIELDS, Seen, fill
+from server.engine.cuda.step import Rows, Share, Step
+from server.engine.draw import Draw
+from server.engine.sampling.edits import edit
+from server.engine.types import SamplingParams
+from tests.server.engine.cuda.formulas import Formulas
 from tests.server.engine.cuda.tiles import Piece, step_of
+from tests.server.engine.drawing import Oracle, draw_of
 
-pytest.importorskip("triton", reason="the kernels need Triton")
+pytest.importorskip("triton", reason="needs Triton, whose interpreter runs kernels on the CPU")
 
-from server.engine.cuda.kernels.adapters import Share, shrink
-from server.engine.cuda.kernels.attention import attend
-from server.engine.cuda.kernels.gate import gate
-from server.engine.cuda.kernels.heads import prepare_heads
-from server.engine.cuda.kernels.norm import add_norm, embed
-from server.engine.decoder import rotate
+from server.engine.cuda import kernels
+from server.engine.cuda.kernels.choose import choose
 
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
-DTYPES = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=["fp32", "bf16"])
-# Single tokens; or pieces of texts of all lengths beside each other.
-TILES = pytest.mark.parametrize("tile", [1, 16])
 EPSILON = 1e-6
-
-
-def close(found: torch.Tensor, expected: torch.Tensor) -> None:
-    """Equal up to rounding of ``found``'s type; ``expected`` is computed in fp32 or better."""
-    tolerance = TOLERANCE[found.dtype]
-    torch.testing.assert_close(found.double(), expected.double(), rtol=tolerance, atol=tolerance)
+# Of the norm of a difference to that of the whole.
+TOLERANCE = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
+gpu = pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+# The interpreter has no bf16 products; single tokens need none.
+every_kind = pytest.mark.parametrize(
+    ("tile", "dtype"),
+    [
+        (1, torch.float32),
+        (1, torch.bfloat16),
+        (16, torch.float32),
+        (16, torch.float16),
+        pytest.param(16, torch.bfloat16, marks=gpu),
+    ],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -35,201 +46,178 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-class Lora:
-    """Adapters of one group of projections: ``inputs`` to ``outputs`` each, in memory side by side.
+class Case:
+    """A step of three texts with adapters of rank 4, none and 20, and random tensors for it.
 
-    ``before`` elements for each rank lie in front, as those of other layers do.
+    An adapter's factors are ``size`` random elements for each rank. In steps of single tokens two
+    more rows are none at all.
     """
 
-    before = 16
-
-    def __init__(
-        self, inputs: int, outputs: tuple[int, ...], dtype: torch.dtype, device: torch.device
-    ) -> None:
-        self.inputs, self.outputs, self.dtype, self.device = inputs, outputs, dtype, device
-        self.offset = self.before + inputs * len(outputs)
-
-    def adapter(self, rank: int) -> torch.Tensor:
-        size = self.offset + sum(self.outputs)
-        return torch.randn(rank * size, device=self.device).to(self.dtype)
-
-    def a(self, piece: Piece) -> torch.Tensor:
-        """[projections, rank, inputs]."""
-        assert piece.factors is not None
-        part = piece.factors[piece.rank * self.before : piece.rank * self.offset]
-        return part.view(len(self.outputs), piece.rank, self.inputs).float()
-
-    def b(self, piece: Piece) -> list[torch.Tensor]:
-        """[rank, outputs] of every projection."""
-        assert piece.factors is not None
-        part = piece.factors[piece.rank * self.offset :].view(piece.rank, -1).float()
-        return list(part.split(self.outputs, dim=1))
-
-    def pieces(self, tile: int, ranks: tuple[int, ...] = (4, 0, 20)) -> list[Piece]:
-        """A text for each rank; 0 has no adapter."""
-        counts = (1, 17, 35) if tile > 1 else (1, 1, 1)
-        return [
-            Piece(0, count, (0, 1, 2), self.adapter(rank) if rank else None, rank)
-            for count, rank in zip(counts, ranks, strict=True)
+    def __init__(self, tile: int, dtype: torch.dtype, device: torch.device, size: int = 0) -> None:
+        self.dtype, self.device = dtype, device
+        factors = [self.random(rank * size) if rank else None for rank in (4, 0, 20)]
+        counts = (1, 17, 3) if tile > 1 else (1, 1, 1)
+        pasts, tables = (3, 20, 60), ((7,), (1, 4, 2), (3, 0, 5, 9))
+        pieces = [
+            Piece(past, count, table, own, rank)
+            for past, count, table, own, rank in zip(
+                pasts, counts, tables, factors, (4, 0, 20), strict=True
+            )
         ]
+        self.tokens = sum(counts)
+        self.step = step_of(pieces, device, tile=tile, padding=2 if tile == 1 else 0)
+        self._kept = factors  # the step knows their addresses only
 
-    def added(self, pieces: list[Piece], shrunk: torch.Tensor) -> torch.Tensor:
-        """[T, all outputs]: what the B of each piece's adapter makes of ``shrunk``."""
-        out = torch.zeros(len(shrunk), sum(self.outputs), device=self.device)
-        begin = 0
-        for piece in pieces:
-            rows = slice(begin, begin + piece.count)
-            begin += piece.count
-            if piece.rank:
-                parts = shrunk[rows, : piece.rank * len(self.outputs)].split(piece.rank, dim=1)
-                products = [h @ b for h, b in zip(parts, self.b(piece), strict=True)]
-                out[rows] = torch.cat(products, dim=1)
-        return out
+    def random(self, *shape: int) -> torch.Tensor:
+        return torch.randn(shape, device=self.device).to(self.dtype)
+
+    def share(self, columns: int, offset: int) -> Share:
+        return Share(torch.randn(self.step.count, columns, device=self.device), offset)
 
 
-@DTYPES
-@TILES
+def on_cpu(value: Any) -> Any:
+    """``value`` with copies on the CPU of all tensors in it."""
+    if isinstance(value, torch.Tensor):
+        return value.cpu().clone()
+    if isinstance(value, Share):
+        return Share(value.shrunk.cpu(), value.offset)
+    if isinstance(value, tuple):
+        return tuple(map(on_cpu, value))
+    return value
+
+
+def compare(case: Case, name: str, *given: Any, **named: Any) -> None:
+    """The kernel's result, and what it left in its arguments, are those of the formula."""
+    theirs = [on_cpu(value) for value in given], {key: on_cpu(named[key]) for key in named}
+    step = step_on_cpu(case)
+    expected = getattr(Formulas(), name)(
+        *(step if value is case.step else value for value in theirs[0]), **theirs[1]
+    )
+    found = getattr(kernels, name)(*given, **named)
+    for ours, formula in zip((found, *given), (expected, *theirs[0]), strict=True):
+        if isinstance(ours, torch.Tensor):
+            rows = slice(case.tokens if len(ours) == case.step.count else None)
+            close(ours[rows].cpu(), formula[rows])
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Up to rounding of their type; what is no number is none in both."""
+    assert torch.equal(found.isnan(), expected.isnan())
+    difference = (found.double() - expected.double()).nan_to_num(0.0).norm()
+    assert difference <= TOLERANCE[found.dtype] * expected.double().nan_to_num(0.0).norm()
+
+
+def step_on_cpu(case: Case) -> Step:
+    """The case's step with the same adapters in the CPU's memory."""
+    step = case.step
+    own = [None if each is None else each.cpu() for each in case._kept]
+    case._kept = [*case._kept, *own]
+    moved = {
+        each.data_ptr(): mine.data_ptr()
+        for each, mine in zip(case._kept, own, strict=False)
+        if each is not None and mine is not None
+    }
+    addresses = torch.tensor([moved.get(int(one), 0) for one in step.addresses])
+    names = ("tokens", "positions", "places", "starts", "counts", "rows", "ranks", "tables")
+    parts = {name: getattr(step, name).cpu() for name in names}
+    return Step(
+        **parts, addresses=addresses, tile=step.tile, tiles=step.tiles, max_rank=step.max_rank
+    )
+
+
+@every_kind
 def test_a_acts_on_the_tokens_of_its_adapter(
     tile: int, dtype: torch.dtype, device: torch.device
 ) -> None:
     """Mixed ranks beside rows without one, whose part of the result is left alone."""
-    lora = Lora(96, (32, 16, 16), dtype, device)
-    pieces = lora.pieces(tile)
-    step = step_of(pieces, device, tile=tile)
-    x = torch.randn(step.count, 96, device=device).to(dtype)
-    out = torch.full((step.count, 64), 7.0, device=device)
-    shrink(x, step, offset=lora.before, projections=3, out=out)
-    begin = 0
-    for piece in pieces:
-        rows = slice(begin, begin + piece.count)
-        begin += piece.count
-        width = 3 * piece.rank
-        if piece.rank:
-            expected = x[rows].float() @ lora.a(piece).flatten(0, 1).T
-            torch.testing.assert_close(out[rows, :width], expected, rtol=1e-4, atol=1e-4)
-        assert (out[rows, width:] == 7.0).all()
+    case = Case(tile, dtype, device, size=16 + 3 * 96)
+    out = torch.full((case.step.count, 64), 7.0, device=device)
+    x = case.random(case.step.count, 96)
+    named = {"offset": 16, "projections": 3}
+    expected = out.cpu()
+    Formulas().shrink(x.cpu(), step_on_cpu(case), out=expected, **named)
+    kernels.shrink(x, case.step, out=out, **named)
+    torch.testing.assert_close(out.cpu(), expected, rtol=1e-4, atol=1e-4)
+    assert (expected != 7.0).any()
+    assert (expected == 7.0).any()
 
 
-@DTYPES
-@TILES
-@pytest.mark.parametrize("width", [64, 300])
-def test_norms_are_of_what_was_added(
-    width: int, tile: int, dtype: torch.dtype, device: torch.device
-) -> None:
-    """The residual takes up the layer's output and the adapters' share of it."""
-    lora = Lora(8, (width,), dtype, device)
-    pieces = lora.pieces(tile)
-    step = step_of(pieces, device, tile=tile)
-    residual, added = torch.randn(2, step.count, width, device=device).to(dtype)
-    weight = torch.rand(width, device=device).to(dtype)
-    shrunk = torch.randn(step.count, 24, device=device)
-    plain = F.rms_norm(residual.float(), (width,), weight.float(), EPSILON)
-    close(add_norm(residual, None, weight, step, epsilon=EPSILON), plain)
-    summed = residual.float() + added.float() + lora.added(pieces, shrunk)
-    normed = add_norm(
-        residual, added, weight, step, epsilon=EPSILON, share=Share(shrunk, lora.offset)
-    )
-    close(residual, summed)
-    close(normed, F.rms_norm(summed, (width,), weight.float(), EPSILON))
+@every_kind
+def test_norms_are_of_what_was_added(tile: int, dtype: torch.dtype, device: torch.device) -> None:
+    """The residual takes up the layer's output and the adapters' share; widths of any kind."""
+    width = 300
+    case = Case(tile, dtype, device, size=16 + width)
+    residual, added = case.random(2, case.step.count, width)
+    weight = case.random(width)
+    compare(case, "add_norm", residual, None, weight, case.step, epsilon=EPSILON)
+    share = case.share(24, 16)
+    compare(case, "add_norm", residual, added, weight, case.step, epsilon=EPSILON, share=share)
 
 
-@DTYPES
-@TILES
+@every_kind
 @pytest.mark.parametrize("has_norm", [True, False])
 def test_heads_are_normed_turned_and_kept(
     has_norm: bool, tile: int, dtype: torch.dtype, device: torch.device
 ) -> None:
     """Queries stay, keys and values go to their places, and nothing else in the cache changes."""
-    heads, kv_heads, head_dim, blocks = 4, 2, 16, 12
-    lora = Lora(8, (heads * head_dim, kv_heads * head_dim, kv_heads * head_dim), dtype, device)
-    pasts, tables = (3, 20, 40), ((7,), (1, 4, 2), (3, 0, 5, 9, 8))
-    pieces = [
-        Piece(past, each.count, table, each.factors, each.rank)
-        for past, table, each in zip(pasts, tables, lora.pieces(tile), strict=True)
-    ]
-    step = step_of(pieces, device, tile=tile, padding=2 if tile == 1 else 0)
-    qkv = torch.randn(step.count, (heads + 2 * kv_heads) * head_dim, device=device).to(dtype)
-    shrunk = torch.randn(step.count, 64, device=device)
-    norm = torch.rand(heads + kv_heads, head_dim, device=device).to(dtype) if has_norm else None
-    cosines, sines = torch.randn(2, 99, head_dim // 2, device=device).repeat(1, 1, 2)
-    keys, values = torch.full((2, blocks, kv_heads, 16, head_dim), 5.0, device=device).to(dtype)
-    given = qkv.clone().float()
-    real = [position for piece in pieces for position in piece.positions]
-    given[: len(real)] += lora.added(pieces, shrunk[: len(real)])
-    prepare_heads(
-        qkv,
-        keys,
-        values,
-        step,
-        norm=norm,
-        angles=(cosines, sines),
+    heads, kv_heads, head_dim = 4, 2, 16
+    width = (heads + 2 * kv_heads) * head_dim
+    case = Case(tile, dtype, device, size=16 + width)
+    angles = torch.randn(2, 99, head_dim // 2, device=device).repeat(1, 1, 2).unbind(0)
+    compare(
+        case,
+        "prepare_heads",
+        case.random(case.step.count, width),
+        *case.random(2, 12, kv_heads, 16, head_dim),
+        case.step,
+        norm=case.random(heads + kv_heads, head_dim) if has_norm else None,
+        angles=tuple(angles),
         epsilon=EPSILON,
         heads=heads,
-        share=Share(shrunk, lora.offset),
+        share=case.share(64, 16) if has_norm else None,
     )
-    split = given[: len(real)].view(len(real), -1, head_dim)
-    qk, expected_values = split.split([heads + kv_heads, kv_heads], dim=1)
-    if norm is not None:
-        qk = F.rms_norm(qk, (head_dim,), None, EPSILON) * norm.float()
-    turned = rotate(qk, cosines[real].unsqueeze(1), sines[real].unsqueeze(1))
-    close(qkv[: len(real), : heads * head_dim], turned[:, :heads].flatten(1))
-    places = [piece.blocks[at // 16] * 16 + at % 16 for piece in pieces for at in piece.positions]
-    for cache, expected in ((keys, turned[:, heads:]), (values, expected_values)):
-        flat = cache.transpose(1, 2).flatten(0, 1)
-        close(flat[places], expected)
-        others = [place for place in range(blocks * 16) if place not in places]
-        assert (flat[others] == 5.0).all()
 
 
-@DTYPES
-@TILES
+@every_kind
 def test_the_gate_is_silu(tile: int, dtype: torch.dtype, device: torch.device) -> None:
     """Of its projection with the adapter's share, times the other with its share."""
     width = 200
-    lora = Lora(8, (width, width), dtype, device)
-    pieces = lora.pieces(tile)
-    step = step_of(pieces, device, tile=tile)
-    gate_up = torch.randn(step.count, 2 * width, device=device).to(dtype)
-    shrunk = torch.randn(step.count, 48, device=device)
-    left, right = gate_up.float().chunk(2, dim=1)
-    close(gate(gate_up, step), F.silu(left) * right)
-    left, right = (gate_up.float() + lora.added(pieces, shrunk)).chunk(2, dim=1)
-    close(gate(gate_up, step, share=Share(shrunk, lora.offset)), F.silu(left) * right)
+    case = Case(tile, dtype, device, size=16 + 2 * width)
+    gate_up = case.random(case.step.count, 2 * width)
+    compare(case, "gate", gate_up, case.step)
+    compare(case, "gate", gate_up, case.step, share=case.share(48, 16))
 
 
-@DTYPES
-@pytest.mark.parametrize(("tile", "splits"), [(1, 1), (1, 4), (16, 1)])
-@pytest.mark.parametrize("group", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("tile", "splits", "group", "dtype"),
+    [
+        (1, 1, 3, torch.float32),
+        (1, 4, 2, torch.float32),
+        (1, 1, 2, torch.float16),
+        (16, 1, 1, torch.float32),
+        (16, 1, 3, torch.float16),
+        pytest.param(1, 4, 2, torch.bfloat16, marks=gpu),
+        pytest.param(16, 1, 2, torch.bfloat16, marks=gpu),
+    ],
+)
 def test_every_token_sees_its_own_text_up_to_itself(
     group: int, tile: int, splits: int, dtype: torch.dtype, device: torch.device
 ) -> None:
-    """In blocks out of order, over memory that holds no numbers; rows that are none find zero."""
-    kv_heads, head_dim, blocks = 2, 16, 40
+    """In blocks out of order, over memory that holds no numbers elsewhere; no rows find zero."""
+    kv_heads, head_dim = 2, 16
     heads = group * kv_heads
-    numbers = torch.randperm(blocks).tolist()
-    keys, values = torch.full(
-        (2, blocks, kv_heads, 16, head_dim), float("nan"), dtype=dtype, device=device
-    )
-    pieces, texts = [], []
-    for length, count in ((1, 1), (16, 1), (17, 2), (130, 1), (150, 21)):
-        table = [numbers.pop() for _ in range(-(-length // 16))]
-        text = torch.randn(2, length, kv_heads, head_dim, dtype=dtype, device=device)
-        for at in range(length):
-            keys[table[at // 16], :, at % 16], values[table[at // 16], :, at % 16] = text[:, at]
-        count = 1 if tile == 1 else count
-        pieces.append(Piece(length - count, count, table))
-        texts.append(text.float())
-    padding = 2 if tile == 1 else 0
-    step = step_of(pieces, device, tile=tile, padding=padding)
-    qkv = torch.randn(step.count, (heads + 2 * kv_heads) * head_dim, device=device).to(dtype)
-    found = attend(qkv, keys, values, step, heads=heads, splits=splits)
-    rows = [(text, at) for text, piece in zip(texts, pieces, strict=True) for at in piece.positions]
-    for token, (text, at) in enumerate(rows):
-        query = qkv[token, : heads * head_dim].view(heads, head_dim).float()
-        k, v = text[:, : at + 1].repeat_interleave(group, dim=2)
-        weights = (torch.einsum("hd,lhd->hl", query, k) / head_dim**0.5).softmax(-1)
-        close(found[token], torch.einsum("hl,lhd->hd", weights, v).flatten())
-    assert not found[len(rows) :].any()
+    case = Case(tile, dtype, device)
+    keys, values = torch.full((2, 12, kv_heads, 16, head_dim), float("nan"), device=device)
+    keys, values = keys.to(dtype), values.to(dtype)
+    ends = (4, 21, 61) if tile == 1 else (4, 37, 63)
+    for table, end in zip(((7,), (1, 4, 2), (3, 0, 5, 9)), ends, strict=True):
+        for at in range(end):
+            place = table[at // 16], slice(None), at % 16
+            keys[place], values[place] = case.random(2, kv_heads, head_dim)
+    qkv = case.random(case.step.count, (heads + 2 * kv_heads) * head_dim)
+    named = {"heads": heads, "splits": splits}
+    compare(case, "attend", qkv, keys, values, case.step, **named)
+    assert not kernels.attend(qkv, keys, values, case.step, **named)[case.tokens :].any()
 
 
 def test_tokens_that_are_not_read_come_from_the_step_before(device: torch.device) -> None:
@@ -237,5 +225,112 @@ def test_tokens_that_are_not_read_come_from_the_step_before(device: torch.device
     embedding = torch.randn(50, 40, device=device)
     step = step_of([Piece(0, 4, tokens=(7, -1, 49, -3))], device, tile=16)
     drawn = torch.tensor([[11, -1], [12, -1], [13, -1]], dtype=torch.int32, device=device)
-    found = embed(step, drawn, embedding)
+    found = kernels.embed(step, drawn, embedding)
     assert torch.equal(found, embedding[torch.tensor([7, 11, 49, 13], device=device)])
+
+
+# The choice
+
+VOCABULARY = 700
+HISTORY = (5, 17, 5, 300, 699)
+WAYS: list[dict[str, Any]] = [
+    {"temperature": 0.0, "repetition_penalty": 1.3},
+    {},
+    {"min_p": 0.1, "temperature": 2.0},
+    {"top_k": 20, "frequency_penalty": 1.0, "presence_penalty": -0.5},
+    {"top_k": 690, "top_p": 0.7},
+    {"top_p": 0.6, "repetition_penalty": 0.6},
+    {"top_p": 0.0},
+    {"top_k": 30, "top_p": 0.9, "min_p": 0.02, "temperature": 1.7},
+]
+
+
+class Choice:
+    """Random logits and draws for them; the tensors that the kernel gets."""
+
+    def __init__(self, draws: Sequence[Draw], logits: torch.Tensor, device: torch.device) -> None:
+        self.draws, self.given = draws, logits
+        self.logits = logits.clone().to(device)
+        count = len(draws)
+        self.seen = Seen(logits.shape[1], count, device)
+        lines = self.seen.lines([draw.history for draw in draws], [0] * count)
+        records = Records(FIELDS, count, device)
+        fill(records.blank(), draws, lines, [True] * count)
+        records.send(count)
+        self.rows = Rows(**{name: records.column(name) for name, _, _ in FIELDS})
+        self.drawn = torch.full((count, 2), -7, dtype=torch.int32, device=device)
+
+    def run(self, **sizes: int) -> tuple[list[int], list[float]]:
+        """Tokens and largest logits."""
+        choose(self.logits, self.seen.counts, self.rows, self.drawn, size=len(self.draws), **sizes)
+        found = self.drawn.cpu()
+        return found[:, 0].tolist(), found.view(torch.float32)[:, 1].tolist()
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"chunk": 1024},  # all at once, and the largest have room
+        pytest.param({"chunk": 256, "likeliest": 4, "room": 64}, marks=pytest.mark.slow),
+        pytest.param({"chunk": 128, "likeliest": 4, "room": 4}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_choices_are_those_of_the_reference(sizes: dict[str, int], device: torch.device) -> None:
+    """Edits bit for bit, the largest logit, and a token that the obvious way may draw."""
+    draw = random.Random(1)
+    draws = [
+        draw_of(
+            SamplingParams(**way), draw.random(), prompt=HISTORY, reply=(3, 3, at), withheld=(1, 9)
+        )
+        for at, way in enumerate(WAYS)
+    ]
+    choice = Choice(draws, torch.randn(len(WAYS), VOCABULARY) * 2, device)
+    tokens, peaks = choice.run(**sizes)
+    edited = choice.given.clone()
+    edit(edited, draws)
+    assert torch.equal(choice.logits.cpu(), edited)
+    assert peaks == edited.max(dim=1).values.tolist()
+    assert tokens[0] == int(edited[0].argmax())
+    for row in range(1, len(WAYS)):
+        assert Oracle(edited[row], draws[row]).accepts(tokens[row]), WAYS[row]
+    for row, token in enumerate(tokens):
+        history = draws[row].history
+        assert history is not None
+        history.add(token)
+        counts = dict(zip(history.ids, (count + 1 for count in history.counts), strict=True))
+        line = choice.seen.counts[int(choice.rows.wholes[row, 1])].cpu()
+        assert {int(at): int(line[at]) for at in line.nonzero()} == counts
+
+
+def rows_of_equals() -> Iterator[tuple[dict[str, Any], float, int]]:
+    """How to filter four equal logits among others, a number, and the token that it draws."""
+    yield {"top_p": 0.6}, 0.5, 300  # keeps the lower three
+    yield {"top_p": 0.6}, 0.99, 500
+    yield {"top_k": 2}, 0.99, 699  # keeps all that equal the second
+    yield {"top_k": 2, "top_p": 0.3}, 0.99, 300
+    yield {"temperature": 0.0}, 0.99, 40
+
+
+def test_of_equals_the_lower_ids_are_kept(device: torch.device) -> None:
+    """Top-k keeps all ties at its edge, top-p cuts between them, greedy takes the first."""
+    ways = list(rows_of_equals())
+    logits = torch.full((len(ways), VOCABULARY), -50.0)
+    logits[:, [40, 300, 500, 699]] = 2.0
+    draws = [draw_of(SamplingParams(**way), uniform) for way, uniform, _ in ways]
+    tokens, _ = Choice(draws, logits, device).run(chunk=1024)
+    assert tokens == [token for _, _, token in ways]
+
+
+def test_values_that_are_no_numbers_are_reported(device: torch.device) -> None:
+    """The largest logit says so; a row that is skipped keeps what it had."""
+    logits = torch.randn(4, VOCABULARY)
+    logits[0, 3], logits[1, 3] = float("nan"), float("inf")
+    logits[2] = float("-inf")
+    choice = Choice([draw_of(SamplingParams(top_k=3))] * 4, logits, device)
+    choice.rows.kind[3] = 0
+    tokens, peaks = choice.run(chunk=1024)
+    assert [peak != peak for peak in peaks[:2]] == [True, True]  # noqa: PLR0124 - no numbers
+    assert peaks[2] == float("-inf")
+    assert all(0 <= token < VOCABULARY for token in tokens[:3])
+    assert tokens[3] == -7
