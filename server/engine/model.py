@@ -17,7 +17,6 @@ from server.engine.lora import Factors, LoraStack
 from server.engine.spec import DecoderSpec, read_spec
 from server.engine.steps import Steps
 
-
 logger = logging.getLogger(__name__)
 
 

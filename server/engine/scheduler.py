@@ -102,7 +102,7 @@ class Scheduler:
             self._pager.publish(chunk.sequence)
 
     def confirm(self, chunk: Chunk, right: int) -> None:
-        """Note that what an advanced chunk drew is read: ``right`` tokens of its guess have come."""
+        """Note that what a chunk drew is read: of its guess ``right`` tokens have come."""
         sequence = chunk.sequence
         sequence.unread -= chunk.is_sampled
         if sequence.guesser is not None:

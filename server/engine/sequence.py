@@ -92,7 +92,7 @@ class Sequence:
 
     @property
     def has_to_be_read(self) -> bool:
-        """Whether what comes next depends on an unread token: it may be the last, or a grammar's."""
+        """Whether what comes next depends on an unread token: the last one, or a grammar's."""
         return self.unread > 0 and (
             self.grammar is not None or self.completion_tokens + self.unread >= self.max_tokens
         )

@@ -1,1 +1,1 @@
-"""The engine on a GPU: Triton kernels, whole steps as CUDA graphs, launched ahead of their reading."""
+"""The engine on a GPU: Triton kernels, steps as CUDA graphs, launched before others are read."""

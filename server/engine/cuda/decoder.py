@@ -43,8 +43,7 @@ class TileDecoder:
     ) -> torch.Tensor:
         """[T, hidden]: what the head reads of each token; writes keys and values of all of them.
 
-        ``drawn``: [rows, 2] int32, what the step before drew. ``splits``: of
-        attention.
+        ``drawn``: [rows, 2] int32, what the step before drew. ``splits``: of attention.
         """
         kernels = self._kernels
         epsilon, heads = self._spec.norm_epsilon, self._spec.architecture.heads
@@ -55,11 +54,11 @@ class TileDecoder:
         )
         norms = [layer.input_norm for layer in self._weights.layers[1:]] + [self._weights.norm]
         for number, (layer, norm) in enumerate(zip(self._weights.layers, norms, strict=True)):
+            kept = cache.keys[number], cache.values[number]
             qkv, share = layer.qkv(x), lora.share(number, "qkv", x)
             kernels.prepare_heads(
                 qkv,
-                cache.keys[number],
-                cache.values[number],
+                kept,
                 step,
                 norm=layer.qk_norm,
                 angles=self._angles,
@@ -67,9 +66,7 @@ class TileDecoder:
                 heads=heads,
                 share=share,
             )
-            attended = kernels.attend(
-                qkv, cache.keys[number], cache.values[number], step, heads=heads, splits=splits
-            )
+            attended = kernels.attend(qkv, kept, step, heads=heads, splits=splits)
             added, share = layer.output(attended), lora.share(number, "output", attended)
             x = kernels.add_norm(
                 residual, added, layer.mlp_norm, step, epsilon=epsilon, share=share

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -70,7 +71,7 @@ class Graphs:
         torch.cuda.synchronize(device)
 
     def _recorded(
-        self, size: int, has_adapters: bool, pool: tuple[int, int], stream: torch.cuda.Stream
+        self, size: int, has_adapters: bool, pool: Any, stream: torch.cuda.Stream
     ) -> torch.cuda.CUDAGraph:
         with torch.cuda.stream(stream):  # kernels are compiled, and libraries prepared, before
             self._play(size, has_adapters)

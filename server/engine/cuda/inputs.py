@@ -92,7 +92,8 @@ def mixed_step(
 ) -> tuple[Step, torch.Tensor]:
     """The step that computes ``chunks``, whatever they are, and the tokens that it samples."""
     tokens: list[int] = []
-    positions, places, sampled = [], [], []
+    sampled: list[int] = []
+    positions, places = [], []
     records: list[list[int]] = []
     tables = joined(chunks)
     for row, chunk in enumerate(chunks):

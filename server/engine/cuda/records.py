@@ -19,8 +19,10 @@ class Records:
     """``rows`` records of ``fields`` (name, type, numbers each), always at the same address.
 
     Types are NumPy's ``i4``, ``i8`` and ``f8``; fields of eight bytes come first, so that all are
-    aligned. A field of one number is a scalar. :meth:`blank` gives records to fill, and :meth:`send` copies them to the device, behind
-    whatever is queued there.
+    aligned. A field of one number is a scalar.
+
+    :meth:`blank` gives records to fill, and :meth:`send` copies them to the device, behind whatever
+    is queued there.
     """
 
     def __init__(self, fields: list[tuple[str, str, int]], rows: int, device: torch.device) -> None:
@@ -48,7 +50,7 @@ class Records:
         self._device[:count].copy_(self._hosts[self._turn][:count], non_blocking=True)
 
     def column(self, name: str) -> torch.Tensor:
-        """A field of all records on the device: [rows, numbers each], or [rows] for a single one."""
+        """A field of all records on the device: [rows, numbers each], [rows] for a single one."""
         kind, start = self._dtype.fields[name][:2]  # type: ignore[index] # it has fields
         part = self._device[:, start : start + kind.itemsize].view(_TYPES[kind.base.str[1:]])
         return part[:, 0] if part.shape[1] == 1 else part

@@ -116,6 +116,7 @@ def is_special(draw: Draw) -> bool:
 
 
 def fill(records: NDArray[Any], draws: Rows[Draw], lines: Rows[int], is_meant: Rows[bool]) -> None:
+    """Write ``draws`` into records of :data:`FIELDS`; those that are not meant are skipped."""
     count = len(draws)
     settings = [draw.sampling for draw in draws]
     records["numbers"][:count] = [

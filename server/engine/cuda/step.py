@@ -98,8 +98,7 @@ class Kernels(Protocol):
     def prepare_heads(
         self,
         qkv: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
+        cache: tuple[torch.Tensor, torch.Tensor],
         step: Step,
         /,
         *,
@@ -111,16 +110,15 @@ class Kernels(Protocol):
     ) -> None:
         """Add ``share`` to ``qkv`` [T, all heads], norm and turn queries and keys, keep the rest.
 
-        Queries stay in ``qkv``, keys and values go to their places in ``keys`` and ``values``
-        ([blocks, kv_heads, BLOCK_TOKENS, head_dim]). ``norm``: [heads + kv_heads, head_dim].
+        Queries stay in ``qkv``, keys and values go to their places in those of the ``cache``,
+        [blocks, kv_heads, BLOCK_TOKENS, head_dim] each. ``norm``: [heads + kv_heads, head_dim].
         ``angles``: cosines and sines, [positions, head_dim] fp32.
         """
 
     def attend(
         self,
         qkv: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
+        cache: tuple[torch.Tensor, torch.Tensor],
         step: Step,
         /,
         *,
@@ -129,14 +127,14 @@ class Kernels(Protocol):
     ) -> torch.Tensor:
         """[T, heads * head_dim]: what queries find in their own text, up to themselves.
 
-        ``keys`` and ``values`` hold the step's own tokens already. ``splits``: how many programs
+        The ``cache`` holds the step's own tokens already. ``splits``: how many programs
         share a text; a power of two, more than 1 only with single tokens.
         """
 
     def gate(
         self, gate_up: torch.Tensor, step: Step, /, *, share: Share | None = None
     ) -> torch.Tensor:
-        """[T, width]: of ``gate_up`` [T, 2 * width] and ``share``, SiLU of one half times the other."""
+        """[T, width]: of ``gate_up`` [T, 2 * width] and ``share``, SiLU of a half times the other."""
 
     def shrink(
         self, x: torch.Tensor, step: Step, /, *, offset: int, projections: int, out: torch.Tensor

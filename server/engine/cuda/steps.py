@@ -88,7 +88,7 @@ class CudaSteps:
         self._graphs.replay(size, has_adapters=has_adapters)
         return begun
 
-    def _single_tokens(self, size: int, has_adapters: bool) -> None:  # noqa: FBT001 - of a callback
+    def _single_tokens(self, size: int, has_adapters: bool) -> None:
         """What a graph is."""
         step = self._singles.step(size, has_adapters=has_adapters)
         hidden = self._decoder.hidden(

@@ -65,9 +65,7 @@ async def replies(base: Base, registry: Path, **settings: Any) -> list[tuple[obj
         )
 
 
-async def outcome(
-    engine: Running, name: str, seed: int, way: SamplingParams
-) -> tuple[object, ...]:
+async def outcome(engine: Running, name: str, seed: int, way: SamplingParams) -> tuple[object, ...]:
     *deltas, last = await read(await engine.submit(name, prompt_of(20, seed=seed), way))
     texts = [(one.text, one.logprobs) for one in deltas if isinstance(one, Delta)]
     assert isinstance(last, Finished)
@@ -180,8 +178,7 @@ def test_what_depends_on_the_token_before_waits_for_it() -> None:
     """A reply with a grammar is in every other step, and its neighbours in every one."""
     driven = Driven()
     held, free = sequence(0, [1, 2], max_tokens=3), sequence(1, [3, 4], max_tokens=6)
-    for one, seed in ((held, 2), (free, 5)):
-        one.end_tokens = frozenset()
+    for one in (held, free):
         one.guide.ends = frozenset()
         driven.loop._apply(one)
     held.grammar = Letters()

@@ -122,11 +122,7 @@ def _shrink(
 def shrink(
     x: torch.Tensor, step: Step, *, offset: int, projections: int, out: torch.Tensor
 ) -> None:
-    """Write ``x @ A.T`` of every token with its own adapter into ``out``.
-
-    ``x``: [T, inputs]. ``out``: [T, columns] fp32, of which the first ``projections * rank`` are
-    written; nothing where there is no adapter. ``offset``: of A, in elements for each rank.
-    """
+    """See :class:`server.engine.cuda.step.Kernels`."""
     inputs = x.shape[1]
     tile, programs = step.tile, PROGRAMS[x.device.type]
     _shrink[(step.tiles, programs)](

@@ -15,7 +15,6 @@ import triton
 import triton.language as tl
 
 from server.engine.blocks import BLOCK_TOKENS
-from server.engine.cuda.kernels.adapters import span
 from server.engine.cuda.step import Step
 
 BLOCK = tl.constexpr(BLOCK_TOKENS)
@@ -125,19 +124,14 @@ def _merge(sums, out, head_dim: tl.constexpr, splits: tl.constexpr):
 
 def attend(
     qkv: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
+    cache: tuple[torch.Tensor, torch.Tensor],
     step: Step,
     *,
     heads: int,
     splits: int = 1,
 ) -> torch.Tensor:
-    """[T, heads * head_dim]: what each token's queries find in its own text, up to itself.
-
-    ``qkv``: [T, …], the queries first. ``keys`` and ``values`` ([blocks, kv_heads, BLOCK_TOKENS,
-    head_dim]) hold the step's own tokens already. ``splits``: a power of two, more than 1 only with
-    single tokens.
-    """
+    """See :class:`server.engine.cuda.step.Kernels`."""
+    keys, values = cache
     assert splits == 1 or step.tile == 1
     _, kv_heads, _, head_dim = keys.shape
     out = torch.empty((step.count, heads * head_dim), dtype=qkv.dtype, device=qkv.device)

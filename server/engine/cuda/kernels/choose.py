@@ -5,7 +5,8 @@ takes a row. No vocabulary is sorted. Floats are compared as whole numbers of th
 (:func:`_key`), so the edge of a filter is found by halving an interval: over the few largest logits
 where these are enough, else over all of them. The maxima of blocks of 64 tell where those are.
 
-The token is that of the reference wherever the row's number is not within rounding of an edge.
+All passes over the vocabulary work on blocks of 64 that lie within a warp; what concerns the whole
+row is done once, behind the pass. Sums are always of the same numbers in the same order.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ import triton.language as tl
 from server.engine.cuda import step
 from server.engine.cuda.step import Rows
 
+SKIPPED, DRAWN = tl.constexpr(step.SKIPPED), tl.constexpr(step.DRAWN)
 BLOCK = tl.constexpr(64)
+# Blocks that a program works on at once.
+BLOCKS = 64
 # Top-p looks among so many of the largest first.
-LIKELIEST = 1024
+LIKELIEST = 512
 # How many of the largest there is room for.
 ROOM = 4096
-CHUNK = 4096
 
 _LOWEST = tl.constexpr(-(2**31))
-SKIPPED, DRAWN = tl.constexpr(step.SKIPPED), tl.constexpr(step.DRAWN)
 
 
 @triton.jit
@@ -42,34 +44,57 @@ def _float(key):
 
 
 @triton.jit
-def _count(source, count, least, chunk: tl.constexpr):
+def _at(first, blocks: tl.constexpr):
+    """The next ids: [blocks, BLOCK]."""
+    inner = tl.arange(0, BLOCK)[None, :]
+    return first + tl.arange(0, blocks)[:, None] * BLOCK + inner
+
+
+@triton.jit
+def _whole(x):
+    """The sum of all of ``x``."""
+    return tl.sum(tl.sum(x, axis=1), axis=0)
+
+
+@triton.jit
+def _count(source, count, least, blocks: tl.constexpr):
     """How many of ``source`` [count] have at least the key ``least``."""
-    total = 0
-    for first in range(0, count, chunk):
-        index = first + tl.arange(0, chunk)
+    total = tl.zeros([blocks, BLOCK], tl.int32)
+    for first in range(0, count, blocks * BLOCK):
+        index = _at(first, blocks)
         x = tl.load(source + index, mask=index < count, other=float("-inf"))
-        total += tl.sum(((_key(x) >= least) & (index < count)).to(tl.int32), axis=0)
-    return total
+        total += ((_key(x) >= least) & (index < count)).to(tl.int32)
+    return _whole(total)
 
 
 @triton.jit
-def _mass(source, count, least, peak, heat, chunk: tl.constexpr):
-    """Their weights together, fp64."""
-    total = tl.zeros([], tl.float64)
-    for first in range(0, count, chunk):
-        index = first + tl.arange(0, chunk)
+def _count_equals(source, count, key, blocks: tl.constexpr):
+    """How many of ``source`` [count] have just this ``key``."""
+    total = tl.zeros([blocks, BLOCK], tl.int32)
+    for first in range(0, count, blocks * BLOCK):
+        index = _at(first, blocks)
         x = tl.load(source + index, mask=index < count, other=float("-inf"))
-        weights = tl.where(_key(x) >= least, tl.exp((x - peak) / heat), 0.0)
-        total += tl.sum(weights, axis=0).to(tl.float64)
-    return total
+        total += ((_key(x) == key) & (index < count)).to(tl.int32)
+    return _whole(total)
 
 
 @triton.jit
-def _edge_of_count(source, count, wanted, low, high, chunk: tl.constexpr):
+def _mass(source, count, least, peak, heat, blocks: tl.constexpr):
+    """The weights of those that have at least the key ``least``, together; fp64."""
+    total = tl.zeros([blocks, BLOCK], tl.float32)
+    for first in range(0, count, blocks * BLOCK):
+        index = _at(first, blocks)
+        x = tl.load(source + index, mask=index < count, other=float("-inf"))
+        total += tl.where(_key(x) >= least, tl.exp((x - peak) / heat), 0.0)
+    return _whole(total.to(tl.float64))
+
+
+@triton.jit
+def _edge_of_count(source, count, wanted, low, high, blocks: tl.constexpr):
     """The ``wanted``-th largest key: at least ``low``, below ``high`` (both int64)."""
     while high - low > 1:
         middle = (low + high) >> 1
-        if _count(source, count, middle, chunk) >= wanted:
+        if _count(source, count, middle, blocks) >= wanted:
             low = middle
         else:
             high = middle
@@ -77,11 +102,11 @@ def _edge_of_count(source, count, wanted, low, high, chunk: tl.constexpr):
 
 
 @triton.jit
-def _edge_of_mass(source, count, wanted, low, high, peak, heat, chunk: tl.constexpr):
+def _edge_of_mass(source, count, wanted, low, high, peak, heat, blocks: tl.constexpr):
     """The largest key such that all from it on have the mass ``wanted``."""
     while high - low > 1:
         middle = (low + high) >> 1
-        if _mass(source, count, middle, peak, heat, chunk) >= wanted:
+        if _mass(source, count, middle, peak, heat, blocks) >= wanted:
             low = middle
         else:
             high = middle
@@ -89,12 +114,12 @@ def _edge_of_mass(source, count, wanted, low, high, peak, heat, chunk: tl.conste
 
 
 @triton.jit
-def _ids_of_equals(source, count, key, wanted, chunk: tl.constexpr):
+def _end_of_equals(source, count, key, wanted, blocks: tl.constexpr):
     """Below which id there are ``wanted`` tokens of just this ``key``."""
     low, high = 0, count
     while high - low > 1:
         middle = (low + high) >> 1
-        if _equals_below(source, middle, key, chunk) >= wanted:
+        if _count_equals(source, middle, key, blocks) >= wanted:
             high = middle
         else:
             low = middle
@@ -102,51 +127,32 @@ def _ids_of_equals(source, count, key, wanted, chunk: tl.constexpr):
 
 
 @triton.jit
-def _equals_below(source, count, key, chunk: tl.constexpr):
-    total = 0
-    for first in range(0, count, chunk):
-        index = first + tl.arange(0, chunk)
-        x = tl.load(source + index, mask=index < count, other=float("-inf"))
-        total += tl.sum(((_key(x) == key) & (index < count)).to(tl.int32), axis=0)
-    return total
-
-
-@triton.jit
-def _gather_largest(source, count, least, into, room, chunk: tl.constexpr):
+def _gather_largest(
+    source, count, least, into, room, counts, all_blocks: tl.constexpr, blocks: tl.constexpr
+):
     """Write those of at least the key ``least`` into ``into``; returns how many there are."""
-    total = 0
-    for first in range(0, count, chunk):
-        index = first + tl.arange(0, chunk)
+    for first in range(0, count, blocks * BLOCK):
+        index = _at(first, blocks)
         x = tl.load(source + index, mask=index < count, other=float("-inf"))
         taken = ((_key(x) >= least) & (index < count)).to(tl.int32)
-        place = total + tl.cumsum(taken, axis=0) - 1
+        tl.store(counts + first // BLOCK + tl.arange(0, blocks), tl.sum(taken, axis=1))
+    tl.debug_barrier()
+    number = tl.arange(0, all_blocks)
+    there = number < tl.cdiv(count, BLOCK)
+    own = tl.load(counts + number, mask=there, other=0)
+    ends = tl.cumsum(own, axis=0)
+    tl.debug_barrier()
+    tl.store(counts + number, ends - own, mask=there)
+    tl.debug_barrier()
+    for first in range(0, count, blocks * BLOCK):
+        index = _at(first, blocks)
+        x = tl.load(source + index, mask=index < count, other=float("-inf"))
+        taken = ((_key(x) >= least) & (index < count)).to(tl.int32)
+        begins = tl.load(counts + first // BLOCK + tl.arange(0, blocks))
+        place = begins[:, None] + tl.cumsum(taken, axis=1) - 1
         tl.store(into + place, x, mask=(taken > 0) & (place < room))
-        total += tl.sum(taken, axis=0)
-    return total
-
-
-@triton.jit
-def _draw(source, count, edge, equals, peak, heat, least, uniform, chunk, chunks: tl.constexpr):
-    """The token that ``uniform`` falls on, of those that are kept, in order of id."""
-    place = tl.arange(0, chunks)
-    sums = tl.zeros([chunks], tl.float64)
-    for first in range(0, count, chunk):
-        index = first + tl.arange(0, chunk)
-        weights = _kept(source, index, count, edge, equals, peak, heat, least)
-        sums = tl.where(place == first // chunk, tl.sum(weights, axis=0).to(tl.float64), sums)
-    ends = tl.cumsum(sums, axis=0)
-    whole = tl.max(ends, axis=0)
-    target = uniform * whole
-    # Rounding may leave the target at the very end: then the last with a weight is meant.
-    last = tl.sum((ends < whole).to(tl.int32), axis=0)
-    number = tl.minimum(tl.sum((ends <= target).to(tl.int32), axis=0), last)
-    before = tl.sum(tl.where(place < number, sums, 0.0), axis=0)
-    index = number * chunk + tl.arange(0, chunk)
-    weights = _kept(source, index, count, edge, equals, peak, heat, least).to(tl.float64)
-    inner = before + tl.cumsum(weights, axis=0)
-    last = tl.sum((inner < tl.max(inner, axis=0)).to(tl.int32), axis=0)
-    found = tl.minimum(tl.sum((inner <= target).to(tl.int32), axis=0), last)
-    return number * chunk + found
+    tl.debug_barrier()
+    return tl.max(ends, axis=0)
 
 
 @triton.jit
@@ -160,147 +166,94 @@ def _kept(source, index, count, edge, equals, peak, heat, least):
 
 
 @triton.jit
+def _draw(
+    source,
+    count,
+    edge,
+    equals,
+    peak,
+    heat,
+    least,
+    uniform,
+    sums,
+    all_blocks: tl.constexpr,
+    blocks: tl.constexpr,
+):
+    """The token that ``uniform`` falls on, of those that are kept, in order of id."""
+    for first in range(0, count, blocks * BLOCK):
+        index = _at(first, blocks)
+        weights = _kept(source, index, count, edge, equals, peak, heat, least)
+        tl.store(sums + first // BLOCK + tl.arange(0, blocks), tl.sum(weights, axis=1))
+    tl.debug_barrier()
+    number = tl.arange(0, all_blocks)
+    own = tl.load(sums + number, mask=number < tl.cdiv(count, BLOCK), other=0.0).to(tl.float64)
+    ends = tl.cumsum(own, axis=0)
+    whole = tl.max(ends, axis=0)
+    target = uniform * whole
+    # Rounding may leave the target at the very end: then the last with a weight is meant.
+    last = tl.sum((ends < whole).to(tl.int32), axis=0)
+    chosen = tl.minimum(tl.sum((ends <= target).to(tl.int32), axis=0), last)
+    before = tl.sum(tl.where(number < chosen, own, 0.0), axis=0)
+    index = chosen * BLOCK + tl.arange(0, BLOCK)
+    weights = _kept(source, index, count, edge, equals, peak, heat, least).to(tl.float64)
+    inner = before + tl.cumsum(weights, axis=0)
+    last = tl.sum((inner < tl.max(inner, axis=0)).to(tl.int32), axis=0)
+    found = tl.minimum(tl.sum((inner <= target).to(tl.int32), axis=0), last)
+    return chosen * BLOCK + found
+
+
+@triton.jit
 def _filtered(
     source,
     count,
     largest,
+    room,
     maxima,
+    counts,
     peak,
     heat,
     top_k,
     top_p,
     likeliest,
-    room,
-    blocks,
-    chunk: tl.constexpr,
-    block_chunk: tl.constexpr,
+    all_blocks: tl.constexpr,
+    blocks: tl.constexpr,
 ):
     """What top-k and top-p leave: tokens above a key, and those of it up to an id."""
-    high = _key(peak).to(tl.int64) + 1
-    low = tl.full([], _LOWEST, tl.int64)
+    lowest = tl.full([], _LOWEST, tl.int64)
+    low, high = lowest, _key(peak).to(tl.int64) + 1
     few, few_count = source, count
     wanted = tl.where(top_k > 0, tl.minimum(top_k, count), likeliest)
-    if wanted <= blocks:
-        bound = _edge_of_count(maxima, blocks, wanted, low, high, block_chunk)
-        found = _gather_largest(source, count, bound, largest, room, chunk)
+    there = tl.cdiv(count, BLOCK)
+    if wanted <= there:
+        bound = _edge_of_count(maxima, there, wanted, low, high, blocks)
+        found = _gather_largest(source, count, bound, largest, room, counts, all_blocks, blocks)
         if found <= room:
             few, few_count, low = largest, found, bound
-    tl.debug_barrier()  # what other threads of this program have stored is read next
     edge = low
     if top_k > 0:
-        edge = _edge_of_count(few, few_count, wanted, low, high, chunk)
+        edge = _edge_of_count(few, few_count, wanted, low, high, blocks)
     equals = count
     if top_p < 1.0:
         if top_k > 0:
-            target = top_p * _mass(few, few_count, edge, peak, heat, chunk)
+            target = top_p * _mass(few, few_count, edge, peak, heat, blocks)
         else:
-            target = top_p * _mass(source, count, low * 0 + _LOWEST, peak, heat, chunk)
-            if _mass(few, few_count, low, peak, heat, chunk) < target:
-                few, few_count = source, count
-                edge = low * 0 + _LOWEST
-        edge = _edge_of_mass(few, few_count, target, edge, high, peak, heat, chunk)
-        above = _mass(few, few_count, edge + 1, peak, heat, chunk)
+            target = top_p * _mass(source, count, lowest, peak, heat, blocks)
+            if _mass(few, few_count, low, peak, heat, blocks) < target:
+                few, few_count, edge = source, count, lowest
+        edge = _edge_of_mass(few, few_count, target, edge, high, peak, heat, blocks)
+        above = _mass(few, few_count, edge + 1, peak, heat, blocks)
         weight = tl.exp((_float(edge.to(tl.int32)) - peak) / heat).to(tl.float64)
-        there = _equals_below(few, few_count, edge, chunk)
         needed = tl.maximum(tl.ceil((target - above) / weight), 1.0)
-        if needed < there:
-            equals = _ids_of_equals(source, count, edge, needed.to(tl.int32), chunk)
+        if needed < _count_equals(few, few_count, edge, blocks):
+            equals = _end_of_equals(source, count, edge, needed.to(tl.int32), blocks)
     elif top_k == 0:
-        edge = low * 0 + _LOWEST
+        edge = lowest
     return edge, equals
 
 
 @triton.jit
-def _choose(
-    logits,
-    seen,
-    results,
-    maxima,
-    largest,
-    kinds,
-    numbers,
-    wholes,
-    number_stride,
-    whole_stride,
-    vocabulary,
-    likeliest,
-    room,
-    chunk: tl.constexpr,
-    chunks: tl.constexpr,
-    block_chunk: tl.constexpr,
-):
-    row = tl.program_id(0)
-    kind = tl.load(kinds + row * whole_stride)
-    if kind == SKIPPED:
-        return
-    numbers += row * number_stride
-    wholes += row * whole_stride
-    source = logits + row.to(tl.int64) * vocabulary
-    slot = tl.load(wholes + 1)
-    history = seen + tl.maximum(slot, 0).to(tl.int64) * vocabulary
-    withheld = tl.load(wholes + 2)
-    maxima += row * block_chunk
-    largest += row * room
-
-    peak = float("-inf")
-    token = 0
-    is_bad = 0
-    for first in range(0, vocabulary, chunk):
-        index = first + tl.arange(0, chunk)
-        is_there = index < vocabulary
-        x = tl.load(source + index, mask=is_there, other=float("-inf"))
-        if (slot >= 0) | (withheld > 0):
-            for number in range(withheld):
-                x = tl.where(index == tl.load(wholes + 3 + number), float("-inf"), x)
-            if slot >= 0:
-                times = tl.load(history + index, mask=is_there, other=0)
-                x = _penalised(x, times, numbers)
-            tl.store(source + index, x, mask=is_there)
-        is_bad += tl.sum((x != x).to(tl.int32), axis=0)
-        x = tl.where(x != x, float("-inf"), x)
-        highest = tl.max(x, axis=0)
-        if highest > peak:
-            peak = highest
-            token = first + tl.argmax(x, axis=0)
-        inner = tl.max(tl.reshape(x, [chunk // BLOCK, BLOCK]), axis=1)
-        tl.store(maxima + first // BLOCK + tl.arange(0, chunk // BLOCK), inner)
-    tl.debug_barrier()  # what other threads of this program have stored is read next
-    is_bad += (peak == float("inf")).to(tl.int32)
-    if (kind == DRAWN) & (is_bad == 0) & (peak > float("-inf")):
-        heat = tl.load(numbers + 1).to(tl.float32)
-        top_k, top_p = tl.load(wholes), tl.load(numbers + 2)
-        blocks = tl.cdiv(vocabulary, BLOCK)
-        edge, equals = _filtered(
-            source,
-            vocabulary,
-            largest,
-            maxima,
-            peak,
-            heat,
-            top_k,
-            top_p,
-            likeliest,
-            room,
-            blocks,
-            chunk,
-            block_chunk,
-        )
-        least, uniform = tl.load(numbers + 3), tl.load(numbers)
-        token = _draw(source, vocabulary, edge, equals, peak, heat, least, uniform, chunk, chunks)
-    if is_bad > 0:
-        peak = float("nan")
-    tl.store(results + row * 2, token)
-    tl.store(results + row * 2 + 1, peak.to(tl.int32, bitcast=True))
-    if slot >= 0:
-        times = tl.load(history + token)
-        tl.store(history + token, tl.maximum(times, 1) + 1)
-
-
-@triton.jit
 def _penalised(x, times, numbers):
-    """Penalties for tokens that were seen: ``times`` is 0 for none, 1 for one of the prompt's,
-    and one more for each time that the reply has it. In fp64, rounded once.
-    """
+    """Penalties for tokens that were seen ``times``; in fp64, rounded once."""
     repetition, frequency = tl.load(numbers + 4), tl.load(numbers + 5)
     presence = tl.load(numbers + 6)
     score = x.to(tl.float64)
@@ -311,6 +264,97 @@ def _penalised(x, times, numbers):
     return tl.where(times > 0, score.to(tl.float32), x)
 
 
+@triton.jit
+def _choose(
+    logits,
+    seen,
+    drawn,
+    scratch,
+    kinds,
+    numbers,
+    wholes,
+    number_stride,
+    whole_stride,
+    vocabulary,
+    likeliest,
+    room,
+    all_blocks: tl.constexpr,
+    blocks: tl.constexpr,
+):
+    row = tl.program_id(0)
+    kind = tl.load(kinds + row * whole_stride)
+    if kind == SKIPPED:
+        return
+    numbers += row * number_stride
+    wholes += row * whole_stride
+    source = logits + row.to(tl.int64) * vocabulary
+    top_k, slot, withheld = tl.load(wholes), tl.load(wholes + 1), tl.load(wholes + 2)
+    history = seen + tl.maximum(slot, 0).to(tl.int64) * vocabulary
+    maxima = scratch + row * (2 * all_blocks + room)
+    counts, largest = maxima + all_blocks, maxima + 2 * all_blocks
+
+    highest = tl.full([blocks, BLOCK], float("-inf"), tl.float32)
+    where = tl.zeros([blocks, BLOCK], tl.int32)
+    is_bad = tl.zeros([blocks, BLOCK], tl.int32)
+    for first in range(0, vocabulary, blocks * BLOCK):
+        index = _at(first, blocks)
+        is_there = index < vocabulary
+        x = tl.load(source + index, mask=is_there, other=float("-inf"))
+        if (slot >= 0) | (withheld > 0):
+            for number in range(withheld):
+                x = tl.where(index == tl.load(wholes + 3 + number), float("-inf"), x)
+            if slot >= 0:
+                x = _penalised(x, tl.load(history + index, mask=is_there, other=0), numbers)
+            tl.store(source + index, x, mask=is_there)
+        is_number = x == x
+        is_bad = tl.where(is_number, is_bad, 1)
+        x = tl.where(is_number, x, float("-inf"))
+        where = tl.where(x > highest, index, where)
+        highest = tl.maximum(highest, x)
+        if kind == DRAWN:
+            tl.store(maxima + first // BLOCK + tl.arange(0, blocks), tl.max(x, axis=1))
+    tl.debug_barrier()  # what other threads of this program have stored is read next
+    peak = tl.max(tl.max(highest, axis=1), axis=0)
+    candidates = tl.where(highest == peak, where, vocabulary - 1)
+    token = tl.min(tl.min(candidates, axis=1), axis=0)
+    is_finite = (_whole(is_bad) == 0) & (peak < float("inf"))
+    if (kind == DRAWN) & is_finite & (peak > float("-inf")):
+        heat, top_p = tl.load(numbers + 1).to(tl.float32), tl.load(numbers + 2)
+        edge, equals = _filtered(
+            source,
+            vocabulary,
+            largest,
+            room,
+            maxima,
+            counts.to(tl.pointer_type(tl.int32), bitcast=True),
+            peak,
+            heat,
+            top_k,
+            top_p,
+            likeliest,
+            all_blocks,
+            blocks,
+        )
+        token = _draw(
+            source,
+            vocabulary,
+            edge,
+            equals,
+            peak,
+            heat,
+            tl.load(numbers + 3),
+            tl.load(numbers),
+            counts,
+            all_blocks,
+            blocks,
+        )
+    peak = tl.where(is_finite, peak, float("nan"))
+    tl.store(drawn + row * 2, token)
+    tl.store(drawn + row * 2 + 1, peak.to(tl.int32, bitcast=True))
+    if slot >= 0:
+        tl.store(history + token, tl.maximum(tl.load(history + token), 1) + 1)
+
+
 def choose(
     logits: torch.Tensor,
     seen: torch.Tensor,
@@ -318,28 +362,22 @@ def choose(
     drawn: torch.Tensor,
     *,
     size: int,
-    chunk: int = CHUNK,
+    blocks: int = BLOCKS,
     likeliest: int = LIKELIEST,
     room: int = ROOM,
 ) -> None:
-    """Choose a token for the first ``size`` rows.
+    """Choose a token for the first ``size`` rows; see :class:`server.engine.cuda.step.Kernels`.
 
-    ``logits``: [rows, vocab] fp32, changed in place by penalties. ``seen``: [lines, vocab] int32,
-    how often each token was seen, as :func:`_penalised` has it; the chosen one is counted.
-    ``drawn``: [rows, 2] int32, gets the token and the bits of the largest logit: no number where
-    one of the logits is none, or infinite.
+    The other numbers decide how quickly, and nothing else.
     """
     vocabulary = logits.shape[1]
-    chunks = triton.cdiv(vocabulary, chunk)
-    blocks = triton.next_power_of_2(chunks * (chunk // BLOCK.value))
-    maxima = torch.empty((size, blocks), dtype=torch.float32, device=logits.device)
-    largest = torch.empty((size, room), dtype=torch.float32, device=logits.device)
+    all_blocks = triton.next_power_of_2(triton.cdiv(vocabulary, blocks * BLOCK.value) * blocks)
+    scratch = torch.empty((size, 2 * all_blocks + room), dtype=torch.float32, device=logits.device)
     _choose[(size,)](
         logits,
         seen,
         drawn,
-        maxima,
-        largest,
+        scratch,
         rows.kind,
         rows.numbers,
         rows.wholes,
@@ -348,8 +386,7 @@ def choose(
         vocabulary,
         likeliest,
         room,
-        chunk,
-        triton.next_power_of_2(chunks),
+        all_blocks,
         blocks,
         num_warps=8,
     )

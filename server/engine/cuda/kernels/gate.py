@@ -49,7 +49,7 @@ def _gate(
 
 
 def gate(gate_up: torch.Tensor, step: Step, *, share: Share | None = None) -> torch.Tensor:
-    """[T, width] of ``gate_up`` [T, 2 * width], to which ``share`` comes before."""
+    """See :class:`server.engine.cuda.step.Kernels`."""
     width = gate_up.shape[1] // 2
     out = torch.empty((gate_up.shape[0], width), dtype=gate_up.dtype, device=gate_up.device)
     columns = min(COLUMNS[step.tile], triton.next_power_of_2(width))

@@ -86,8 +86,7 @@ def _prepare(
 
 def prepare_heads(
     qkv: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
+    cache: tuple[torch.Tensor, torch.Tensor],
     step: Step,
     *,
     norm: torch.Tensor | None,
@@ -96,12 +95,8 @@ def prepare_heads(
     heads: int,
     share: Share | None = None,
 ) -> None:
-    """Add ``share`` to ``qkv`` [T, all heads], norm and turn queries and keys, keep the rest.
-
-    Queries stay in ``qkv``, keys and values go to their places in ``keys`` and ``values``
-    ([blocks, kv_heads, BLOCK_TOKENS, head_dim]). ``norm``: [heads + kv_heads, head_dim].
-    ``angles``: cosines and sines, [positions, head_dim] fp32.
-    """
+    """See :class:`server.engine.cuda.step.Kernels`."""
+    keys, values = cache
     _, kv_heads, _, head_dim = keys.shape
     _prepare[(step.tiles, heads + 2 * kv_heads)](
         qkv,

@@ -9,8 +9,9 @@ import triton.language as tl
 from server.engine.cuda.kernels.adapters import expanded, factors, span
 from server.engine.cuda.step import Share, Step
 
-# How many columns of a tile are worked on at once.
+# How many columns of a tile are worked on at once, and from how many on by more warps.
 COLUMNS = {1: 8192, 16: 256}
+WIDE = 1025
 
 
 @triton.jit
@@ -26,7 +27,7 @@ def _embed(tokens, stride, drawn, drawn_stride, embedding, out, width, columns: 
 
 
 def embed(step: Step, drawn: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-    """[T, width]: the rows of ``embedding`` [vocab, width]. ``drawn``: what the step before drew."""
+    """See :class:`server.engine.cuda.step.Kernels`."""
     width = embedding.shape[1]
     out = torch.empty((step.count, width), dtype=embedding.dtype, device=embedding.device)
     columns = min(1024, triton.next_power_of_2(width))
@@ -105,10 +106,7 @@ def add_norm(
     epsilon: float,
     share: Share | None = None,
 ) -> torch.Tensor:
-    """RMS norm of ``residual`` [T, width], to which ``added`` comes before, in place.
-
-    ``share``: what the adapters add besides.
-    """
+    """See :class:`server.engine.cuda.step.Kernels`."""
     width = residual.shape[1]
     out = torch.empty_like(residual)
     _add_norm[(step.tiles,)](
@@ -130,6 +128,6 @@ def add_norm(
         step.tile,
         added is not None,
         share is not None,
-        num_warps=8 if width > 1024 else 4,
+        num_warps=8 if width >= WIDE else 4,
     )
     return out

@@ -73,8 +73,7 @@ class Formulas:
     def prepare_heads(
         self,
         qkv: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
+        cache: tuple[torch.Tensor, torch.Tensor],
         step: Step,
         *,
         norm: torch.Tensor | None,
@@ -83,6 +82,7 @@ class Formulas:
         heads: int,
         share: Share | None = None,
     ) -> None:
+        keys, values = cache
         _, kv_heads, block, head_dim = keys.shape
         counts = [heads, kv_heads, kv_heads]
         more = added(step, share, [count * head_dim for count in counts], qkv.dtype)
@@ -101,13 +101,13 @@ class Formulas:
     def attend(
         self,
         qkv: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
+        cache: tuple[torch.Tensor, torch.Tensor],
         step: Step,
         *,
         heads: int,
-        splits: int = 1,  # noqa: ARG002 - no matter
+        splits: int = 1,
     ) -> torch.Tensor:
+        keys, values = cache
         _, kv_heads, block, head_dim = keys.shape
         out = torch.zeros(step.count, heads * head_dim)
         for tile, tokens in tiles_of(step):

@@ -6,7 +6,6 @@ On the CPU formulas stand for the kernels, and steps that would be graphs are pl
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
