@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from adapters.environment import prepare_environment, usable_cpus
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the processors
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // int(workers))))
 prepare_environment(os.environ)  # before any test imports torch
+if find_library("cuda") is None:  # no driver: Triton, if it is there, shall run kernels on the CPU
+    os.environ["TRITON_INTERPRET"] = "1"
 
 if TYPE_CHECKING:
     from litestar.testing import TestClient

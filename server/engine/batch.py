@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 
@@ -69,8 +70,13 @@ def in_batch_order(chunks: Sequence[Chunk]) -> list[Chunk]:
     return sorted(chunks, key=lambda chunk: chunk.count > 1)
 
 
-def build(chunks: Sequence[Chunk], device: torch.device) -> Batch:
-    """The batch of ``chunks``, which are in batch order and whose blocks are there."""
+def build(
+    chunks: Sequence[Chunk], device: torch.device, unread: Mapping[int, int] = MappingProxyType({})
+) -> Batch:
+    """The batch of ``chunks``, which are in batch order and whose blocks are there.
+
+    ``unread``: for each sequence with a token that nobody has read, by its key, that token.
+    """
     tokens: list[int] = []
     positions: list[int] = []
     places: list[int] = []
@@ -79,7 +85,7 @@ def build(chunks: Sequence[Chunk], device: torch.device) -> Batch:
     for chunk in chunks:
         begin = len(tokens)
         begins.append(begin)
-        tokens += chunk.tokens
+        tokens += chunk.tokens or [unread[chunk.sequence.key]]
         positions += range(chunk.start, chunk.end)
         places += _places(chunk)
         sampled += (begin + position - chunk.start for position in chunk.sampled)

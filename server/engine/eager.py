@@ -11,7 +11,9 @@ from server.engine.cache import KVCache
 from server.engine.config import EngineConfig
 from server.engine.decoder import Decoder
 from server.engine.lora import ActiveAdapters, LoadedAdapter, LoraStack
+from server.engine.sampling import sampler_for
 from server.engine.spec import DecoderSpec
+from server.engine.steps import PlainSteps
 from server.engine.weights import load_weights
 
 
@@ -26,7 +28,7 @@ class EagerModel:
     """
 
     def __init__(self, config: EngineConfig, spec: DecoderSpec) -> None:
-        self.device = torch.device(config.device_name)
+        self.device = self.adapter_device = torch.device(config.device_name)
         dtype = compute_dtype(config)
         weights = load_weights(
             config.base.path,
@@ -43,6 +45,10 @@ class EagerModel:
     @property
     def kv_dtype(self) -> torch.dtype:
         return self._decoder.dtype
+
+    def steps(self, cache: KVCache, config: EngineConfig) -> PlainSteps:
+        may_be_native = config.kernels != "torch"
+        return PlainSteps(self, cache, sampler_for(self.device, may_be_native=may_be_native))
 
     def forward(
         self, batch: Batch, cache: KVCache, adapters: Sequence[LoadedAdapter | None]

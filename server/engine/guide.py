@@ -61,13 +61,14 @@ class Guide:
             self._grammar.accept(token)
             self._mask = None if self._grammar.is_finished else self._grammar.mask()
 
-    def draw(self, ahead: Rows[int] = ()) -> Draw:
-        """What the next token depends on, or the one after the guess ``ahead``.
+    def draw(self, ahead: Rows[int] = (), *, unread: int = 0) -> Draw:
+        """What the next token depends on, or the one after the tokens ``ahead``.
 
-        A guess is not possible with a grammar.
+        Of ``unread`` further ones before it nothing is known here: the history lacks them. With a
+        grammar there can be neither.
         """
-        assert not (ahead and self._grammar), "a grammar cannot look ahead"
-        length = self._reply_tokens + len(ahead)
+        assert not ((ahead or unread) and self._grammar), "a grammar cannot look ahead"
+        length = self._reply_tokens + unread + len(ahead)
         history = self._history
         return Draw(
             sampling=self._sampling,

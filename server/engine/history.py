@@ -10,14 +10,16 @@ class History:
     """``ids``: every token of prompt and reply, once; ``counts``: how often the reply has it.
 
     Both are int32 and grow in step, so a step costs nothing for tokens that are known already.
+    ``length``: how many tokens of the reply are counted.
     """
 
-    __slots__ = ("_places", "counts", "ids")
+    __slots__ = ("_places", "counts", "ids", "length")
 
     def __init__(self, prompt: Iterable[int] = ()) -> None:
         self.ids = array("i", dict.fromkeys(prompt))
         self.counts = array("i", bytes(self.ids.itemsize * len(self.ids)))
         self._places = {token: place for place, token in enumerate(self.ids)}
+        self.length = 0
 
     def add(self, token: int) -> None:
         """Count a token of the reply."""
@@ -26,11 +28,13 @@ class History:
             self.ids.append(token)
             self.counts.append(0)
         self.counts[place] += 1
+        self.length += 1
 
     def after(self, tokens: Iterable[int]) -> History:
         """What this would be after ``tokens``; itself unchanged."""
         copy = History()
         copy.ids, copy.counts, copy._places = self.ids[:], self.counts[:], self._places.copy()
+        copy.length = self.length
         for token in tokens:
             copy.add(token)
         return copy

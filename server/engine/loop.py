@@ -31,12 +31,30 @@ NO_NUMBERS = "The reply broke off: the model computed values that are not finite
 NOTHING_ALLOWED = "The reply broke off: no token is allowed to follow."
 
 
-class StepRunner(Protocol):
-    """What computes a step; see :class:`server.engine.runner.Runner`."""
+# Waits until a step is computed; tells the next tokens of the sequences that it samples.
+Reading = Callable[[], Rows[tuple[Sequence, Drawn]]]
 
-    def run(self, chunks: Rows[Chunk]) -> list[tuple[Sequence, Drawn]]: ...
+
+class StepRunner(Protocol):
+    """What computes a step; see :class:`server.engine.runner.Runner`.
+
+    ``is_ahead``: a step may be launched before the one before it is read.
+    """
+
+    @property
+    def is_ahead(self) -> bool: ...
+
+    def launch(self, chunks: Rows[Chunk]) -> Reading: ...
 
     def timings(self) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One that is launched, and how to read it."""
+
+    chunks: Rows[Chunk]
+    read: Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,7 @@ class EngineLoop:
         # SimpleQueue.put may be called from a finalizer, in the middle of anything.
         self._inbox: SimpleQueue[Sequence | Abort | Stop] = SimpleQueue()
         self._notices: list[Notice] = []
+        self._in_flight: Step | None = None
         self._is_stopping = False
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
 
@@ -108,7 +127,7 @@ class EngineLoop:
 
     def _receive(self) -> None:
         """Apply the commands that are there; with nothing to do, sleep until one comes."""
-        if not self._scheduler.has_work:
+        if not self._scheduler.has_work and self._in_flight is None:
             self._apply(self._inbox.get())
         while True:
             try:
@@ -129,47 +148,58 @@ class EngineLoop:
                 self._finish(sequence, "abort")
 
     def _step(self) -> None:
+        """Launch a step, and read it; a runner that is ahead has the one before read instead.
+
+        So such a runner has work while tokens are accepted and the next step is planned.
+        """
         try:
-            chunks = self._scheduler.plan()
-            if not chunks:
+            step = self._launch()
+            if self._runner.is_ahead:
+                step, self._in_flight = self._in_flight, step
+            if step is None:
                 return
-            results = self._runner.run(chunks)
-            self._scheduler.advance(chunks)
+            results = step.read()
         except Exception:
             logger.exception("A step failed, and with it the replies that were running.")
+            self._in_flight = None
+            self._scheduler.forget_unread()
             self._fail_all(self._scheduler.running, BROKE_OFF)
             return
-        self._accept_all(chunks, results)
+        self._accept_all(step.chunks, results)
+
+    def _launch(self) -> Step | None:
+        chunks = self._scheduler.plan()
+        if not chunks:
+            return None
+        read = self._runner.launch(chunks)
+        self._scheduler.advance(chunks)
+        return Step(chunks, read)
 
     def _accept_all(self, chunks: Rows[Chunk], results: Rows[tuple[Sequence, Drawn]]) -> None:
         accepted: Counter[int] = Counter()
-        over: set[int] = set()
         for sequence, drawn in results:
-            if sequence.key in over:  # it ended before what was guessed
-                continue
-            accepted[sequence.key] += 1
-            if not self._accept(sequence, drawn):
-                over.add(sequence.key)
+            # It may have ended: before what was guessed, or while this step was in flight.
+            if self._scheduler.find(sequence.key) is not None:
+                accepted[sequence.key] += 1
+                self._accept(sequence, drawn)
         for chunk in chunks:
-            if chunk.guess:
-                self._scheduler.confirm(chunk, accepted[chunk.sequence.key] - 1)
+            self._scheduler.confirm(chunk, accepted[chunk.sequence.key] - 1)
 
-    def _accept(self, sequence: Sequence, drawn: Drawn) -> bool:
-        """Add a drawn token to its reply; tells whether the reply goes on."""
+    def _accept(self, sequence: Sequence, drawn: Drawn) -> None:
+        """Add a drawn token to its reply."""
         if drawn.token is None:
             is_barred = drawn.failure == "none allowed"
             self._fail_all([sequence], NOTHING_ALLOWED if is_barred else NO_NUMBERS)
-            return False
+            return
         try:
             delta, reason = sequence.accept(drawn.token, drawn.logprobs)
         except Exception:
             logger.exception("A reply failed.")
             self._fail_all([sequence], BROKE_OFF)
-            return False
+            return
         self._notices.append((sequence.key, delta))
         if reason is not None:
             self._finish(sequence, reason)
-        return reason is None
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self._scheduler.remove(sequence)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
 from server.engine.batch import Batch
 
 if TYPE_CHECKING:
+    from server.engine.cuda.adapter import FlatStack
     from server.engine.native.adapter import PackedStack
 
 # Projections that read the same input share one product with A and one fused output.
@@ -124,6 +125,9 @@ def column_owners(stacks: Sequence[LoraStack]) -> dict[str, list[int]]:
     return owners
 
 
+Factors: TypeAlias = "LoraStack | PackedStack | FlatStack"
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class LoadedAdapter:
     """An adapter in memory, ready to be applied by the model that it was loaded for.
@@ -132,7 +136,7 @@ class LoadedAdapter:
     """
 
     digest: str
-    stack: LoraStack | PackedStack
+    stack: Factors
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
 
 from adapters.errors import BaseInvalid
-from server.engine.batch import Batch
 from server.engine.cache import KVCache
 from server.engine.config import EngineConfig
 from server.engine.eager import EagerModel
-from server.engine.lora import LoadedAdapter, LoraStack
-from server.engine.native.adapter import PackedStack
+from server.engine.lora import Factors, LoraStack
 from server.engine.spec import DecoderSpec, read_spec
+from server.engine.steps import Steps
+
+logger = logging.getLogger(__name__)
 
 
 class Model(Protocol):
-    """Tokens in, logits out; the cache is the caller's.
+    """Computes steps; the cache is the caller's.
 
-    ``adapter_dtype`` is the type that adapters are kept in.
+    ``adapter_dtype`` is the type that adapters are kept in; ``adapter_device`` is where
+    :meth:`packed` wants the factors.
     """
 
     device: torch.device
     adapter_dtype: torch.dtype
+    adapter_device: torch.device
 
     @property
     def kv_dtype(self) -> torch.dtype: ...
 
-    def forward(
-        self, batch: Batch, cache: KVCache, adapters: Sequence[LoadedAdapter | None]
-    ) -> torch.Tensor:
-        """Logits of the sampled tokens, [R, vocab] fp32; writes the others' keys and values too.
-
-        ``adapters``: one a chunk.
-        """
+    def steps(self, cache: KVCache, config: EngineConfig) -> Steps:
+        """What computes steps over ``cache``."""
 
     def adapter_bytes(self, rank: int, targets: Sequence[str]) -> int:
         """What an adapter of this shape takes in memory."""
 
-    def packed(self, stack: LoraStack, rank: int) -> LoraStack | PackedStack:
-        """An adapter's factors in the form that :meth:`forward` wants."""
-
-    def timings(self) -> Mapping[str, float]:
-        """Seconds spent so far, by kind of work; empty where nobody counts."""
+    def packed(self, stack: LoraStack, rank: int) -> Factors:
+        """An adapter's factors in the form that steps want."""
 
 
 def load_model(config: EngineConfig) -> Model:
@@ -55,8 +52,24 @@ def load_model(config: EngineConfig) -> Model:
             and cannot be had.
     """
     spec = read_spec(config.base)
-    native = None if config.kernels == "torch" else _native(config, spec)
-    return native or EagerModel(config, spec)
+    if config.kernels == "torch":
+        return EagerModel(config, spec)
+    return _native(config, spec) or _cuda(config, spec) or EagerModel(config, spec)
+
+
+def _cuda(config: EngineConfig, spec: DecoderSpec) -> Model | None:
+    if config.device_name != "cuda":
+        return None
+    if find_spec("triton") is None:
+        logger.warning("Triton is not installed: replies will come much more slowly.")
+        return None
+    from server.engine.cuda import kernels
+    from server.engine.cuda.model import CudaModel, is_supported
+
+    if not is_supported(spec):
+        logger.warning("No kernels for heads of %d dimensions.", spec.architecture.head_dim)
+        return None
+    return CudaModel(config, spec, kernels)
 
 
 def _native(config: EngineConfig, spec: DecoderSpec) -> Model | None:

@@ -25,8 +25,8 @@ class Pager:
         return self._pool.available
 
     def missing(self, sequence: Sequence) -> int:
-        """Blocks that it lacks to compute all its known tokens and one more."""
-        return blocks_for(len(sequence.tokens) + 1) - len(sequence.blocks)
+        """Blocks that it lacks to compute all its tokens and one more."""
+        return blocks_for(sequence.length + 1) - len(sequence.blocks)
 
     def reuse(self, sequence: Sequence) -> None:
         """Move on over blocks that others have computed; at least one token is left to compute."""
@@ -80,17 +80,21 @@ class Pager:
         """Let others find the blocks that are full since the last call."""
         if not self._reuses_prefixes:
             return
-        for index in range(len(sequence.links), sequence.computed // BLOCK_TOKENS):
+        for index in range(len(sequence.links), sequence.known // BLOCK_TOKENS):
             block, tokens = sequence.blocks[index], _tokens(sequence, index)
             block, link = self._pool.publish(block, _link(sequence), tokens)
             sequence.blocks[index] = block
             sequence.links.append(link)
 
     def drop(self, sequence: Sequence) -> None:
-        """Give up all blocks of a sequence."""
-        full, rest = divmod(sequence.computed, BLOCK_TOKENS)
+        """Give up all blocks of a sequence.
+
+        A step that is launched may still write to them, behind what is known; what they are taken
+        for next is computed after it.
+        """
+        full, rest = divmod(sequence.known, BLOCK_TOKENS)
         if self._reuses_prefixes and rest:
-            tokens = tuple(sequence.tokens[sequence.computed - rest : sequence.computed])
+            tokens = tuple(sequence.tokens[sequence.known - rest : sequence.known])
             sequence.blocks[full], _ = self._pool.publish(
                 sequence.blocks[full], _link(sequence), tokens
             )
@@ -111,7 +115,7 @@ class Pager:
         for sequence in running:
             needed = blocks_for(sequence.computed)
             assert len(sequence.blocks) == needed, "a table is longer or shorter than its tokens"
-            full = sequence.computed // BLOCK_TOKENS if self._reuses_prefixes else 0
+            full = sequence.known // BLOCK_TOKENS if self._reuses_prefixes else 0
             assert len(sequence.links) == full, "full blocks are not published"
             assert not any(block in self._pool for block in sequence.blocks[full:]), (
                 "a block that is written to can be found"

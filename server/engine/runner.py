@@ -1,28 +1,26 @@
-"""The tensors of one engine, and how they turn a plan of chunks into tokens."""
+"""The tensors of one engine: a model, its cache, and the adapters that are read for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Rows
-from time import perf_counter
 
 import torch
 
 from adapters.entry import Entry
 from server.engine.adapter import load_adapter
-from server.engine.batch import build, in_batch_order
+from server.engine.batch import in_batch_order
 from server.engine.cache import KVCache
 from server.engine.config import EngineConfig
-from server.engine.draw import Draw, Drawn
+from server.engine.loop import Reading
 from server.engine.lora import LoadedAdapter
 from server.engine.memory import cache_blocks
 from server.engine.model import load_model
-from server.engine.sampling import sampler_for
-from server.engine.sequence import Chunk, Sequence
+from server.engine.sequence import Chunk
 
 
 class Runner:
-    """Model and cache. :meth:`run` is called by the engine thread alone.
+    """Model and cache. :meth:`launch` is called by the engine thread alone.
 
     Raises:
         BaseInvalid: the base needs something this engine does not do.
@@ -31,16 +29,19 @@ class Runner:
     def __init__(self, config: EngineConfig) -> None:
         self._base = config.base
         self._model = load_model(config)
-        self._device = self._model.device
-        self._sampling_s = 0.0
-        self._sample = sampler_for(self._device, may_be_native=config.kernels != "torch")
         self.blocks = cache_blocks(config, self._model.kv_dtype)
         self._cache = KVCache(
             config.base.architecture,
             blocks=self.blocks,
             dtype=self._model.kv_dtype,
-            device=self._device,
+            device=self._model.device,
         )
+        self._steps = self._model.steps(self._cache, config)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether a step may be launched before the one before it is read."""
+        return self._steps.is_ahead
 
     def adapter_bytes(self, entry: Entry) -> int:
         """What :meth:`load` of this entry will take."""
@@ -48,45 +49,15 @@ class Runner:
 
     def load(self, entry: Entry) -> LoadedAdapter:
         """Read an adapter; safe in any thread. Errors are those of ``load_adapter``."""
-        dtype = self._model.adapter_dtype
-        stack = load_adapter(entry, self._base, dtype=dtype, device=self._device)
+        dtype, device = self._model.adapter_dtype, self._model.adapter_device
+        stack = load_adapter(entry, self._base, dtype=dtype, device=device)
         return LoadedAdapter(entry.digest, self._model.packed(stack, entry.manifest.rank))
 
     def timings(self) -> Mapping[str, float]:
-        """Seconds spent so far, by kind of work; empty on a GPU, where work outlasts its call."""
-        if self._device.type != "cpu":
-            return {}
-        return {**self._model.timings(), "sampling": self._sampling_s}
+        """Seconds spent so far, by kind of work; empty where nobody counts."""
+        return self._steps.timings()
 
-    def run(self, chunks: Rows[Chunk]) -> list[tuple[Sequence, Drawn]]:
-        """Compute ``chunks``, whose blocks are there; the next tokens of those that are sampled.
-
-        One each, and one more for every guess that was right.
-        """
+    def launch(self, chunks: Rows[Chunk]) -> Reading:
+        """Compute ``chunks``, whose blocks are there; see :class:`server.engine.steps.Steps`."""
         with torch.inference_mode():
-            ordered = in_batch_order(chunks)
-            batch = build(ordered, self._device)
-            adapters = [chunk.sequence.adapter for chunk in ordered]
-            logits = self._model.forward(batch, self._cache, adapters)
-            begun_s = perf_counter()
-            sampled = [chunk for chunk in ordered if chunk.is_sampled]
-            drawn = iter(self._sample(logits, [draw for chunk in sampled for draw in draws(chunk)]))
-            results = [
-                (chunk.sequence, each)
-                for chunk in sampled
-                for each in in_line(chunk.guess, [next(drawn) for _ in chunk.sampled])
-            ]
-            self._sampling_s += perf_counter() - begun_s
-            return results
-
-
-def draws(chunk: Chunk) -> list[Draw]:
-    """What the choice after its last known token, and after each guessed one, depends on."""
-    return [chunk.sequence.draw(chunk.guess[:ahead]) for ahead in range(len(chunk.guess) + 1)]
-
-
-def in_line(guess: Rows[int], drawn: Rows[Drawn]) -> Rows[Drawn]:
-    """Those of ``drawn`` that follow what was drawn before them: up to the first wrong guess."""
-    pairs = enumerate(zip(guess, drawn, strict=False))
-    wrong = next((at for at, (guessed, each) in pairs if each.token != guessed), len(guess))
-    return drawn[: wrong + 1]
+            return self._steps.launch(in_batch_order(chunks))

@@ -8,6 +8,7 @@ short, the least deserving loses its blocks and is computed again later.
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Sequence as Rows
 
 from server.engine.blocks import BlockPool
 from server.engine.pager import Pager
@@ -93,21 +94,30 @@ class Scheduler:
                 budget -= chunk.count if chunk.count > 1 else 0
         return self._with_guesses(chunks)
 
-    def advance(self, chunks: list[Chunk]) -> None:
-        """Note that ``chunks`` are computed."""
+    def advance(self, chunks: Rows[Chunk]) -> None:
+        """Note that ``chunks`` are computed, or will be before anything that is planned later."""
         for chunk in chunks:
             chunk.sequence.computed = chunk.known_end
+            chunk.sequence.unread += chunk.is_sampled
             self._pager.publish(chunk.sequence)
 
     def confirm(self, chunk: Chunk, right: int) -> None:
-        """Note that of an advanced chunk's guess the first ``right`` tokens have come."""
+        """Note that what a chunk drew is read: of its guess ``right`` tokens have come."""
         sequence = chunk.sequence
+        sequence.unread -= chunk.is_sampled
         if sequence.guesser is not None:
             sequence.guesser.learn(len(chunk.guess), right)
-        if chunk.guess and sequence.key in self._running:
+        if sequence.key not in self._running:
+            return
+        if chunk.guess:
             sequence.computed = chunk.known_end + right
             self._pager.trim(sequence)
-            self._pager.publish(sequence)
+        self._pager.publish(sequence)
+
+    def forget_unread(self) -> None:
+        """Note that what the pre-empted have unread never will be: it is drawn again, the same."""
+        for sequence in self._preempted:
+            sequence.unread = 0
 
     # Who runs
 
@@ -147,6 +157,8 @@ class Scheduler:
 
     def _chunk(self, sequence: Sequence, budget: int, planned: list[Chunk]) -> Chunk | None:
         """Its share of the step, with the blocks for it; ``None`` where it has to wait."""
+        if sequence.has_to_be_read:
+            return None
         self._pager.reuse(sequence)
         count = sequence.pending
         if count > 1:
@@ -184,4 +196,4 @@ class Scheduler:
         assert ranks == sorted(ranks), "the pre-empted are out of order"
         for key, sequence in self._running.items():
             assert key == sequence.key
-            assert 0 <= sequence.computed < len(sequence.tokens), "nothing left to compute"
+            assert 0 <= sequence.computed < sequence.length, "nothing left to compute"

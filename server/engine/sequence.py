@@ -25,7 +25,8 @@ class Sequence:
     ``key`` is unique in an engine. ``adapter`` is whatever the runner needs to apply it, ``None``
     for the base. ``tokens`` starts as the prompt; ``computed`` of them have their keys and values
     in the cache, in ``blocks``, the first ``len(links)`` of which can be found by others.
-    ``seed`` is never ``None`` here.
+    ``unread`` more tokens are drawn, or will be by steps that are launched, but nobody has read
+    them yet: what is computed next may be such a token. ``seed`` is never ``None`` here.
 
     ``cached_tokens`` of the prompt were found in the cache when it was first computed;
     ``preemptions`` counts how often all blocks were taken away since.
@@ -44,6 +45,7 @@ class Sequence:
     guide: Guide = field(init=False)
     prompt_tokens: int = field(init=False)
     computed: int = 0
+    unread: int = 0
     blocks: array[int] = field(default_factory=lambda: array("i"))
     links: list[int] = field(default_factory=list)
     cached_tokens: int = 0
@@ -74,9 +76,26 @@ class Sequence:
         return self.key - HEAD_START * self.priority, self.key
 
     @property
+    def length(self) -> int:
+        """Its tokens, the unread ones too."""
+        return len(self.tokens) + self.unread
+
+    @property
+    def known(self) -> int:
+        """How many computed tokens are known: what others may find."""
+        return min(self.computed, len(self.tokens))
+
+    @property
     def pending(self) -> int:
-        """Tokens that are known but not yet computed: the rest of the prompt, or the last token."""
-        return len(self.tokens) - self.computed
+        """Tokens that are there but not yet computed: the rest of the prompt, or the last token."""
+        return len(self.tokens) + self.unread - self.computed
+
+    @property
+    def has_to_be_read(self) -> bool:
+        """Whether what comes next depends on an unread token: the last one, or a grammar's."""
+        return self.unread > 0 and (
+            self.grammar is not None or self.completion_tokens + self.unread >= self.max_tokens
+        )
 
     def guess(self, at_most: int) -> tuple[int, ...]:
         """Up to ``at_most`` tokens that may follow; never as many as would end the reply.
@@ -93,7 +112,10 @@ class Sequence:
         return len(self.tokens) - self.prompt_tokens
 
     def draw(self, ahead: Rows[int] = ()) -> Draw:
-        """What the choice of the next token depends on, or of the one after the guess ``ahead``."""
+        """What the choice of the next token depends on, or of the one after the tokens ``ahead``.
+
+        Those are guessed, or unread by all but the caller.
+        """
         return self.guide.draw(ahead)
 
     def accept(
@@ -127,13 +149,19 @@ class Chunk:
     """``count`` tokens of ``sequence`` from position ``start``, to be computed in one step.
 
     The last of them may be a ``guess`` at what follows the known ones. Where the chunk reaches the
-    end of these, the successors of the last known token and of all guessed ones are drawn.
+    end of these, it ``is_sampled``: the successors of the last known token and of all guessed ones
+    are drawn. A chunk behind an unread token is that token alone.
     """
 
     sequence: Sequence
     start: int
     count: int
     guess: tuple[int, ...] = ()
+    is_sampled: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        # What the sequence has grows as its tokens are read; this is about the time of the plan.
+        object.__setattr__(self, "is_sampled", self.known_end == self.sequence.length)
 
     @property
     def end(self) -> int:
@@ -141,19 +169,15 @@ class Chunk:
 
     @property
     def known_end(self) -> int:
-        """Where its known tokens end."""
+        """Where its tokens end and the guesses begin."""
         return self.end - len(self.guess)
 
     @property
     def tokens(self) -> list[int]:
+        """Its tokens; none where it is an unread one."""
         return [*self.sequence.tokens[self.start : self.known_end], *self.guess]
 
     @property
     def sampled(self) -> range:
         """Positions whose logits are wanted; none where the chunk ends before the known tokens."""
         return range(self.known_end - 1 if self.is_sampled else self.end, self.end)
-
-    @property
-    def is_sampled(self) -> bool:
-        """True where this chunk reaches the last known token, so that the next one is drawn."""
-        return self.known_end == len(self.sequence.tokens)

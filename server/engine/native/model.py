@@ -15,10 +15,12 @@ import torch
 
 from server.engine.batch import Batch
 from server.engine.cache import KVCache
+from server.engine.config import EngineConfig
 from server.engine.decoder import rope_table
 from server.engine.lora import LoadedAdapter, LoraStack
 from server.engine.native.adapter import PackedStack, packed_bytes
 from server.engine.native.pack import PackedLinear, interleaved, pack
+from server.engine.native.sampling import NativeSampler
 from server.engine.native.structs import (
     FORMATS,
     LANES,
@@ -31,6 +33,7 @@ from server.engine.native.structs import (
     declare,
 )
 from server.engine.spec import DecoderSpec
+from server.engine.steps import PlainSteps
 from server.engine.weights import (
     ATTENTION,
     Checkpoint,
@@ -71,7 +74,7 @@ class NativeModel:
     ) -> None:
         declare(library)
         self._library = library
-        self.device = CPU
+        self.device = self.adapter_device = CPU
         self.adapter_dtype = torch.float32 if weight_format == "fp32" else torch.bfloat16
         self._spec = spec
         self._format = weight_format
@@ -98,6 +101,9 @@ class NativeModel:
     def timings(self) -> dict[str, float]:
         """Seconds spent so far, by kind of work."""
         return dict(zip(TIMES, self._seconds, strict=True))
+
+    def steps(self, cache: KVCache, config: EngineConfig) -> PlainSteps:  # noqa: ARG002 - others need it
+        return PlainSteps(self, cache, NativeSampler(self._library))
 
     def forward(
         self, batch: Batch, cache: KVCache, adapters: Sequence[LoadedAdapter | None]

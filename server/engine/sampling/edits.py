@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from server.engine.draw import Draw
+from server.engine.transfer import to_device
 
 WORD = 32
 
@@ -18,12 +19,18 @@ WORD = 32
 def edit(logits: torch.Tensor, draws: Rows[Draw]) -> None:
     """Change ``logits`` ([rows, vocab] fp32) in place as ``draws`` say.
 
-    Only the tokens concerned are touched. They are computed in fp64 and rounded once.
+    Only the tokens concerned are touched. They are computed in fp64 and rounded once. A GPU is not
+    waited for.
     """
+    constrain(logits, draws)
+    penalise(logits, draws)
+
+
+def constrain(logits: torch.Tensor, draws: Rows[Draw]) -> None:
+    """All edits up to the penalties."""
     mask(logits, draws)
     withhold(logits, draws)
     bias(logits, draws)
-    penalise(logits, draws)
 
 
 def mask(logits: torch.Tensor, draws: Rows[Draw]) -> None:
@@ -37,19 +44,23 @@ def mask(logits: torch.Tensor, draws: Rows[Draw]) -> None:
         given = draws[row].mask
         assert given is not None
         own[: given.size] = given[: own.size]
-    words = torch.from_numpy(packed).to(logits.device)
+    words = to_device(torch.from_numpy(packed), logits.device)
     bits = words.unsqueeze(-1) >> torch.arange(WORD, dtype=torch.int32, device=logits.device)
     allowed = (bits & 1).bool().flatten(1)[:, :vocabulary]
-    logits[rows] = logits[rows].masked_fill(~allowed, float("-inf"))
+    index = to_device(torch.tensor(rows), logits.device)
+    logits[index] = logits[index].masked_fill(~allowed, float("-inf"))
 
 
 def withhold(logits: torch.Tensor, draws: Rows[Draw]) -> None:
     """-inf for tokens that may not come yet. Ids that the base does not have mean nothing."""
-    concerned = [(row, draw.withheld) for row, draw in enumerate(draws) if draw.withheld]
+    vocabulary = logits.shape[-1]
+    concerned = [
+        (row, array("i", (token for token in draw.withheld if token < vocabulary)))
+        for row, draw in enumerate(draws)
+        if draw.withheld
+    ]
     if concerned:
-        rows, ids = places(concerned, logits.device)
-        known = ids < logits.shape[-1]
-        logits[rows[known], ids[known]] = float("-inf")
+        logits[places(concerned, logits.device)] = float("-inf")
 
 
 def bias(logits: torch.Tensor, draws: Rows[Draw]) -> None:
@@ -78,9 +89,8 @@ def penalise(logits: torch.Tensor, draws: Rows[Draw]) -> None:
         (each.repetition_penalty, each.frequency_penalty, each.presence_penalty)
         for each in settings
     ]
-    repetition, frequency, presence = (
-        torch.tensor(factors, dtype=torch.float32, device=device).double()[rows].unbind(1)
-    )
+    own = to_device(torch.tensor(factors, dtype=torch.float32), device).double()
+    repetition, frequency, presence = own[rows].unbind(1)
     scores = logits[rows, ids].double()
     scores = torch.where(scores < 0, scores * repetition, scores / repetition)
     scores -= counts * frequency
@@ -95,7 +105,7 @@ def places(
     pairs = list(concerned)
     rows = chain.from_iterable(repeat(row, len(ids)) for row, ids in pairs)
     ids = joined((ids for _, ids in pairs), np.int64, device)
-    return torch.tensor(list(rows), dtype=torch.int64, device=device), ids
+    return to_device(torch.tensor(list(rows), dtype=torch.int64), device), ids
 
 
 def joined(
@@ -105,4 +115,4 @@ def joined(
 ) -> torch.Tensor:
     """All of ``parts``, one after the other, in a copy."""
     numbers = np.concatenate([np.asarray(part, dtype=dtype) for part in parts])
-    return torch.from_numpy(numbers).to(device)
+    return to_device(torch.from_numpy(numbers), device)

@@ -14,9 +14,9 @@ from typing import Any
 from adapters.base import Base
 from adapters.registry import Entry, Registry
 from server.engine.config import EngineConfig
-from server.engine.draw import Drawn
 from server.engine.engine import LocalEngine
 from server.engine.generation import LocalGeneration
+from server.engine.loop import Reading
 from server.engine.sequence import Chunk, Sequence
 from server.engine.types import Delta, Event, Finished, GenerationRequest, SamplingParams
 from tests.tiny import random_adapter
@@ -72,11 +72,15 @@ class Throttle:
         self._event_loop = asyncio.get_running_loop()
         loop._runner = self
 
-    def run(self, chunks: Rows[Chunk]) -> list[tuple[Sequence, Drawn]]:
+    @property
+    def is_ahead(self) -> bool:
+        return self._runner.is_ahead
+
+    def launch(self, chunks: Rows[Chunk]) -> Reading:
         self._event_loop.call_soon_threadsafe(self._planned.put_nowait, list(chunks))
         if not self._is_open:
             self._permits.acquire()
-        return self._runner.run(chunks)
+        return self._runner.launch(chunks)
 
     async def planned(self) -> list[Chunk]:
         """The plan of the next step, which now waits for its permit."""

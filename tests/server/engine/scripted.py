@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from server.engine.blocks import BLOCK_TOKENS
 from server.engine.draw import Drawn
+from server.engine.loop import Reading
 from server.engine.sequence import Chunk, Sequence
 from server.engine.text import Detokenizer, Reply
 from server.engine.types import SamplingParams
@@ -68,16 +69,21 @@ def expected_reply(digest: str | None, prompt: Rows[int], max_tokens: int) -> li
 
 
 class ScriptedRunner:
-    """Computes steps in ``places``, which hold what was last written there."""
+    """Computes steps in ``places``, which hold what was last written there.
 
-    def __init__(self) -> None:
+    One that ``is_ahead`` has its results read a step later.
+    """
+
+    def __init__(self, *, is_ahead: bool = False) -> None:
         self.places: dict[int, int] = {}
         self.computed_tokens = 0
+        self.is_ahead = is_ahead
+        self._unread: dict[int, int] = {}
 
-    def run(self, chunks: Rows[Chunk]) -> list[tuple[Sequence, Drawn]]:
+    def launch(self, chunks: Rows[Chunk]) -> Reading:
         written: set[int] = set()
         for chunk in chunks:
-            seen = list(states(chunk.sequence.digest, chunk.sequence.tokens[: chunk.end]))
+            seen = list(states(chunk.sequence.digest, self._tokens(chunk)))
             for position in range(chunk.start, chunk.end):
                 place = self._place(chunk, position)
                 assert place not in written, "two sequences write to the same place"
@@ -86,14 +92,21 @@ class ScriptedRunner:
             self.computed_tokens += chunk.count
         for chunk in chunks:
             self._look_back(chunk)
-        sampled = [chunk for chunk in chunks if chunk.is_sampled]
-        return [(chunk.sequence, Drawn(self._drawn(chunk))) for chunk in sampled]
+        drawn = [(chunk.sequence, self._drawn(chunk)) for chunk in chunks if chunk.is_sampled]
+        self._unread = {sequence.key: token for sequence, token in drawn}
+        return lambda: [(sequence, Drawn(token)) for sequence, token in drawn]
+
+    def _tokens(self, chunk: Chunk) -> list[int]:
+        """All up to its end."""
+        known = chunk.sequence.tokens[: chunk.end]
+        missing = chunk.end - len(known)
+        return [*known, self._unread[chunk.sequence.key]] if missing else known
 
     def timings(self) -> dict[str, float]:
         return {}
 
     def _look_back(self, chunk: Chunk) -> None:
-        seen = states(chunk.sequence.digest, chunk.sequence.tokens[: chunk.end])
+        seen = states(chunk.sequence.digest, self._tokens(chunk))
         for position, state in enumerate(seen):
             found = self.places.get(self._place(chunk, position))
             assert found == state, f"{chunk.sequence.key} sees what is not its own at {position}"

@@ -45,7 +45,7 @@ def sequence_of(
 def logits_of(runner: Runner, chunks: list[Chunk]) -> torch.Tensor:
     """The logits that a step over ``chunks`` (in batch order) would sample from."""
     with torch.inference_mode():
-        batch = build(chunks, runner._device)
+        batch = build(chunks, runner._model.device)
         adapters = [chunk.sequence.adapter for chunk in chunks]
         return runner._model.forward(batch, runner._cache, adapters)
 

@@ -597,11 +597,13 @@ class _Broken:
         self.left = times
         self.inner = None
 
-    def run(self, chunks):
+    is_ahead = False
+
+    def launch(self, chunks):
         if self.left:
             self.left -= 1
             raise RuntimeError("injected")
-        return self.inner.run(chunks)
+        return self.inner.launch(chunks)
 
 
 def _raise(token: int) -> str:

@@ -32,6 +32,7 @@ def step(scheduler: Scheduler, token: int = 1) -> list[Chunk]:
     for chunk in chunks:
         if chunk.is_sampled and chunk.sequence.accept(token)[1]:
             scheduler.remove(chunk.sequence)
+        scheduler.confirm(chunk, 0)
     scheduler.check_integrity()
     return chunks
 
@@ -315,9 +316,9 @@ def test_the_scripted_runner_notices_a_wrong_table() -> None:
     scheduler.add(one)
     scheduler.add(other)
     chunks = scheduler.plan()
-    assert [drawn.token for _, drawn in runner.run(chunks)] == [
+    assert [drawn.token for _, drawn in runner.launch(chunks)()] == [
         expected_reply(None, each.tokens, 1)[0] for each in (one, other)
     ]
     one.blocks[0], other.blocks[0] = other.blocks[0], one.blocks[0]
     with pytest.raises(AssertionError, match="not its own"):
-        runner.run([Chunk(one, 19, 1)])
+        runner.launch([Chunk(one, 19, 1)])

@@ -32,8 +32,11 @@ class Scheduling(RuleBasedStateMachine):
         max_running=st.integers(1, 5),
         prefill_tokens=st.integers(1, 50),
         reuses=st.booleans(),
+        is_ahead=st.booleans(),
     )
-    def start(self, blocks: int, max_running: int, prefill_tokens: int, reuses: bool) -> None:
+    def start(
+        self, blocks: int, max_running: int, prefill_tokens: int, reuses: bool, is_ahead: bool
+    ) -> None:
         self.pool = BlockPool(blocks)
         self.scheduler = Scheduler(
             max_running=max_running,
@@ -41,7 +44,7 @@ class Scheduling(RuleBasedStateMachine):
             pool=self.pool,
             reuses_prefixes=reuses,
         )
-        self.runner = ScriptedRunner()
+        self.runner = ScriptedRunner(is_ahead=is_ahead)
         self.events: dict[int, list[object]] = {}
         self.loop = EngineLoop(self.scheduler, self.runner, self.deliver)
         self.sequences: dict[int, Sequence] = {}
@@ -107,10 +110,15 @@ class Scheduling(RuleBasedStateMachine):
         assert self.is_over(key), "an abort takes effect before the next step"
 
     def make_a_step(self) -> None:
+        """Which may be the reading of one that is in flight."""
         had_work, before = self.scheduler.has_work, self.runner.computed_tokens
+        could_wait = self.loop._in_flight is not None
         self.loop._step()
         self.loop._flush()
-        assert had_work == (self.runner.computed_tokens > before), "work, but nothing is computed"
+        is_computed = self.runner.computed_tokens > before
+        assert is_computed == had_work or could_wait, "work, but nothing is computed"
+        assert had_work or not is_computed, "computed for nobody"
+        assert is_computed or self.loop._in_flight is None, "what is launched is never read"
 
     @invariant()
     def books_are_right(self) -> None:

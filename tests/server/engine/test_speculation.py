@@ -12,8 +12,8 @@ from adapters.base import Base
 from server.engine.batch import build
 from server.engine.draw import Drawn
 from server.engine.native.build import library
-from server.engine.runner import in_line
 from server.engine.sequence import Chunk
+from server.engine.steps import in_line
 from server.engine.types import Delta, Finished, SamplingParams
 from tests.server.engine.harness import Running, prompt_of, read, running
 from tests.server.engine.scripted import sequence
@@ -57,8 +57,8 @@ async def outcome(engine: Running, name: str, way: SamplingParams) -> object:
 def count_steps(engine: Running) -> list[int]:
     steps: list[int] = []
     runner = engine.engine._parts.loop._runner
-    run = runner.run
-    runner.run = lambda chunks: steps.append(len(chunks)) or run(chunks)
+    launch = runner.launch
+    runner.launch = lambda chunks: steps.append(len(chunks)) or launch(chunks)
     return steps
 
 

@@ -59,7 +59,7 @@ class Bench:
         """Of each sequence whose chunk is its last, by key."""
         ordered = in_batch_order(chunks)
         with torch.inference_mode():
-            batch = build(ordered, self.runner._device)
+            batch = build(ordered, self.runner._model.device)
             adapters = [chunk.sequence.adapter for chunk in ordered]
             rows = self.runner._model.forward(batch, self.runner._cache, adapters)
         last = [chunk.sequence.key for chunk in ordered if chunk.is_sampled]

@@ -1,0 +1,154 @@
+"""From chunks to what the kernels read: single tokens at fixed addresses, all else as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from server.engine.blocks import BLOCK_TOKENS, blocks_for
+from server.engine.cuda.adapter import FlatStack
+from server.engine.cuda.records import Records
+from server.engine.cuda.step import Step
+from server.engine.sequence import Chunk
+from server.engine.transfer import to_device
+
+# Tokens of a tile in steps with pieces of prompts.
+TILE = 16
+# What a tile's record has: two words of address, start, count, row, rank.
+WORDS = 6
+
+
+class SingleTokens:
+    """The inputs of steps in which every sequence has one token, at the same addresses each time.
+
+    ``rows`` is the most there can be, ``max_rank`` the largest rank of an adapter.
+    """
+
+    def __init__(self, rows: int, context_length: int, max_rank: int, device: torch.device) -> None:
+        fields = [("address", "i8", 1)]
+        fields += [(name, "i4", 1) for name in ("token", "position", "place", "rank")]
+        fields += [("table", "i4", max(2, blocks_for(context_length)))]  # never a scalar
+        self._records = Records(fields, rows, device)
+        self._columns = {name: self._records.column(name) for name, _, _ in fields}
+        self._max_rank = max_rank
+        self.rows = rows
+
+    def step(self, size: int, *, has_adapters: bool) -> Step:
+        """The step of the first ``size`` rows, whatever is sent for them."""
+        part = {name: column[:size] for name, column in self._columns.items()}
+        unused = part["rank"]  # where every tile is a token, nobody reads where it lies
+        return Step(
+            tokens=part["token"],
+            positions=part["position"],
+            places=part["place"],
+            tile=1,
+            tiles=size,
+            starts=unused,
+            counts=unused,
+            rows=unused,
+            ranks=part["rank"],
+            addresses=part["address"],
+            tables=part["table"],
+            max_rank=self._max_rank if has_adapters else 0,
+        )
+
+    def send(self, chunks: Sequence[Chunk], unread: Mapping[int, int], size: int) -> None:
+        """Send ``chunks``, of one token each, and up to ``size`` rows that are none."""
+        count = len(chunks)
+        records = self._records.blank()
+        if count:
+            _fill(records, chunks, unread)
+        nobody = records[count:size]
+        nobody["position"] = nobody["place"] = -1
+        nobody["token"] = nobody["rank"] = 0
+        self._records.send(size)
+
+
+def _fill(records: NDArray[Any], chunks: Sequence[Chunk], unread: Mapping[int, int]) -> None:
+    count = len(chunks)
+    stacks = [stack_of(chunk) for chunk in chunks]
+    records["address"][:count] = [0 if one is None else one.address for one in stacks]
+    records["rank"][:count] = [0 if one is None else one.rank for one in stacks]
+    records["token"][:count] = [
+        chunk.sequence.tokens[chunk.start]
+        if chunk.start < len(chunk.sequence.tokens)
+        else unread[chunk.sequence.key]
+        for chunk in chunks
+    ]
+    starts = np.fromiter((chunk.start for chunk in chunks), np.int32, count)
+    tables = joined(chunks)
+    blocks = tables[np.arange(count), starts // BLOCK_TOKENS]
+    records["position"][:count] = starts
+    records["place"][:count] = blocks * BLOCK_TOKENS + starts % BLOCK_TOKENS
+    records["table"][:count, : tables.shape[1]] = tables
+
+
+def mixed_step(
+    chunks: Sequence[Chunk], unread: Mapping[int, int], device: torch.device
+) -> tuple[Step, torch.Tensor]:
+    """The step that computes ``chunks``, whatever they are, and the tokens that it samples."""
+    tokens: list[int] = []
+    sampled: list[int] = []
+    positions, places = [], []
+    records: list[list[int]] = []
+    tables = joined(chunks)
+    for row, chunk in enumerate(chunks):
+        stack, begin = stack_of(chunk), len(tokens)
+        address, rank = (0, 0) if stack is None else (stack.address, stack.rank)
+        for start in range(begin, begin + chunk.count, TILE):
+            count = min(TILE, begin + chunk.count - start)
+            records.append([*words(address), start, count, row, rank])
+        tokens += chunk.tokens or [unread[chunk.sequence.key]]
+        at = np.arange(chunk.start, chunk.end, dtype=np.int32)
+        positions.append(at)
+        places.append(tables[row, at // BLOCK_TOKENS] * BLOCK_TOKENS + at % BLOCK_TOKENS)
+        sampled += (begin + position - chunk.start for position in chunk.sampled)
+    parts = [records, tokens, np.concatenate(positions), np.concatenate(places), tables, sampled]
+    on_device = together([np.asarray(part, dtype=np.int32) for part in parts], device)
+    tiles, tokens_, positions_, places_, tables_, sampled_ = on_device
+    step = Step(
+        tokens=tokens_,
+        positions=positions_,
+        places=places_,
+        tile=TILE,
+        tiles=len(records),
+        starts=tiles[:, 2],
+        counts=tiles[:, 3],
+        rows=tiles[:, 4],
+        ranks=tiles[:, 5],
+        addresses=tiles.view(torch.int64)[:, 0],
+        tables=tables_,
+        max_rank=max(record[5] for record in records),
+    )
+    return step, sampled_
+
+
+def stack_of(chunk: Chunk) -> FlatStack | None:
+    """The factors of its adapter."""
+    adapter = chunk.sequence.adapter
+    return None if adapter is None else adapter.stack
+
+
+def joined(chunks: Sequence[Chunk]) -> NDArray[np.int32]:
+    """[chunks, blocks]: their tables, filled up with 0."""
+    tables = [chunk.sequence.blocks for chunk in chunks]
+    width = 4 * max(map(len, tables))
+    padded = b"".join([table.tobytes().ljust(width, b"\0") for table in tables])
+    return np.frombuffer(padded, np.int32).reshape(len(tables), -1)
+
+
+def words(address: int) -> tuple[int, int]:
+    """Two int32 that make up an int64."""
+    low, high = np.array([address], dtype=np.int64).view(np.int32).tolist()
+    return low, high
+
+
+def together(parts: Sequence[NDArray[Any]], device: torch.device) -> list[torch.Tensor]:
+    """``parts`` on ``device``, in one transfer."""
+    flat = to_device(torch.from_numpy(np.concatenate([part.ravel() for part in parts])), device)
+    pieces = flat.split([part.size for part in parts])
+    return [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)]

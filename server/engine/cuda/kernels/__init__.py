@@ -1,0 +1,21 @@
+"""The kernels, in Triton, and the functions that launch them.
+
+Tokens of a step lie in tiles. A tile is one token (``tile`` 1: steps in which every reply gets one
+token) or up to sixteen of one sequence (``tile`` 16: steps with pieces of prompts). Whatever a
+kernel computes for a tile depends on that tile alone.
+
+An adapter is an address and a rank (0: none); see :mod:`server.engine.cuda.adapter` for what lies
+there. Its A acts in a kernel of its own (:mod:`.adapters`), its B in whatever kernel reads the
+projection's output next.
+"""
+
+from __future__ import annotations
+
+from server.engine.cuda.kernels.adapters import shrink
+from server.engine.cuda.kernels.attention import attend
+from server.engine.cuda.kernels.choose import choose
+from server.engine.cuda.kernels.gate import gate
+from server.engine.cuda.kernels.heads import prepare_heads
+from server.engine.cuda.kernels.norm import add_norm, embed
+
+__all__ = ["add_norm", "attend", "choose", "embed", "gate", "prepare_heads", "shrink"]

@@ -1,0 +1,145 @@
+"""LoRA: the product with A, and what the kernels behind a projection add with B."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from server.engine.cuda.step import Step
+
+# How many programs share a tile's products with A; Triton's interpreter runs one after the other.
+PROGRAMS = {"cuda": 16, "cpu": 1}
+# How many rows and columns of A a program works on at once, by the size of tiles.
+ROWS = {1: 4, 16: 16}
+INPUTS = {1: 1024, 16: 128}
+RANKS = tl.constexpr(16)
+
+
+@triton.jit
+def span(starts, counts, stride, tile: tl.constexpr):
+    """The tokens [tile] of this program's tile, and which of them there are."""
+    number = tl.program_id(0)
+    lane = tl.arange(0, tile)
+    if tile == 1:
+        return number + lane, lane == 0
+    start = tl.load(starts + number * stride)
+    return start + lane, lane < tl.load(counts + number * stride)
+
+
+@triton.jit
+def factors(addresses, stride, rank, offset, like):
+    """Where this tile's adapter has the part at ``offset`` (elements for each rank)."""
+    address = tl.load(addresses + tl.program_id(0) * stride)
+    start = address.to(tl.pointer_type(like.dtype.element_ty))
+    return tl.multiple_of(start, 16) + rank.to(tl.int64) * offset
+
+
+@triton.jit
+def expanded(shrunk, shrunk_stride, first, rank, b, outputs, tokens, has_token, columns):
+    """[tokens, columns] fp32: the shrunk inputs from column ``first`` on, times B.
+
+    ``b``: [rank, outputs].
+    """
+    total = tl.zeros([tokens.shape[0], columns.shape[0]], tl.float32)
+    has_column = (columns < outputs)[None, :]
+    for start in range(0, rank, RANKS):
+        inner = start + tl.arange(0, RANKS)
+        has_rank = inner < rank
+        right = tl.load(
+            b + inner[:, None] * outputs + columns[None, :],
+            mask=has_rank[:, None] & has_column,
+            other=0.0,
+        )
+        if tokens.shape[0] == 1:
+            line = shrunk + tl.max(tokens, axis=0) * shrunk_stride + first
+            left = tl.load(line + inner, mask=has_rank, other=0.0)
+            wide = tl.expand_dims(left, 1) * right.to(tl.float32)
+            total += tl.expand_dims(tl.sum(wide, axis=0), 0)
+        else:
+            left = tl.load(
+                shrunk + tokens[:, None] * shrunk_stride + (first + inner)[None, :],
+                mask=has_token[:, None] & has_rank[None, :],
+                other=0.0,
+            )
+            total += tl.dot(left.to(right.dtype), right, input_precision="ieee")
+    return total
+
+
+@triton.jit
+def _shrink(
+    x,
+    x_stride,
+    out,
+    out_stride,
+    starts,
+    counts,
+    addresses,
+    ranks,
+    stride,
+    offset,
+    projections: tl.constexpr,
+    inputs: tl.constexpr,
+    tile: tl.constexpr,
+    rows: tl.constexpr,
+    columns: tl.constexpr,
+    programs: tl.constexpr,
+):
+    rank = tl.load(ranks + tl.program_id(0) * stride)
+    if rank == 0:
+        return
+    tokens, has_token = span(starts, counts, stride, tile)
+    a = factors(addresses, stride // 2, rank, offset, x)
+    for start in range(tl.program_id(1) * rows, projections * rank, programs * rows):
+        row = start + tl.arange(0, rows)
+        has_row = row < projections * rank
+        total = tl.zeros([tile, rows], tl.float32)
+        for first in range(0, inputs, columns):
+            column = first + tl.arange(0, columns)
+            has_column = (column < inputs)[None, :]
+            given = tl.load(
+                x + tokens[:, None].to(tl.int64) * x_stride + column[None, :],
+                mask=has_token[:, None] & has_column,
+                other=0.0,
+            )
+            factor = tl.load(
+                a + row[:, None] * inputs + column[None, :],
+                mask=has_row[:, None] & has_column,
+                other=0.0,
+            )
+            if tile == 1:
+                wide = given.to(tl.float32) * factor.to(tl.float32)
+                total += tl.expand_dims(tl.sum(wide, axis=1), 0)
+            else:
+                total += tl.dot(given, tl.trans(factor), input_precision="ieee")
+        tl.store(
+            out + tokens[:, None] * out_stride + row[None, :],
+            total,
+            mask=has_token[:, None] & has_row[None, :],
+        )
+
+
+def shrink(
+    x: torch.Tensor, step: Step, *, offset: int, projections: int, out: torch.Tensor
+) -> None:
+    """See :class:`server.engine.cuda.step.Kernels`."""
+    inputs = x.shape[1]
+    tile, programs = step.tile, PROGRAMS[x.device.type]
+    _shrink[(step.tiles, programs)](
+        x,
+        x.stride(0),
+        out,
+        out.stride(0),
+        step.starts,
+        step.counts,
+        step.addresses,
+        step.ranks,
+        step.ranks.stride(0),
+        offset,
+        projections,
+        inputs,
+        tile,
+        ROWS[tile],
+        min(INPUTS[tile], triton.next_power_of_2(inputs)),
+        programs,
+    )

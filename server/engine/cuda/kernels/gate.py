@@ -1,0 +1,72 @@
+"""The middle of the MLP: the adapters' B, and SiLU of the gate times the rest."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from server.engine.cuda.kernels.adapters import expanded, factors, span
+from server.engine.cuda.step import Share, Step
+
+COLUMNS = {1: 512, 16: 128}
+
+
+@triton.jit
+def _gate(
+    gate_up,
+    out,
+    shrunk,
+    shrunk_stride,
+    starts,
+    counts,
+    addresses,
+    ranks,
+    stride,
+    offset,
+    width: tl.constexpr,
+    columns: tl.constexpr,
+    tile: tl.constexpr,
+    has_lora: tl.constexpr,
+):
+    tokens, has_token = span(starts, counts, stride, tile)
+    column = tl.program_id(1) * columns + tl.arange(0, columns)
+    mask = has_token[:, None] & (column < width)[None, :]
+    line = tokens[:, None].to(tl.int64)
+    gate = tl.load(gate_up + line * 2 * width + column[None, :], mask=mask, other=0.0)
+    up = tl.load(gate_up + line * 2 * width + width + column[None, :], mask=mask, other=0.0)
+    gate, up = gate.to(tl.float32), up.to(tl.float32)
+    if has_lora:
+        rank = tl.load(ranks + tl.program_id(0) * stride)
+        if rank > 0:
+            b = factors(addresses, stride // 2, rank, offset, gate_up)
+            wide = 2 * width
+            gate += expanded(shrunk, shrunk_stride, 0, rank, b, wide, tokens, has_token, column)
+            up += expanded(
+                shrunk, shrunk_stride, rank, rank, b, wide, tokens, has_token, width + column
+            )
+    tl.store(out + line * width + column[None, :], gate * tl.sigmoid(gate) * up, mask=mask)
+
+
+def gate(gate_up: torch.Tensor, step: Step, *, share: Share | None = None) -> torch.Tensor:
+    """See :class:`server.engine.cuda.step.Kernels`."""
+    width = gate_up.shape[1] // 2
+    out = torch.empty((gate_up.shape[0], width), dtype=gate_up.dtype, device=gate_up.device)
+    columns = min(COLUMNS[step.tile], triton.next_power_of_2(width))
+    _gate[(step.tiles, triton.cdiv(width, columns))](
+        gate_up,
+        out,
+        None if share is None else share.shrunk,
+        0 if share is None else share.shrunk.stride(0),
+        step.starts,
+        step.counts,
+        step.addresses,
+        step.ranks,
+        step.ranks.stride(0),
+        0 if share is None else share.offset,
+        width,
+        columns,
+        step.tile,
+        share is not None,
+    )
+    return out

@@ -1,0 +1,126 @@
+"""What happens to queries, keys and values between their projection and attention."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from server.engine.blocks import BLOCK_TOKENS
+from server.engine.cuda.kernels.adapters import expanded, factors, span
+from server.engine.cuda.step import Share, Step
+
+BLOCK = tl.constexpr(BLOCK_TOKENS)
+
+
+@triton.jit
+def _prepare(
+    qkv,
+    keys,
+    values,
+    norm,
+    cosines,
+    sines,
+    positions,
+    places,
+    token_stride,
+    shrunk,
+    shrunk_stride,
+    starts,
+    counts,
+    addresses,
+    ranks,
+    stride,
+    offset,
+    epsilon,
+    heads: tl.constexpr,
+    kv_heads: tl.constexpr,
+    half: tl.constexpr,
+    tile: tl.constexpr,
+    has_norm: tl.constexpr,
+    has_lora: tl.constexpr,
+):
+    head = tl.program_id(1)
+    width = (heads + 2 * kv_heads) * 2 * half
+    tokens, has_token = span(starts, counts, stride, tile)
+    position = tl.load(positions + tokens * token_stride, mask=has_token, other=-1)
+    has_token &= position >= 0
+    lane = tl.arange(0, half)
+    left, right = head * 2 * half + lane, head * 2 * half + half + lane
+    line = qkv + tokens[:, None].to(tl.int64) * width
+    mask = has_token[:, None] & (lane >= 0)[None, :]
+    x = tl.load(line + left[None, :], mask=mask, other=0.0).to(tl.float32)
+    y = tl.load(line + right[None, :], mask=mask, other=0.0).to(tl.float32)
+    if has_lora:
+        rank = tl.load(ranks + tl.program_id(0) * stride)
+        if rank > 0:
+            b = factors(addresses, stride // 2, rank, offset, qkv)
+            projection = (head >= heads).to(tl.int32) + (head >= heads + kv_heads).to(tl.int32)
+            first = projection * rank
+            x += expanded(shrunk, shrunk_stride, first, rank, b, width, tokens, has_token, left)
+            y += expanded(shrunk, shrunk_stride, first, rank, b, width, tokens, has_token, right)
+    if head < heads + kv_heads:
+        if has_norm:
+            mean = (tl.sum(x * x, axis=1) + tl.sum(y * y, axis=1)) / (2 * half)
+            scale = tl.expand_dims(tl.rsqrt(mean + epsilon), 1)
+            x *= scale * tl.load(norm + left).to(tl.float32)[None, :]
+            y *= scale * tl.load(norm + right).to(tl.float32)[None, :]
+        at = tl.where(has_token, position, 0)[:, None] * 2 * half + lane[None, :]
+        cosine, sine = tl.load(cosines + at), tl.load(sines + at)
+        turned = x * cosine - y * sine
+        y = y * cosine + x * sine
+        x = turned
+    if head < heads:
+        tl.store(line + left[None, :], x, mask=mask)
+        tl.store(line + right[None, :], y, mask=mask)
+    else:
+        place = tl.load(places + tokens * token_stride, mask=has_token, other=0)
+        block = (place // BLOCK).to(tl.int64) * kv_heads + (head - heads) % kv_heads
+        at = ((block * BLOCK + place % BLOCK) * 2 * half)[:, None] + lane[None, :]
+        cache = keys
+        if head >= heads + kv_heads:
+            cache = values
+        tl.store(cache + at, x, mask=mask)
+        tl.store(cache + at + half, y, mask=mask)
+
+
+def prepare_heads(
+    qkv: torch.Tensor,
+    cache: tuple[torch.Tensor, torch.Tensor],
+    step: Step,
+    *,
+    norm: torch.Tensor | None,
+    angles: tuple[torch.Tensor, torch.Tensor],
+    epsilon: float,
+    heads: int,
+    share: Share | None = None,
+) -> None:
+    """See :class:`server.engine.cuda.step.Kernels`."""
+    keys, values = cache
+    _, kv_heads, _, head_dim = keys.shape
+    _prepare[(step.tiles, heads + 2 * kv_heads)](
+        qkv,
+        keys,
+        values,
+        norm,
+        *angles,
+        step.positions,
+        step.places,
+        step.positions.stride(0),
+        None if share is None else share.shrunk,
+        0 if share is None else share.shrunk.stride(0),
+        step.starts,
+        step.counts,
+        step.addresses,
+        step.ranks,
+        step.ranks.stride(0),
+        0 if share is None else share.offset,
+        epsilon,
+        heads,
+        kv_heads,
+        head_dim // 2,
+        step.tile,
+        norm is not None,
+        share is not None,
+        num_warps=1 if step.tile == 1 else 4,
+    )

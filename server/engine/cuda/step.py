@@ -1,0 +1,165 @@
+"""What the kernels are asked, and what they know of a step's tokens and of the rows to draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+# What a row is: not to be touched, greedy, or drawn.
+SKIPPED, GREEDY, DRAWN = 0, 1, 2
+# How many withheld tokens a row may name.
+WITHHELD = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """The tokens of one step, on the device. Nothing here but int32, addresses apart.
+
+    ``tokens``, ``positions`` and ``places``: [T]. A token below 0 is the one that the step before
+    drew in row ``-1 - token``; a position below 0 is no token at all, and its place is -1 too.
+
+    ``tile``: how many tokens one has at most, 1 or 16. For each of ``tiles``: ``starts`` and
+    ``counts``, its tokens; ``rows``, its line of ``tables`` [rows, blocks]; ``ranks`` and
+    ``addresses`` (int64), its adapter. These lie in records: ``ranks.stride(0)`` words apart, an
+    even number, and the addresses half as many.
+
+    ``max_rank``: 0 where no token has an adapter, else at least the largest.
+    """
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    places: torch.Tensor
+    tile: int
+    tiles: int
+    starts: torch.Tensor
+    counts: torch.Tensor
+    rows: torch.Tensor
+    ranks: torch.Tensor
+    addresses: torch.Tensor
+    tables: torch.Tensor
+    max_rank: int
+
+    @property
+    def count(self) -> int:
+        """Its tokens."""
+        return self.tokens.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What adapters add to a projection: the ``shrunk`` inputs times their B.
+
+    ``shrunk``: [T, columns] fp32, the products with their A. ``offset``: of B, in elements for each
+    rank.
+    """
+
+    shrunk: torch.Tensor
+    offset: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """Settings of the rows to draw, on the device: views into one table of records.
+
+    ``kind``: int32 [rows]. ``numbers``: fp64 [rows, 7], uniform number, temperature, top-p,
+    min-p, repetition, frequency and presence penalty. ``wholes``: int32 [rows, 3 + WITHHELD],
+    top-k, the line of what was seen (-1: none), how many tokens are withheld, and those.
+    """
+
+    kind: torch.Tensor
+    numbers: torch.Tensor
+    wholes: torch.Tensor
+
+
+class Kernels(Protocol):
+    """:mod:`server.engine.cuda.kernels` is one; tests have the same as formulas.
+
+    Nothing waits for the device. ``T`` are all tokens of the step, in order.
+    """
+
+    def embed(self, step: Step, drawn: torch.Tensor, embedding: torch.Tensor, /) -> torch.Tensor:
+        """[T, width]: rows of ``embedding`` [vocab, width]. ``drawn``: by the step before."""
+
+    def add_norm(
+        self,
+        residual: torch.Tensor,
+        added: torch.Tensor | None,
+        weight: torch.Tensor,
+        step: Step,
+        /,
+        *,
+        epsilon: float,
+        share: Share | None = None,
+    ) -> torch.Tensor:
+        """RMS norm of ``residual`` [T, width], to which ``added`` and ``share`` come, in place."""
+
+    def prepare_heads(
+        self,
+        qkv: torch.Tensor,
+        cache: tuple[torch.Tensor, torch.Tensor],
+        step: Step,
+        /,
+        *,
+        norm: torch.Tensor | None,
+        angles: tuple[torch.Tensor, torch.Tensor],
+        epsilon: float,
+        heads: int,
+        share: Share | None = None,
+    ) -> None:
+        """Add ``share`` to ``qkv`` [T, all heads], norm and turn queries and keys, keep the rest.
+
+        Queries stay in ``qkv``, keys and values go to their places in those of the ``cache``,
+        [blocks, kv_heads, BLOCK_TOKENS, head_dim] each. ``norm``: [heads + kv_heads, head_dim].
+        ``angles``: cosines and sines, [positions, head_dim] fp32.
+        """
+
+    def attend(
+        self,
+        qkv: torch.Tensor,
+        cache: tuple[torch.Tensor, torch.Tensor],
+        step: Step,
+        /,
+        *,
+        heads: int,
+        splits: int = 1,
+    ) -> torch.Tensor:
+        """[T, heads * head_dim]: what queries find in their own text, up to themselves.
+
+        The ``cache`` holds the step's own tokens already. ``splits``: how many programs
+        share a text; a power of two, more than 1 only with single tokens.
+        """
+
+    def gate(
+        self, gate_up: torch.Tensor, step: Step, /, *, share: Share | None = None
+    ) -> torch.Tensor:
+        """[T, width]: of ``gate_up`` [T, 2 * width] and ``share``, SiLU of a half times the rest."""
+
+    def shrink(
+        self, x: torch.Tensor, step: Step, /, *, offset: int, projections: int, out: torch.Tensor
+    ) -> None:
+        """Write ``x @ A.T`` of every token with its own adapter into ``out``.
+
+        ``x``: [T, inputs]. ``out``: [T, columns] fp32, of which the first ``projections * rank``
+        are written; nothing where there is no adapter. ``offset``: of A, in elements for each rank.
+        """
+
+    def choose(
+        self,
+        logits: torch.Tensor,
+        seen: torch.Tensor,
+        rows: Rows,
+        drawn: torch.Tensor,
+        /,
+        *,
+        size: int,
+    ) -> None:
+        """Choose a token for the first ``size`` rows, as :mod:`server.engine.sampling` says.
+
+        It begins with the penalties; what comes before them is done, but for withheld tokens.
+        ``logits``: [rows, vocab] fp32, changed in place. ``seen``: [lines, vocab] int32: 0 for a
+        token that was not seen, 1 for one of the prompt's, and one more for each time that the
+        reply has it; the chosen one is counted. ``drawn``: [rows, 2] int32, gets the token and the
+        bits of the largest logit: no number where one of the logits is none, or infinite.
+        """

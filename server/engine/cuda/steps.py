@@ -1,0 +1,181 @@
+"""Steps on a GPU: put in its queue, and read when the next one is queued behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Rows
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from server.engine.cache import KVCache
+from server.engine.config import EngineConfig
+from server.engine.cuda.decoder import TileDecoder
+from server.engine.cuda.graphs import Graphs
+from server.engine.cuda.inputs import SingleTokens, mixed_step, stack_of
+from server.engine.cuda.sampler import Sampler
+from server.engine.cuda.step import Kernels
+from server.engine.draw import Draw, Drawn
+from server.engine.loop import Reading
+from server.engine.sequence import Chunk, Sequence
+from server.engine.steps import per_sequence
+
+# Graphs have room for the factors of adapters up to this rank; steps with larger ones are none.
+GRAPH_RANK = 256
+MOST_SPLITS = 32
+
+
+class CudaSteps:
+    """Computes steps with ``decoder`` over ``cache``.
+
+    A step in which every sequence has one token, which is drawn from, is a graph, sampling
+    included. Others are made operation by operation of the same kernels. What needs more than the
+    kernels know (grammars, biases, logprobs) comes behind, for its own rows.
+
+    Nothing here waits for the GPU but reading. Steps are computed in the order in which they are
+    launched, so memory that the host has given to another use is written in that order too.
+    """
+
+    def __init__(
+        self, decoder: TileDecoder, kernels: Kernels, cache: KVCache, config: EngineConfig
+    ) -> None:
+        self.is_ahead = not config.speculative_tokens  # guesses follow tokens that are read
+        self._decoder = decoder
+        self._cache = cache
+        self._device = cache.keys[0].device
+        self._unread: dict[int, int] = {}  # where the latest step drew, by the sequence's key
+        self._busy_s = 0.0
+        shape = config.base.architecture
+        self._kv_heads = shape.kv_heads
+        rows = config.max_running + config.speculative_tokens
+        self._sampler = Sampler(shape.vocab_size, rows, kernels, self._device)
+        self._singles = SingleTokens(
+            config.max_running, config.context_length, GRAPH_RANK, self._device
+        )
+        is_cuda = self._device.type == "cuda"
+        self._most_programs = 2 * multiprocessors(self._device)
+        self._stream = torch.cuda.Stream(self._device) if is_cuda else None
+        with torch.inference_mode():
+            self._clear()
+            self._graphs = Graphs(self._single_tokens, config.max_running, self._device)
+
+    def launch(self, chunks: Rows[Chunk]) -> Reading:
+        with self._queue():
+            sampled = [chunk for chunk in chunks if chunk.is_sampled]
+            draws, lacking = _draws(sampled)
+            is_graph = all(chunk.count == 1 and chunk.is_sampled for chunk in chunks)
+            if is_graph and _fits(chunks):
+                begun = self._launch_graph(chunks, draws, lacking)
+            else:
+                begun = self._launch_mixed(chunks, draws, lacking)
+            read = self._sampler.finish(draws) if draws else _nothing
+            self._unread = _places(sampled)
+            ended = self._mark()
+        return lambda: self._read(chunks, sampled, read, begun, ended)
+
+    def timings(self) -> Mapping[str, float]:
+        """How long the GPU worked on steps; the rest of the time it waited for one."""
+        return {} if self._stream is None else {"gpu": self._busy_s}
+
+    def _launch_graph(
+        self, chunks: Rows[Chunk], draws: Rows[Draw], lacking: Rows[int]
+    ) -> torch.cuda.Event | None:
+        size = self._graphs.size(len(chunks))
+        self._sampler.prepare(draws, lacking, size=size)
+        self._singles.send(chunks, self._unread, size)
+        has_adapters = any(chunk.sequence.adapter is not None for chunk in chunks)
+        begun = self._mark()
+        self._graphs.replay(size, has_adapters=has_adapters)
+        return begun
+
+    def _single_tokens(self, size: int, has_adapters: bool) -> None:
+        """What a graph is."""
+        step = self._singles.step(size, has_adapters=has_adapters)
+        hidden = self._decoder.hidden(
+            step, self._sampler.drawn, self._cache, splits=self._splits(size)
+        )
+        self._sampler.logits[:size] = self._decoder.logits(hidden)
+        self._sampler.choose(size)
+
+    def _launch_mixed(
+        self, chunks: Rows[Chunk], draws: Rows[Draw], lacking: Rows[int]
+    ) -> torch.cuda.Event | None:
+        step, sampled = mixed_step(chunks, self._unread, self._device)
+        begun = self._mark()
+        hidden = self._decoder.hidden(step, self._sampler.drawn, self._cache)
+        if draws:
+            count = len(draws)
+            self._sampler.prepare(draws, lacking, size=count)
+            self._sampler.logits[:count] = self._decoder.logits(hidden[sampled])
+            self._sampler.choose(count)
+        return begun
+
+    def _read(
+        self,
+        chunks: Rows[Chunk],  # noqa: ARG002 - holds their adapters until they are computed
+        sampled: Rows[Chunk],
+        read: Callable[[], list[Drawn]],
+        begun: torch.cuda.Event | None,
+        ended: torch.cuda.Event | None,
+    ) -> Rows[tuple[Sequence, Drawn]]:
+        drawn = read()
+        if begun is not None and ended is not None:
+            ended.synchronize()
+            self._busy_s += begun.elapsed_time(ended) / 1000
+        return per_sequence(sampled, drawn)
+
+    def _splits(self, size: int) -> int:
+        """Into how many pieces attention cuts each text so that the whole GPU works: 1 to 32."""
+        splits, programs = 1, size * self._kv_heads
+        while splits < MOST_SPLITS and 2 * splits * programs <= self._most_programs:
+            splits *= 2
+        return splits
+
+    def _queue(self) -> AbstractContextManager[object]:
+        """Work goes to this object's own stream."""
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+
+    def _mark(self) -> torch.cuda.Event | None:
+        if self._stream is None:
+            return None
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _clear(self) -> None:
+        """Make every row one that is none, for the recording of graphs."""
+        self._singles.send([], {}, self._singles.rows)
+        self._sampler.prepare([], [], size=self._singles.rows)
+
+
+def multiprocessors(device: torch.device) -> int:
+    """How many the GPU has; Triton's interpreter is one."""
+    if device.type != "cuda":
+        return 1
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def _fits(chunks: Rows[Chunk]) -> bool:
+    """Whether graphs have room for the adapters."""
+    return all(stack is None or stack.rank <= GRAPH_RANK for stack in map(stack_of, chunks))
+
+
+def _draws(sampled: Rows[Chunk]) -> tuple[list[Draw], list[int]]:
+    """What every choice depends on, and how many tokens the history in it lacks."""
+    draws: list[Draw] = []
+    lacking: list[int] = []
+    for chunk in sampled:
+        guide, unread = chunk.sequence.guide, chunk.sequence.unread
+        for ahead in range(len(chunk.guess) + 1):
+            draws.append(guide.draw(chunk.guess[:ahead], unread=unread))
+            lacking.append(unread)
+    return draws, lacking
+
+
+def _places(sampled: Rows[Chunk]) -> dict[int, int]:
+    """How the next step names what these draw: see :class:`server.engine.cuda.step.Step`."""
+    return {chunk.sequence.key: -1 - row for row, chunk in enumerate(sampled)}
+
+
+def _nothing() -> list[Drawn]:
+    return []

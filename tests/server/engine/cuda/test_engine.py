@@ -1,0 +1,94 @@
+"""Whole engines with the steps of a GPU: replies are those of transformers and PEFT, and ours.
+
+On the CPU formulas stand for the kernels, and steps that would be graphs are played.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.base import Base
+from server.engine.cuda.steps import CudaSteps
+from server.engine.types import SamplingParams
+from tests.server.engine.harness import FAMILIES, GREEDY, Running, prompt_of, read, running
+from tests.server.engine.test_ahead import WAYS, outcome
+from tests.server.engine.test_parity import reference
+
+pytestmark = [
+    pytest.mark.anyio,
+    # PEFT asks transformers by a name that transformers 5.23 deprecates.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
+
+
+def steps_of(engine: Running) -> CudaSteps:
+    steps = engine.engine._parts.loop._runner._steps
+    assert isinstance(steps, CudaSteps)
+    return steps
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_base_and_adapters_together_reply_as_transformers_and_peft_do(
+    family: str,
+    bases: dict[str, Base],
+    adapter_paths: dict[str, dict[str, Path]],
+    registries: dict[str, Path],
+    computed_on: str,
+) -> None:
+    """Prompts in pieces beside single tokens, adapters of every rank and subset in one batch."""
+    jobs = [
+        (name, path, prompt_of(30 + 7 * at, seed=at))
+        for at, (name, path) in enumerate([(family, None), *adapter_paths[family].items()])
+    ]
+    settings = {"device": computed_on, "prefill_chunk_tokens": 24}
+    async with running(bases[family], registries[family], **settings) as engine:
+        steps_of(engine)
+        found = await asyncio.gather(*(reply(engine, name, prompt) for name, _, prompt in jobs))
+    for (name, path, prompt), tokens in zip(jobs, found, strict=True):
+        assert tokens == reference(bases[family].path, path, prompt), name
+
+
+async def reply(
+    engine: Running, name: str, prompt: tuple[int, ...], way: SamplingParams = GREEDY
+) -> list[int]:
+    generation = await engine.submit(name, prompt, way)
+    sequence = engine.sequences[-1]
+    await read(generation)
+    return sequence.tokens[len(prompt) :]
+
+
+async def test_every_way_to_reply_is_that_of_the_reference(
+    base: Base, registries: dict[str, Path], computed_on: str
+) -> None:
+    """Filters, penalties, grammars, biases, logprobs and stops, in a cache that is too small."""
+
+    async def replies(**settings: Any) -> list[tuple[Any, ...]]:
+        jobs = [(name, way) for way in WAYS for name in ("qwen3", "full", "wide")]
+        async with running(
+            base, registries["qwen3"], max_running=6, max_waiting=40, **settings
+        ) as engine:
+            return await asyncio.gather(
+                *(outcome(engine, name, at, way) for at, (name, way) in enumerate(jobs))
+            )
+
+    small = {"max_context": 64, "kv_cache_tokens": 112, "prefill_chunk_tokens": 24}
+    found = await replies(device=computed_on, **small)
+    with pytest.MonkeyPatch.context() as patch:
+        from server.engine.model import load_model
+
+        patch.setattr("server.engine.runner.load_model", load_model)
+        expected = await replies(kernels="torch")
+    for (texts, *end), (their_texts, *their_end) in zip(found, expected, strict=True):
+        assert end == their_end
+        assert [text for text, _ in texts] == [text for text, _ in their_texts]
+        for (_, ours), (_, theirs) in zip(texts, their_texts, strict=True):
+            assert [one.token for one in ours] == [one.token for one in theirs]
+            for one, other in zip(ours, theirs, strict=True):
+                assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+                assert [token for token, _ in one.alternatives] == [
+                    token for token, _ in other.alternatives
+                ]

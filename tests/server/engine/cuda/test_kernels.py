@@ -1,0 +1,341 @@
+"""Every kernel against its formula: in tiles of one and of sixteen, in wide and narrow floats."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from server.engine.cuda.records import Records
+from server.engine.cuda.sampler import FIELDS, Seen, fill
+from server.engine.cuda.step import Rows, Share, Step
+from server.engine.draw import Draw
+from server.engine.sampling.edits import edit
+from server.engine.types import SamplingParams
+from tests.server.engine.cuda.formulas import Formulas
+from tests.server.engine.cuda.tiles import Piece, step_of
+from tests.server.engine.drawing import Oracle, draw_of
+
+pytest.importorskip("triton", reason="needs Triton, whose interpreter runs kernels on the CPU")
+
+from server.engine.cuda import kernels
+from server.engine.cuda.kernels.choose import choose
+
+EPSILON = 1e-6
+# Of the norm of a difference to that of the whole.
+TOLERANCE = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
+gpu = pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+# The interpreter has no bf16 products; single tokens need none.
+every_kind = pytest.mark.parametrize(
+    ("tile", "dtype"),
+    [
+        (1, torch.float32),
+        (1, torch.bfloat16),
+        (16, torch.float32),
+        (16, torch.float16),
+        pytest.param(16, torch.bfloat16, marks=gpu),
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+class Case:
+    """A step of three texts with adapters of rank 4, none and 20, and random tensors for it.
+
+    An adapter's factors are ``size`` random elements for each rank. In steps of single tokens two
+    more rows are none at all.
+    """
+
+    def __init__(self, tile: int, dtype: torch.dtype, device: torch.device, size: int = 0) -> None:
+        self.dtype, self.device = dtype, device
+        factors = [self.random(rank * size) if rank else None for rank in (4, 0, 20)]
+        counts = (1, 17, 3) if tile > 1 else (1, 1, 1)
+        pasts, tables = (3, 20, 60), ((7,), (1, 4, 2), (3, 0, 5, 9))
+        pieces = [
+            Piece(past, count, table, own, rank)
+            for past, count, table, own, rank in zip(
+                pasts, counts, tables, factors, (4, 0, 20), strict=True
+            )
+        ]
+        self.tokens = sum(counts)
+        self.step = step_of(pieces, device, tile=tile, padding=2 if tile == 1 else 0)
+        self._kept = factors  # the step knows their addresses only
+
+    def random(self, *shape: int) -> torch.Tensor:
+        return torch.randn(shape, device=self.device).to(self.dtype)
+
+    def share(self, columns: int, offset: int) -> Share:
+        return Share(torch.randn(self.step.count, columns, device=self.device), offset)
+
+
+def on_cpu(value: Any) -> Any:
+    """``value`` with copies on the CPU of all tensors in it."""
+    if isinstance(value, torch.Tensor):
+        return value.cpu().clone()
+    if isinstance(value, Share):
+        return Share(value.shrunk.cpu(), value.offset)
+    if isinstance(value, tuple):
+        return tuple(map(on_cpu, value))
+    return value
+
+
+def compare(case: Case, name: str, *given: Any, **named: Any) -> None:
+    """The kernel's result, and what it left in its arguments, are those of the formula."""
+    theirs = [on_cpu(value) for value in given], {key: on_cpu(named[key]) for key in named}
+    step = step_on_cpu(case)
+    expected = getattr(Formulas(), name)(
+        *(step if value is case.step else value for value in theirs[0]), **theirs[1]
+    )
+    found = getattr(kernels, name)(*given, **named)
+    for ours, formula in zip(flat(found, *given), flat(expected, *theirs[0]), strict=True):
+        if isinstance(ours, torch.Tensor):
+            rows = slice(case.tokens if len(ours) == case.step.count else None)
+            close(ours[rows].cpu(), formula[rows])
+
+
+def flat(*values: Any) -> list[Any]:
+    """What is in tuples, and what is in none."""
+    return [one for each in values for one in (each if isinstance(each, tuple) else (each,))]
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Up to rounding of their type; what is no number is none in both."""
+    assert torch.equal(found.isnan(), expected.isnan())
+    difference = (found.double() - expected.double()).nan_to_num(0.0).norm()
+    assert difference <= TOLERANCE[found.dtype] * expected.double().nan_to_num(0.0).norm()
+
+
+def step_on_cpu(case: Case) -> Step:
+    """The case's step with the same adapters in the CPU's memory."""
+    step = case.step
+    own = [None if each is None else each.cpu() for each in case._kept]
+    case._kept = [*case._kept, *own]
+    moved = {
+        each.data_ptr(): mine.data_ptr()
+        for each, mine in zip(case._kept, own, strict=False)
+        if each is not None and mine is not None
+    }
+    addresses = torch.tensor([moved.get(int(one), 0) for one in step.addresses])
+    names = ("tokens", "positions", "places", "starts", "counts", "rows", "ranks", "tables")
+    parts = {name: getattr(step, name).cpu() for name in names}
+    return Step(
+        **parts, addresses=addresses, tile=step.tile, tiles=step.tiles, max_rank=step.max_rank
+    )
+
+
+@every_kind
+def test_a_acts_on_the_tokens_of_its_adapter(
+    tile: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    """Mixed ranks beside rows without one, whose part of the result is left alone."""
+    case = Case(tile, dtype, device, size=16 + 3 * 96)
+    out = torch.full((case.step.count, 64), 7.0, device=device)
+    x = case.random(case.step.count, 96)
+    named = {"offset": 16, "projections": 3}
+    expected = out.cpu()
+    Formulas().shrink(x.cpu(), step_on_cpu(case), out=expected, **named)
+    kernels.shrink(x, case.step, out=out, **named)
+    torch.testing.assert_close(out.cpu(), expected, rtol=1e-4, atol=1e-4)
+    assert (expected != 7.0).any()
+    assert (expected == 7.0).any()
+
+
+@every_kind
+def test_norms_are_of_what_was_added(tile: int, dtype: torch.dtype, device: torch.device) -> None:
+    """The residual takes up the layer's output and the adapters' share; widths of any kind."""
+    width = 300
+    case = Case(tile, dtype, device, size=16 + width)
+    residual, added = case.random(2, case.step.count, width)
+    weight = case.random(width)
+    compare(case, "add_norm", residual, None, weight, case.step, epsilon=EPSILON)
+    share = case.share(24, 16)
+    compare(case, "add_norm", residual, added, weight, case.step, epsilon=EPSILON, share=share)
+
+
+@every_kind
+@pytest.mark.parametrize("has_norm", [True, False])
+def test_heads_are_normed_turned_and_kept(
+    has_norm: bool, tile: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    """Queries stay, keys and values go to their places, and nothing else in the cache changes."""
+    heads, kv_heads, head_dim = 4, 2, 16
+    width = (heads + 2 * kv_heads) * head_dim
+    case = Case(tile, dtype, device, size=16 + width)
+    angles = torch.randn(2, 99, head_dim // 2, device=device).repeat(1, 1, 2).unbind(0)
+    compare(
+        case,
+        "prepare_heads",
+        case.random(case.step.count, width),
+        case.random(2, 12, kv_heads, 16, head_dim).unbind(0),
+        case.step,
+        norm=case.random(heads + kv_heads, head_dim) if has_norm else None,
+        angles=tuple(angles),
+        epsilon=EPSILON,
+        heads=heads,
+        share=case.share(64, 16) if has_norm else None,
+    )
+
+
+@every_kind
+def test_the_gate_is_silu(tile: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Of its projection with the adapter's share, times the other with its share."""
+    width = 200
+    case = Case(tile, dtype, device, size=16 + 2 * width)
+    gate_up = case.random(case.step.count, 2 * width)
+    compare(case, "gate", gate_up, case.step)
+    compare(case, "gate", gate_up, case.step, share=case.share(48, 16))
+
+
+@pytest.mark.parametrize(
+    ("tile", "splits", "group", "dtype"),
+    [
+        (1, 1, 3, torch.float32),
+        (1, 4, 2, torch.float32),
+        (1, 1, 2, torch.float16),
+        (16, 1, 1, torch.float32),
+        (16, 1, 3, torch.float16),
+        pytest.param(1, 4, 2, torch.bfloat16, marks=gpu),
+        pytest.param(16, 1, 2, torch.bfloat16, marks=gpu),
+    ],
+)
+def test_every_token_sees_its_own_text_up_to_itself(
+    group: int, tile: int, splits: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    """In blocks out of order, over memory that holds no numbers elsewhere; no rows find zero."""
+    kv_heads, head_dim = 2, 16
+    heads = group * kv_heads
+    case = Case(tile, dtype, device)
+    keys, values = torch.full((2, 12, kv_heads, 16, head_dim), float("nan"), device=device)
+    keys, values = keys.to(dtype), values.to(dtype)
+    ends = (4, 21, 61) if tile == 1 else (4, 37, 63)
+    for table, end in zip(((7,), (1, 4, 2), (3, 0, 5, 9)), ends, strict=True):
+        for at in range(end):
+            place = table[at // 16], slice(None), at % 16
+            keys[place], values[place] = case.random(2, kv_heads, head_dim)
+    qkv = case.random(case.step.count, (heads + 2 * kv_heads) * head_dim)
+    named = {"heads": heads, "splits": splits}
+    compare(case, "attend", qkv, (keys, values), case.step, **named)
+    assert not kernels.attend(qkv, (keys, values), case.step, **named)[case.tokens :].any()
+
+
+def test_tokens_that_are_not_read_come_from_the_step_before(device: torch.device) -> None:
+    """Below zero they name the row that drew them."""
+    embedding = torch.randn(50, 40, device=device)
+    step = step_of([Piece(0, 4, tokens=(7, -1, 49, -3))], device, tile=16)
+    drawn = torch.tensor([[11, -1], [12, -1], [13, -1]], dtype=torch.int32, device=device)
+    found = kernels.embed(step, drawn, embedding)
+    assert torch.equal(found, embedding[torch.tensor([7, 11, 49, 13], device=device)])
+
+
+# The choice
+
+VOCABULARY = 700
+HISTORY = (5, 17, 5, 300, 699)
+WAYS: list[dict[str, Any]] = [
+    {"temperature": 0.0, "repetition_penalty": 1.3},
+    {},
+    {"min_p": 0.1, "temperature": 2.0},
+    {"top_k": 9, "frequency_penalty": 1.0, "presence_penalty": -0.5},
+    {"top_k": 690, "top_p": 0.7},
+    {"top_p": 0.6, "repetition_penalty": 0.6},
+    {"top_p": 0.0},
+    {"top_k": 10, "top_p": 0.9, "min_p": 0.02, "temperature": 1.7},
+]
+
+
+class Choice:
+    """Random logits and draws for them; the tensors that the kernel gets."""
+
+    def __init__(self, draws: Sequence[Draw], logits: torch.Tensor, device: torch.device) -> None:
+        self.draws, self.given = draws, logits
+        self.logits = logits.clone().to(device)
+        count = len(draws)
+        self.seen = Seen(logits.shape[1], count, device)
+        lines = self.seen.lines([draw.history for draw in draws], [0] * count)
+        records = Records(FIELDS, count, device)
+        fill(records.blank(), draws, lines, [True] * count)
+        records.send(count)
+        self.rows = Rows(**{name: records.column(name) for name, _, _ in FIELDS})
+        self.drawn = torch.full((count, 2), -7, dtype=torch.int32, device=device)
+
+    def run(self, **sizes: int) -> tuple[list[int], list[float]]:
+        """Tokens and largest logits."""
+        choose(self.logits, self.seen.counts, self.rows, self.drawn, size=len(self.draws), **sizes)
+        found = self.drawn.cpu()
+        return found[:, 0].tolist(), found.view(torch.float32)[:, 1].tolist()
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"blocks": 8, "likeliest": 8, "room": 64},
+        pytest.param({"blocks": 2, "likeliest": 8, "room": 4}, marks=pytest.mark.slow),
+        pytest.param({"blocks": 16}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_choices_are_those_of_the_reference(sizes: dict[str, int], device: torch.device) -> None:
+    """Edits bit for bit, the largest logit, and a token that the obvious way may draw."""
+    draw = random.Random(1)
+    draws = [
+        draw_of(
+            SamplingParams(**way), draw.random(), prompt=HISTORY, reply=(3, 3, at), withheld=(1, 9)
+        )
+        for at, way in enumerate(WAYS)
+    ]
+    choice = Choice(draws, torch.randn(len(WAYS), VOCABULARY) * 2, device)
+    tokens, peaks = choice.run(**sizes)
+    edited = choice.given.clone()
+    edit(edited, draws)
+    assert torch.equal(choice.logits.cpu(), edited)
+    assert peaks == edited.max(dim=1).values.tolist()
+    assert tokens[0] == int(edited[0].argmax())
+    for row in range(1, len(WAYS)):
+        assert Oracle(edited[row], draws[row]).accepts(tokens[row]), WAYS[row]
+    for row, token in enumerate(tokens):
+        history = draws[row].history
+        assert history is not None
+        history.add(token)
+        counts = dict(zip(history.ids, (count + 1 for count in history.counts), strict=True))
+        line = choice.seen.counts[int(choice.rows.wholes[row, 1])].cpu()
+        assert {int(at): int(line[at]) for at in line.nonzero()} == counts
+
+
+def rows_of_equals() -> Iterator[tuple[dict[str, Any], float, int]]:
+    """How to filter four equal logits among others, a number, and the token that it draws."""
+    yield {"top_p": 0.6}, 0.5, 300  # keeps the lower three
+    yield {"top_p": 0.6}, 0.99, 500
+    yield {"top_k": 2}, 0.99, 699  # keeps all that equal the second
+    yield {"top_k": 2, "top_p": 0.3}, 0.99, 300
+    yield {"temperature": 0.0}, 0.99, 40
+
+
+def test_of_equals_the_lower_ids_are_kept(device: torch.device) -> None:
+    """Top-k keeps all ties at its edge, top-p cuts between them, greedy takes the first."""
+    ways = list(rows_of_equals())
+    logits = torch.full((len(ways), VOCABULARY), -50.0)
+    logits[:, [40, 300, 500, 699]] = 2.0
+    draws = [draw_of(SamplingParams(**way), uniform) for way, uniform, _ in ways]
+    tokens, _ = Choice(draws, logits, device).run(blocks=16)
+    assert tokens == [token for _, _, token in ways]
+
+
+def test_values_that_are_no_numbers_are_reported(device: torch.device) -> None:
+    """The largest logit says so; a row that is skipped keeps what it had."""
+    logits = torch.randn(4, VOCABULARY)
+    logits[0, 3], logits[1, 3] = float("nan"), float("inf")
+    logits[2] = float("-inf")
+    choice = Choice([draw_of(SamplingParams(top_k=3))] * 4, logits, device)
+    choice.rows.kind[3] = 0
+    tokens, peaks = choice.run(blocks=16)
+    assert [peak != peak for peak in peaks[:2]] == [True, True]  # noqa: PLR0124 - no numbers
+    assert peaks[2] == float("-inf")
+    assert all(0 <= token < VOCABULARY for token in tokens[:3])
+    assert tokens[3] == -7
