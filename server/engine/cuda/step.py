@@ -134,7 +134,7 @@ class Kernels(Protocol):
     def gate(
         self, gate_up: torch.Tensor, step: Step, /, *, share: Share | None = None
     ) -> torch.Tensor:
-        """[T, width]: of ``gate_up`` [T, 2 * width] and ``share``, SiLU of a half times the rest."""
+        """[T, width]: of ``gate_up`` [T, 2 * width] and ``share``, SiLU of half times half."""
 
     def shrink(
         self, x: torch.Tensor, step: Step, /, *, offset: int, projections: int, out: torch.Tensor
