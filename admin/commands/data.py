@@ -170,7 +170,12 @@ def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @data.command()
 @click.argument("name")
-@click.option("--split", type=click.Choice(("train", "validation", "test")), default="train")
+@click.option(
+    "--split",
+    type=click.Choice(("train", "validation", "test")),
+    default="train",
+    help="Which dialogues to show.",
+)
 @click.option("--from", "start", default=1, type=click.IntRange(1), help="The first dialogue.")
 @click.option("--examples", default=3, type=click.IntRange(1), help="How many to show.")
 @click.option("--tokens", is_flag=True, help="Show every token by itself.")

@@ -126,12 +126,14 @@ class IncompleteDetails(Struct, frozen=True, kw_only=True):
 class ResponseObject(Struct, frozen=True, kw_only=True):
     """A response, and what it was asked with.
 
-    ``temperature``, ``top_p`` and ``max_output_tokens`` are those that hold, the model's own
-    defaults included. ``store`` tells whether others can go on from it.
+    ``access_programs`` is part of the shape and always null. ``temperature``, ``top_p`` and
+    ``max_output_tokens`` are those that hold, the model's own defaults included. ``store``
+    tells whether others can go on from it.
     """
 
     id: str
     object: Literal["response"] = "response"
+    access_programs: None = None
     created_at: int
     completed_at: int | None = None
     status: ResponseStatus

@@ -31,9 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests; each has its own profile in it."""
+    """One browser for the tests of a file; each has its own profile in it.
+
+    Playwright's event loop runs in this thread until the end, and no other can meanwhile.
+    """
     if CHROMIUM is None:
         pytest.skip("no Chromium: install it, for example with `apt-get install chromium`")
     from playwright.sync_api import sync_playwright

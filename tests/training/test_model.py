@@ -178,7 +178,7 @@ def test_gradient_checkpointing_changes_no_gradient(base: Base, make_plan: MakeP
     """Recomputing activations saves memory and nothing else."""
     shared = ("quantization.kind=none", "lora.dropout=0.0")
     plain = make_plan(*shared, "training.gradient_checkpointing=false")
-    checkpointed = make_plan(*shared)
+    checkpointed = make_plan(*shared, "training.gradient_checkpointing=true")
 
     model = loaded(base, checkpointed)
     passes: list[int] = []

@@ -85,7 +85,7 @@ def test_whatever_tokens_depend_on_makes_new_ones(tmp_path: Path, base: Base, ch
         used = read_base(tiny_base(tmp_path / "other"), "other")
         if change == "template":
             template = used.path / "chat_template.jinja"
-            template.write_text(template.read_text().replace("<|im_end|>\n", "<|im_end|>"))
+            template.write_text(template.read_text().replace("<|im_end|>", "<|im_end|> "))
         else:
             config = used.path / "tokenizer_config.json"
             config.write_text(config.read_text().replace('"<|im_end|>"', '"<|endoftext|>"', 1))
