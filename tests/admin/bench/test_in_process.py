@@ -80,7 +80,7 @@ async def test_warming_up_fails_loudly() -> None:
 
 
 def test_every_sampling_parameter_is_on() -> None:
-    """Each differs from its default, but for the grammar, the ids that would end a reply, and thoughts."""
+    """Each differs from its default, but for the grammar, thoughts, and ids that end a reply."""
     every, neutral = with_every_parameter(LOAD), SamplingParams()
     off = {
         name for name in SamplingParams.__slots__ if getattr(every, name) == getattr(neutral, name)
