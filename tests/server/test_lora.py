@@ -156,13 +156,13 @@ def test_a_running_reply_keeps_its_version_to_the_end(
     version = server.load("steady", server.adapter("steady", seed=4)).headers["x-adapter-version"]
     other = server.adapter("other", seed=5)
     alone = said(server.chat("steady"))
-    go, steps, run = threading.Event(), itertools.count(), Runner.run
+    go, steps, launch = threading.Event(), itertools.count(), Runner.launch
 
     def held(runner: Runner, chunks: Any) -> Any:
         assert next(steps) < 10 or go.wait(PATIENCE_S)
-        return run(runner, chunks)
+        return launch(runner, chunks)
 
-    monkeypatch.setattr(Runner, "run", held)
+    monkeypatch.setattr(Runner, "launch", held)
     body = {"model": "steady", "messages": MESSAGES, "stream": True} | GREEDY
     url = f"{server.serving.api_url}/chat/completions"
     with (
