@@ -6,13 +6,14 @@ The template is the base's own. Text of users never becomes a control token.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from adapters.conversation import Ending, Message
 
 if TYPE_CHECKING:
+    from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerBase
 
 _MARK = re.compile(r"<.*>|\[.*\]", re.DOTALL)
@@ -30,8 +31,7 @@ def render_prompt(
 
     ``messages`` have the keys ``role`` and ``content``, an assistant's perhaps ``tool_calls`` (with
     ``arguments`` as objects) and ``reasoning_content``, a tool's ``tool_call_id``. ``tools`` are
-    function definitions in OpenAI's shape. Where the template has no place for one of these,
-    it is not in the prompt: ask :class:`server.engine.dialect.Dialect` first.
+    function definitions in OpenAI's shape. What the template has no place for is not in the prompt.
 
     Unless ``thinks``, thinking is switched off where the template knows it (Qwen3 then opens the
     reply with an empty block).
@@ -41,7 +41,7 @@ def render_prompt(
         ValueError: the last message cannot be continued, or a control token in a text has no
             other spelling.
     """
-    pattern = control_tokens(tuple(tokenizer.added_tokens_decoder.values()))
+    pattern = control_tokens(tokenizer.added_tokens_decoder.values())
     rendered = tokenizer.apply_chat_template(
         [_marked(dict(message), pattern) for message in messages],
         tools=[_marked(tool, pattern) for tool in tools] or None,
@@ -60,8 +60,8 @@ def render_reply(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def render_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a text by itself; names of control tokens in it are spelled."""
-    added = tuple(tokenizer.added_tokens_decoder.values())
-    if control_tokens(tuple(one for one in added if not one.special)).search(text):
+    added = tokenizer.added_tokens_decoder.values()
+    if control_tokens(one for one in added if not one.special).search(text):
         return _encoded(tokenizer, _marked(text, control_tokens(added)))
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return list(ids)
@@ -75,15 +75,19 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     return token
 
 
-@lru_cache(maxsize=8)
-def control_tokens(added: tuple[Any, ...]) -> re.Pattern[str]:
+def control_tokens(added: Iterable[AddedToken]) -> re.Pattern[str]:
     """What matches the names of those ``added`` tokens that control something.
 
     These are the special ones, and those that look like marks: Qwen's ``<tool_call>`` and
     ``<think>`` are not special to its tokenizer, but steer the model all the same.
     """
     names = {str(token) for token in added if token.special or _MARK.fullmatch(str(token))}
-    longest_first = sorted(names - {""}, key=lambda name: (-len(name), name))
+    return _any_of(frozenset(names - {""}))
+
+
+@lru_cache(maxsize=8)
+def _any_of(names: frozenset[str]) -> re.Pattern[str]:
+    longest_first = sorted(names, key=lambda name: (-len(name), name))
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
 

@@ -46,8 +46,8 @@ class CallReader:
     """Tells text from calls of ``functions``; without any, all is text.
 
     A call is told as soon as its name is certain, its arguments as they come. What looks like a
-    call and is none is text. White space around calls belongs to them; so does what text begins
-    with where it ``follows_thought``. ``at``: how many characters of the reply came before.
+    call and is none is text. White space around calls, and behind a thought, is not told.
+    ``at``: how many characters of the reply are told or dropped.
     """
 
     def __init__(
@@ -110,10 +110,8 @@ class CallReader:
 
     def _read_text(self, text: str, parts: list[Part]) -> str:
         text, self._held = self._held + text, ""
-        if not self._functions:
-            at = -1
-            cut = len(text)
-        else:
+        at, cut = -1, len(text)
+        if self._functions:
             at = text.find(CALL)
             cut = at if at >= 0 else len(text) - overlap(text, CALL)
         self._add_text(text[:cut], parts)

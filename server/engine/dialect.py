@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 THINK, THINK_END = "<think>", "</think>"
 CALL, CALL_END = "<tool_call>", "</tool_call>"
+MARKS = (THINK, THINK_END, CALL, CALL_END)
 
 _QUESTION = {"role": "user", "content": "?"}
 _FUNCTION = {

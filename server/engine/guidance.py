@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from server.engine.dialect import CALL, CALL_END, THINK, THINK_END
+from server.engine.dialect import MARKS
 from server.engine.errors import GrammarInvalid
 from server.engine.grammar import Grammar
 from server.engine.guided_tokens import guided_tokens
@@ -52,8 +52,7 @@ class Guidance:
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         added = tokenizer.added_tokens_encoder
-        marks = (CALL, CALL_END, THINK, THINK_END)
-        self._marks = {mark: added[mark] for mark in marks if mark in added}
+        self._marks = {mark: added[mark] for mark in MARKS if mark in added}
         self._prepared: llguidance.LLTokenizer | None = None
         # By digests of grammars; what is refused with its problem.
         self._known: OrderedDict[bytes, _Compiled | Problem] = OrderedDict()

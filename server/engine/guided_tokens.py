@@ -28,7 +28,7 @@ def guided_tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> llguid
     backend = tokenizer.backend_tokenizer
     state: dict[str, Any] = msgspec.json.decode(backend.to_str())
     state |= {"padding": None, "truncation": None}
-    pattern = control_tokens(tuple(tokenizer.added_tokens_decoder.values()))
+    pattern = control_tokens(tokenizer.added_tokens_decoder.values())
     names = {}
     for token in state["added_tokens"]:
         if pattern.fullmatch(token["content"]):

@@ -11,7 +11,7 @@ from adapters.conversation import Ending
 from adapters.errors import BaseInvalid
 from adapters.generation_config import read_generation_config
 from adapters.prompt import control_tokens, render_prompt, render_text
-from server.engine.dialect import dialect_of
+from server.engine.dialect import MARKS, dialect_of
 from server.engine.errors import PromptInvalid
 from server.engine.guidance import Guidance
 from server.engine.text import Detokenizer, Reply
@@ -41,9 +41,13 @@ class Tokenizer:
         self._tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=True)
         self._pieces, self._strips_space = byte_pieces(self._tokenizer)
         added = self._tokenizer.backend_tokenizer.get_added_tokens_decoder()
-        self._control = {index: token.content for index, token in added.items() if token.special}
+        self._control = {
+            index: token.content
+            for index, token in added.items()
+            if token.special and token.content not in MARKS
+        }
         # The library can spell the special ones itself.
-        self._marks = control_tokens(tuple(one for one in added.values() if not one.special))
+        self._marks = control_tokens(one for one in added.values() if not one.special)
         self.end_tokens = frozenset(_end_tokens(base, self._tokenizer))
         self.dialect = dialect_of(self._tokenizer)
 
@@ -70,8 +74,10 @@ class Tokenizer:
             )
         except TemplateError as error:
             raise PromptInvalid(f"The chat template refuses these messages: {error}") from error
-        except ValueError as error:  # its text may hold the whole prompt
-            raise PromptInvalid(_CANNOT_BE_SHOWN) from error
+        except ValueError as error:
+            if ending != "continued" and "sanitize" not in str(error):
+                raise
+            raise PromptInvalid(_CANNOT_BE_SHOWN) from error  # its text may hold the whole prompt
         except RecursionError as error:
             raise PromptInvalid("Functions or arguments are nested too deeply.") from error
         return tuple(ids)
@@ -132,6 +138,8 @@ class Tokenizer:
 def byte_pieces(tokenizer: PreTrainedTokenizerBase) -> tuple[list[bytes], bool]:
     """The bytes of every token, none for control tokens; and whether a first space is dropped.
 
+    Marks of thoughts and calls are text, special or not: whoever reads a reply looks for them.
+
     Raises:
         BaseInvalid: the decoder is neither byte-level BPE nor SentencePiece with byte fallback.
     """
@@ -157,7 +165,7 @@ def byte_pieces(tokenizer: PreTrainedTokenizerBase) -> tuple[list[bytes], bool]:
     for token, index in vocabulary.items():
         pieces[index] = convert(token)
     for index, added in backend.get_added_tokens_decoder().items():
-        if added.special:
+        if added.special and added.content not in MARKS:
             pieces[index] = b""
     return pieces, "Strip" in kinds
 

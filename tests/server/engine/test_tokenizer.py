@@ -164,6 +164,16 @@ def test_marks_stay_text_unless_they_are_to_be_read(tmp_path: Path) -> None:
     assert tokenizer.decode(spelled) == tokenizer.decode(parsed) == text
 
 
+def test_marks_of_thoughts_and_calls_are_seen_though_they_be_special() -> None:
+    """A reply's reader looks for them; other control tokens have no text."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<think>", "<|other|>"]})
+    pieces, _ = byte_pieces(tokenizer)
+    mark, other = tokenizer.convert_tokens_to_ids(["<think>", "<|other|>"])
+
+    assert (pieces[mark], pieces[other]) == (b"<think>", b"")
+
+
 @pytest.mark.parametrize(
     ("template", "ending", "messages"),
     [
