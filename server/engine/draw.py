@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from server.engine.history import History
 from server.engine.types import SamplingParams, TokenLogprobs
@@ -31,10 +31,13 @@ class Bias:
     values: array[float]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Draw:
-    """``uniform`` in [0, 1) decides. ``withheld``: int32 ids that may not come.
+NOTHING = array("i")
 
+
+class Draw(NamedTuple):
+    """``uniform`` in [0, 1) decides, where it is not the largest logit.
+
+    ``withheld``: int32 ids that may not come.
     ``mask``: the grammar's, see :class:`server.engine.grammar.Grammar`; ``None`` allows all.
     ``history`` and ``bias`` are ``None`` where they would change nothing.
     """
@@ -43,12 +46,12 @@ class Draw:
     uniform: float
     history: History | None = None
     bias: Bias | None = None
-    withheld: array[int] = field(default_factory=lambda: array("i"))
+    withheld: array[int] = NOTHING
     mask: NDArray[np.int32] | None = None
 
     @property
     def is_greedy(self) -> bool:
-        return self.sampling.temperature < GREEDY_BELOW
+        return is_greedy(self.sampling)
 
     @property
     def temperature(self) -> float:
@@ -62,13 +65,17 @@ class Draw:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
+class Drawn(NamedTuple):
     """A token, with its logprobs if they were asked for; or ``None``, and why there is none."""
 
     token: int | None
     logprobs: TokenLogprobs | None = None
     failure: Failure | None = None
+
+
+def is_greedy(sampling: SamplingParams) -> bool:
+    """Whether the largest logit is the choice."""
+    return sampling.temperature < GREEDY_BELOW
 
 
 def bias_of(sampling: SamplingParams) -> Bias | None:

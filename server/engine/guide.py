@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence as Rows
 from typing import TYPE_CHECKING
 
-from server.engine.draw import Draw, bias_of, uniform
+from server.engine.draw import NOTHING, Draw, bias_of, is_greedy, uniform
 from server.engine.grammar import Grammar
 from server.engine.history import History
 from server.engine.types import SamplingParams
@@ -15,8 +15,6 @@ from server.engine.types import SamplingParams
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-_NOTHING = array("i")
 
 
 class Guide:
@@ -44,6 +42,7 @@ class Guide:
         self.ends = stops if sampling.ignore_eos else stops.union(end_tokens)
         self._withheld = array("i", sorted(stops.union(end_tokens)))
         self._bias = bias_of(sampling)
+        self._is_drawn = not is_greedy(sampling)
         self._history = _history_for(sampling, prompt)
         self._mask: NDArray[np.int32] | None = None if grammar is None else grammar.mask()
 
@@ -72,10 +71,10 @@ class Guide:
         history = self._history
         return Draw(
             sampling=self._sampling,
-            uniform=uniform(self._seed, self._prompt_tokens + length),
+            uniform=uniform(self._seed, self._prompt_tokens + length) if self._is_drawn else 0.0,
             history=history.after(ahead) if history and ahead else history,
             bias=self._bias,
-            withheld=self._withheld if length < self._sampling.min_tokens else _NOTHING,
+            withheld=self._withheld if length < self._sampling.min_tokens else NOTHING,
             mask=self._mask,
         )
 

@@ -78,9 +78,10 @@ class Pager:
 
     def publish(self, sequence: Sequence) -> None:
         """Let others find the blocks that are full since the last call."""
-        if not self._reuses_prefixes:
+        published, full = len(sequence.links), sequence.known // BLOCK_TOKENS
+        if published == full or not self._reuses_prefixes:
             return
-        for index in range(len(sequence.links), sequence.known // BLOCK_TOKENS):
+        for index in range(published, full):
             block, tokens = sequence.blocks[index], _tokens(sequence, index)
             block, link = self._pool.publish(block, _link(sequence), tokens)
             sequence.blocks[index] = block

@@ -10,9 +10,9 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Sequence as Rows
 
-from server.engine.blocks import BlockPool
+from server.engine.blocks import BLOCK_TOKENS, BlockPool
 from server.engine.pager import Pager
-from server.engine.sequence import Chunk, Sequence
+from server.engine.sequence import BY_RANK, Chunk, Sequence
 from server.engine.turns import Turns
 
 
@@ -85,7 +85,7 @@ class Scheduler:
         self._admit()
         chunks: list[Chunk] = []
         budget = self._prefill_tokens
-        for sequence in sorted(self._running.values(), key=lambda one: one.rank):
+        for sequence in sorted(self._running.values(), key=BY_RANK):
             if sequence.key not in self._running:  # pre-empted for one before it
                 continue
             chunk = self._chunk(sequence, budget, chunks)
@@ -146,11 +146,11 @@ class Scheduler:
 
     def _preempt(self) -> Sequence:
         """Take all blocks from the least deserving of the running; returns it."""
-        victim = max(self._running.values(), key=lambda one: one.rank)
+        victim = max(self._running.values(), key=BY_RANK)
         del self._running[victim.key]
         victim.preemptions += 1
         self._pager.restart(victim)
-        insort(self._preempted, victim, key=lambda one: one.rank)
+        insort(self._preempted, victim, key=BY_RANK)
         return victim
 
     # What is computed
@@ -159,6 +159,8 @@ class Scheduler:
         """Its share of the step, with the blocks for it; ``None`` where it has to wait."""
         if sequence.has_to_be_read:
             return None
+        if sequence.pending == 1 and sequence.computed % BLOCK_TOKENS:  # its block is there
+            return Chunk(sequence, sequence.computed, 1)
         self._pager.reuse(sequence)
         count = sequence.pending
         if count > 1:

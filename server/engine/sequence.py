@@ -5,7 +5,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple, Self
 
 from server.engine.draw import Draw
 from server.engine.grammar import Grammar
@@ -16,6 +17,7 @@ from server.engine.types import Delta, Finished, FinishReason, SamplingParams, T
 
 # How many later arrivals of a priority one higher may go first.
 HEAD_START = 32
+BY_RANK = attrgetter("rank")
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -27,6 +29,9 @@ class Sequence:
     in the cache, in ``blocks``, the first ``len(links)`` of which can be found by others.
     ``unread`` more tokens are drawn, or will be by steps that are launched, but nobody has read
     them yet: what is computed next may be such a token. ``seed`` is never ``None`` here.
+
+    ``rank`` orders sequences: the lower, the more deserving. ``key`` counts arrivals; one more of
+    ``priority`` is worth a head start of some. It never changes, so nothing starves.
 
     ``cached_tokens`` of the prompt were found in the cache when it was first computed;
     ``preemptions`` counts how often all blocks were taken away since.
@@ -44,6 +49,7 @@ class Sequence:
     guesser: Guesser | None = None
     guide: Guide = field(init=False)
     prompt_tokens: int = field(init=False)
+    rank: tuple[int, int] = field(init=False)
     computed: int = 0
     unread: int = 0
     blocks: array[int] = field(default_factory=lambda: array("i"))
@@ -54,6 +60,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.tokens)
+        self.rank = self.key - HEAD_START * self.priority, self.key
         self.guide = Guide(
             self.sampling,
             seed=self.seed,
@@ -66,14 +73,6 @@ class Sequence:
     def digest(self) -> str | None:
         """Which adapter, by content; ``None`` for the base."""
         return None if self.adapter is None else self.adapter.digest
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        """Orders sequences: the lower, the more deserving. Never changes, so nothing starves.
-
-        ``key`` counts arrivals; one more of ``priority`` is worth a head start of some.
-        """
-        return self.key - HEAD_START * self.priority, self.key
 
     @property
     def length(self) -> int:
@@ -144,8 +143,15 @@ class Sequence:
         return Finished(reason, self.prompt_tokens, self.completion_tokens, self.cached_tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class _Chunk(NamedTuple):
+    sequence: Sequence
+    start: int
+    count: int
+    guess: tuple[int, ...]
+    is_sampled: bool
+
+
+class Chunk(_Chunk):
     """``count`` tokens of ``sequence`` from position ``start``, to be computed in one step.
 
     The last of them may be a ``guess`` at what follows the known ones. Where the chunk reaches the
@@ -153,15 +159,14 @@ class Chunk:
     are drawn. A chunk behind an unread token is that token alone.
     """
 
-    sequence: Sequence
-    start: int
-    count: int
-    guess: tuple[int, ...] = ()
-    is_sampled: bool = field(init=False)
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
+    def __new__(
+        cls, sequence: Sequence, start: int, count: int, guess: tuple[int, ...] = ()
+    ) -> Self:
         # What the sequence has grows as its tokens are read; this is about the time of the plan.
-        object.__setattr__(self, "is_sampled", self.known_end == self.sequence.length)
+        is_sampled = start + count - len(guess) == sequence.length
+        return super().__new__(cls, sequence, start, count, guess, is_sampled)
 
     @property
     def end(self) -> int:

@@ -98,6 +98,8 @@ def draws(chunk: Chunk, unread: Mapping[int, int]) -> list[Draw]:
 
 def per_sequence(chunks: Rows[Chunk], drawn: Rows[Drawn]) -> list[tuple[Sequence, Drawn]]:
     """Of ``drawn``, one for each position that ``chunks`` sample, those that count."""
+    if len(drawn) == len(chunks):  # nothing was guessed
+        return [(chunk.sequence, each) for chunk, each in zip(chunks, drawn, strict=True)]
     rows = iter(drawn)
     return [
         (chunk.sequence, each)

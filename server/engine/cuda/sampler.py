@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
-from typing import Any
+from math import isfinite
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +16,13 @@ from numpy.typing import NDArray
 from server.engine.cuda.records import Records
 from server.engine.cuda.step import DRAWN, GREEDY, SKIPPED, WITHHELD, Kernels
 from server.engine.cuda.step import Rows as RowSettings
-from server.engine.draw import Draw, Drawn
+from server.engine.draw import HOTTEST, Draw, Drawn, is_greedy
 from server.engine.history import History
 from server.engine.sampling.edits import constrain
 from server.engine.sampling.logprobs import Logprobs
 from server.engine.sampling.reference import result
 from server.engine.transfer import to_device
-from server.engine.types import TokenLogprobs
+from server.engine.types import SamplingParams, TokenLogprobs
 
 FIELDS = [
     ("numbers", "f8", 7),
@@ -44,6 +46,7 @@ class Sampler:
         self._seen = Seen(vocabulary, rows, device)
         self._records = Records(FIELDS, rows, device)
         self._rows = RowSettings(**{name: self._records.column(name) for name, _, _ in FIELDS})
+        self._fill = Filler()
         self._lines: list[int] = []
         self._beside = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -53,7 +56,7 @@ class Sampler:
         ``unread``: how many tokens the history of each lacks.
         """
         self._lines = self._seen.lines([draw.history for draw in draws], unread)
-        self._send(draws, [not is_special(draw) for draw in draws], size)
+        self._send(draws, size, special=False)
 
     def choose(self, size: int) -> None:
         """Choose for the first ``size`` rows, the special ones apart."""
@@ -65,10 +68,9 @@ class Sampler:
         asking = [row for row, draw in enumerate(draws) if draw.sampling.logprobs is not None]
         # A copy: the rows are edited next, and the logits of the next step come into their place.
         own = self.logits[to_device(torch.tensor(asking), self._device)] if asking else None
-        specials = [is_special(draw) for draw in draws]
-        if any(specials):
+        if any(map(is_special, draws)):
             constrain(self.logits[:count], draws)
-            self._send(draws, specials, count)
+            self._send(draws, count, special=True)
             self.choose(count)
         found = self.drawn[:count].to("cpu", non_blocking=True, copy=True)
         done = torch.cuda.Event() if self._beside else None
@@ -79,6 +81,8 @@ class Sampler:
             if done is not None:
                 done.synchronize()
             tokens, peaks = found[:, 0].tolist(), found.view(torch.float32)[:, 1].tolist()
+            if own is None and all(map(isfinite, peaks)):
+                return list(map(Drawn, tokens))
             reports = dict(zip(asking, self._logprobs(own, tokens, draws, asking), strict=True))
             return [
                 result(draw, token, peak, reports.get(row))
@@ -97,10 +101,11 @@ class Sampler:
         with torch.inference_mode(), torch.cuda.stream(self._beside):
             return Logprobs(own).of([tokens[row] for row in asking], wanted)
 
-    def _send(self, draws: Rows[Draw], is_meant: Rows[bool], size: int) -> None:
+    def _send(self, draws: Rows[Draw], size: int, *, special: bool) -> None:
+        """Send the settings of ``draws``; only rows that are special, or are not, are meant."""
         records = self._records.blank()
         if draws:
-            fill(records, draws, self._lines, is_meant)
+            self._fill(records, draws, self._lines, special=special)
         records["kind"][len(draws) : size] = SKIPPED
         self._records.send(size)
 
@@ -115,36 +120,71 @@ def is_special(draw: Draw) -> bool:
     )
 
 
-def fill(records: NDArray[Any], draws: Rows[Draw], lines: Rows[int], is_meant: Rows[bool]) -> None:
-    """Write ``draws`` into records of :data:`FIELDS`; those that are not meant are skipped."""
-    count = len(draws)
-    settings = [draw.sampling for draw in draws]
-    records["numbers"][:count] = [
-        (
-            draw.uniform,
-            draw.temperature,
-            one.top_p,
-            one.min_p,
-            one.repetition_penalty,
-            one.frequency_penalty,
-            one.presence_penalty,
-        )
-        for draw, one in zip(draws, settings, strict=True)
-    ]
-    # Penalties are fp32 in all samplers.
-    records["numbers"][:count, 4:] = records["numbers"][:count, 4:].astype(np.float32)
-    records["kind"][:count] = [
-        (GREEDY if draw.is_greedy else DRAWN) if meant else SKIPPED
-        for draw, meant in zip(draws, is_meant, strict=True)
-    ]
-    wholes = records["wholes"]
-    wholes[:count, 0] = [one.top_k for one in settings]
-    wholes[:count, 1] = lines
-    for row, draw in enumerate(draws):
-        few = draw.withheld if len(draw.withheld) <= WITHHELD else draw.withheld[:0]
-        wholes[row, 2] = len(few)
-        if few:
-            wholes[row, 3 : 3 + len(few)] = few
+class Filler:
+    """Writes records of :data:`FIELDS`; remembers what it made of settings that come again."""
+
+    def __init__(self) -> None:
+        self._settings = ByIdentity(_settings)
+        self._withheld = ByIdentity(_withheld)
+
+    def __call__(
+        self, records: NDArray[Any], draws: Rows[Draw], lines: Rows[int], *, special: bool
+    ) -> None:
+        """Write ``draws``; all are skipped but those that :func:`is_special`, or is not."""
+        count = len(draws)
+        numbers, wholes = records["numbers"][:count], records["wholes"][:count]
+        settings = [self._settings(draw.sampling) for draw in draws]
+        numbers[:, 0] = [draw.uniform for draw in draws]
+        numbers[:, 1:] = [own for _, _, own in settings]
+        wholes[:, 0] = [top_k for _, top_k, _ in settings]
+        wholes[:, 1] = lines
+        wholes[:, 2:] = [self._withheld(draw.withheld) for draw in draws]
+        records["kind"][:count] = [
+            kind if is_special(draw) == special else SKIPPED
+            for draw, (kind, _, _) in zip(draws, settings, strict=True)
+        ]
+
+
+def _settings(sampling: SamplingParams) -> tuple[int, int, tuple[float, ...]]:
+    """Kind, top-k, and the numbers that do not change."""
+    numbers = (
+        min(sampling.temperature, HOTTEST),
+        sampling.top_p,
+        sampling.min_p,
+        # Penalties are fp32 in all samplers.
+        float(np.float32(sampling.repetition_penalty)),
+        float(np.float32(sampling.frequency_penalty)),
+        float(np.float32(sampling.presence_penalty)),
+    )
+    return GREEDY if is_greedy(sampling) else DRAWN, sampling.top_k, numbers
+
+
+def _withheld(ids: array[int]) -> tuple[int, ...]:
+    """How many, and which; none where there are more than have room."""
+    few = ids.tolist() if len(ids) <= WITHHELD else []
+    return (len(few), *few, *[0] * (WITHHELD - len(few)))
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class ByIdentity(Generic[Key, Value]):
+    """What ``make`` made of objects, for as long as they may come again."""
+
+    most = 4096
+
+    def __init__(self, make: Callable[[Key], Value]) -> None:
+        self._make = make
+        self._made: dict[int, tuple[Key, Value]] = {}
+
+    def __call__(self, key: Key) -> Value:
+        known = self._made.get(id(key))
+        if known is None:
+            if len(self._made) >= self.most:
+                self._made.clear()
+            known = self._made[id(key)] = key, self._make(key)  # kept: its id stays its own
+        return known[1]
 
 
 class Seen:

@@ -162,13 +162,12 @@ def _fits(chunks: Rows[Chunk]) -> bool:
 
 def _draws(sampled: Rows[Chunk]) -> tuple[list[Draw], list[int]]:
     """What every choice depends on, and how many tokens the history in it lacks."""
-    draws: list[Draw] = []
-    lacking: list[int] = []
-    for chunk in sampled:
-        guide, unread = chunk.sequence.guide, chunk.sequence.unread
-        for ahead in range(len(chunk.guess) + 1):
-            draws.append(guide.draw(chunk.guess[:ahead], unread=unread))
-            lacking.append(unread)
+    lacking = [chunk.sequence.unread for chunk in sampled for _ in range(len(chunk.guess) + 1)]
+    draws = [
+        chunk.sequence.guide.draw(chunk.guess[:ahead], unread=chunk.sequence.unread)
+        for chunk in sampled
+        for ahead in range(len(chunk.guess) + 1)
+    ]
     return draws, lacking
 
 

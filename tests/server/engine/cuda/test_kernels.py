@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from server.engine.cuda.records import Records
-from server.engine.cuda.sampler import FIELDS, Seen, fill
+from server.engine.cuda.sampler import FIELDS, Filler, Seen
 from server.engine.cuda.step import Rows, Share, Step
 from server.engine.draw import Draw
 from server.engine.sampling.edits import edit
@@ -260,7 +260,7 @@ class Choice:
         self.seen = Seen(logits.shape[1], count, device)
         lines = self.seen.lines([draw.history for draw in draws], [0] * count)
         records = Records(FIELDS, count, device)
-        fill(records.blank(), draws, lines, [True] * count)
+        Filler()(records.blank(), draws, lines, special=False)
         records.send(count)
         self.rows = Rows(**{name: records.column(name) for name, _, _ in FIELDS})
         self.drawn = torch.full((count, 2), -7, dtype=torch.int32, device=device)
