@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from server.engine.draw import Draw
 from server.engine.grammar import Grammar
@@ -143,15 +143,8 @@ class Sequence:
         return Finished(reason, self.prompt_tokens, self.completion_tokens, self.cached_tokens)
 
 
-class _Chunk(NamedTuple):
-    sequence: Sequence
-    start: int
-    count: int
-    guess: tuple[int, ...]
-    is_sampled: bool
-
-
-class Chunk(_Chunk):
+@dataclass(eq=False, slots=True)  # frozen, it would take thrice as long to make: one every token
+class Chunk:
     """``count`` tokens of ``sequence`` from position ``start``, to be computed in one step.
 
     The last of them may be a ``guess`` at what follows the known ones. Where the chunk reaches the
@@ -159,14 +152,15 @@ class Chunk(_Chunk):
     are drawn. A chunk behind an unread token is that token alone.
     """
 
-    __slots__ = ()
+    sequence: Sequence
+    start: int
+    count: int
+    guess: tuple[int, ...] = ()
+    is_sampled: bool = field(init=False)
 
-    def __new__(
-        cls, sequence: Sequence, start: int, count: int, guess: tuple[int, ...] = ()
-    ) -> Self:
+    def __post_init__(self) -> None:
         # What the sequence has grows as its tokens are read; this is about the time of the plan.
-        is_sampled = start + count - len(guess) == sequence.length
-        return super().__new__(cls, sequence, start, count, guess, is_sampled)
+        self.is_sampled = self.known_end == self.sequence.length
 
     @property
     def end(self) -> int:
