@@ -6,11 +6,11 @@ import torch
 
 from server.engine.cache import KVCache
 from server.engine.cuda.adapter import Layout
-from server.engine.cuda.step import Kernels, Share, Step
+from server.engine.cuda.step import FEW, Kernels, Share, Step
 from server.engine.decoder import rope_table
 from server.engine.lora import GROUPS
 from server.engine.spec import DecoderSpec
-from server.engine.weights import Weights
+from server.engine.weights import AnyLinear, Linear, Weights
 
 MOST_PROJECTIONS = max(map(len, GROUPS.values()))
 
@@ -47,7 +47,7 @@ class TileDecoder:
         """
         kernels = self._kernels
         epsilon, heads = self._spec.norm_epsilon, self._spec.architecture.heads
-        lora = _Lora(step, self._layout, kernels, self._weights.embedding.device)
+        linears = _Linears(step, self._layout, kernels, self._weights.embedding.device)
         residual = kernels.embed(step, drawn, self._weights.embedding)
         x = kernels.add_norm(
             residual, None, self._weights.layers[0].input_norm, step, epsilon=epsilon
@@ -55,7 +55,7 @@ class TileDecoder:
         norms = [layer.input_norm for layer in self._weights.layers[1:]] + [self._weights.norm]
         for number, (layer, norm) in enumerate(zip(self._weights.layers, norms, strict=True)):
             kept = cache.keys[number], cache.values[number]
-            qkv, share = layer.qkv(x), lora.share(number, "qkv", x)
+            qkv, share = linears.project(layer.qkv, x, number, "qkv")
             kernels.prepare_heads(
                 qkv,
                 kept,
@@ -67,13 +67,13 @@ class TileDecoder:
                 share=share,
             )
             attended = kernels.attend(qkv, kept, step, heads=heads, splits=splits)
-            added, share = layer.output(attended), lora.share(number, "output", attended)
+            added, share = linears.project(layer.output, attended, number, "output")
             x = kernels.add_norm(
                 residual, added, layer.mlp_norm, step, epsilon=epsilon, share=share
             )
-            gate_up, share = layer.gate_up(x), lora.share(number, "gate_up", x)
+            gate_up, share = linears.project(layer.gate_up, x, number, "gate_up")
             wide = kernels.gate(gate_up, step, share=share)
-            added, share = layer.down(wide), lora.share(number, "down", wide)
+            added, share = linears.project(layer.down, wide, number, "down")
             x = kernels.add_norm(residual, added, norm, step, epsilon=epsilon, share=share)
         return x
 
@@ -82,26 +82,41 @@ class TileDecoder:
         return self._weights.head(hidden)
 
 
-class _Lora:
-    """The products with A of one step, each in the same memory as the one before."""
+class _Linears:
+    """The linear layers of one step, and the products with A, each in the memory of the last."""
 
     def __init__(self, step: Step, layout: Layout, kernels: Kernels, device: torch.device) -> None:
         self._kernels = kernels
         self._step = step
         self._layout = layout
-        widest = -(-step.max_rank // 16) * 16  # kernels are compiled anew for odd strides
-        shape = step.count, MOST_PROJECTIONS * widest
-        self._shrunk = torch.empty(shape, dtype=torch.float32, device=device)
+        self._shrunk: torch.Tensor | None = None
+        if step.max_rank:
+            widest = -(-step.max_rank // 16) * 16  # kernels are compiled anew for odd strides
+            shape = step.count, MOST_PROJECTIONS * widest
+            self._shrunk = torch.empty(shape, dtype=torch.float32, device=device)
 
-    def share(self, layer: int, group: str, x: torch.Tensor) -> Share | None:
-        """What the adapters add to a projection of ``x``; nothing where there are none."""
-        if not self._step.max_rank:
-            return None
-        self._kernels.shrink(
-            x,
-            self._step,
-            offset=self._layout.a(layer, group),
-            projections=len(GROUPS[group]),
-            out=self._shrunk,
-        )
-        return Share(self._shrunk, self._layout.b(layer, group))
+    def project(
+        self, linear: AnyLinear, x: torch.Tensor, layer: int, group: str
+    ) -> tuple[torch.Tensor, Share | None]:
+        """What a linear layer makes of ``x``, and what the adapters add to that, if there are any.
+
+        ``layer`` and ``group`` say which it is.
+        """
+        step, out = self._step, self._shrunk
+        offset, projections = self._layout.a(layer, group), len(GROUPS[group])
+        is_few = step.tile == 1 and step.count <= FEW
+        if is_few and isinstance(linear, Linear):
+            y = self._kernels.project(
+                x,
+                linear.weight,
+                linear.bias,
+                step,
+                offset=offset,
+                projections=projections,
+                out=out,
+            )
+        else:
+            y = linear(x)
+            if out is not None:
+                self._kernels.shrink(x, step, offset=offset, projections=projections, out=out)
+        return y, None if out is None else Share(out, self._layout.b(layer, group))

@@ -9,6 +9,8 @@ import torch
 
 # What a row is: not to be touched, greedy, or drawn.
 SKIPPED, GREEDY, DRAWN = 0, 1, 2
+# For so many single tokens a linear layer is a matter of reading its weights: a power of two.
+FEW = 4
 # How many withheld tokens a row may name.
 WITHHELD = 8
 
@@ -143,6 +145,23 @@ class Kernels(Protocol):
 
         ``x``: [T, inputs]. ``out``: [T, columns] fp32, of which the first ``projections * rank``
         are written; nothing where there is no adapter. ``offset``: of A, in elements for each rank.
+        """
+
+    def project(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        step: Step,
+        /,
+        *,
+        offset: int,
+        projections: int,
+        out: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """[T, outputs]: ``x @ weight.T + bias`` of :data:`FEW` single tokens at most.
+
+        ``weight``: [outputs, inputs]. With ``out``, :meth:`shrink` as well.
         """
 
     def choose(

@@ -5,8 +5,8 @@ token) or up to sixteen of one sequence (``tile`` 16: steps with pieces of promp
 kernel computes for a tile depends on that tile alone.
 
 An adapter is an address and a rank (0: none); see :mod:`server.engine.cuda.adapter` for what lies
-there. Its A acts in a kernel of its own (:mod:`.adapters`), its B in whatever kernel reads the
-projection's output next.
+there. Its A acts in a kernel of its own (:mod:`.adapters`), or for a few tokens beside the linear
+layer (:mod:`.project`); its B in whatever kernel reads the layer's output next.
 """
 
 from __future__ import annotations
@@ -17,5 +17,6 @@ from server.engine.cuda.kernels.choose import choose
 from server.engine.cuda.kernels.gate import gate
 from server.engine.cuda.kernels.heads import prepare_heads
 from server.engine.cuda.kernels.norm import add_norm, embed
+from server.engine.cuda.kernels.project import project
 
-__all__ = ["add_norm", "attend", "choose", "embed", "gate", "prepare_heads", "shrink"]
+__all__ = ["add_norm", "attend", "choose", "embed", "gate", "prepare_heads", "project", "shrink"]

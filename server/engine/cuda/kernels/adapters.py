@@ -9,7 +9,7 @@ import triton.language as tl
 from server.engine.cuda.step import Step
 
 # How many programs share a tile's products with A; Triton's interpreter runs one after the other.
-PROGRAMS = {"cuda": 16, "cpu": 1}
+PARTS = {"cuda": 16, "cpu": 1}
 # How many rows and columns of A a program works on at once, by the size of tiles.
 ROWS = {1: 4, 16: 16}
 INPUTS = {1: 1024, 16: 128}
@@ -17,9 +17,8 @@ RANKS = tl.constexpr(16)
 
 
 @triton.jit
-def span(starts, counts, stride, tile: tl.constexpr):
-    """The tokens [tile] of this program's tile, and which of them there are."""
-    number = tl.program_id(0)
+def span(number, starts, counts, stride, tile: tl.constexpr):
+    """The tokens [tile] of a tile, and which of them there are."""
     lane = tl.arange(0, tile)
     if tile == 1:
         return number + lane, lane == 0
@@ -28,9 +27,9 @@ def span(starts, counts, stride, tile: tl.constexpr):
 
 
 @triton.jit
-def factors(addresses, stride, rank, offset, like):
-    """Where this tile's adapter has the part at ``offset`` (elements for each rank)."""
-    address = tl.load(addresses + tl.program_id(0) * stride)
+def factors(number, addresses, stride, rank, offset, like):
+    """Where the adapter of a tile has the part at ``offset`` (elements for each rank)."""
+    address = tl.load(addresses + number * stride)
     start = address.to(tl.pointer_type(like.dtype.element_ty))
     return tl.multiple_of(start, 16) + rank.to(tl.int64) * offset
 
@@ -67,6 +66,53 @@ def expanded(shrunk, shrunk_stride, first, rank, b, outputs, tokens, has_token, 
 
 
 @triton.jit
+def shrink_tile(
+    x,
+    x_stride,
+    out,
+    out_stride,
+    tokens,
+    has_token,
+    a,
+    rank,
+    part,
+    projections: tl.constexpr,
+    inputs: tl.constexpr,
+    rows: tl.constexpr,
+    columns: tl.constexpr,
+    parts: tl.constexpr,
+):
+    """Every ``parts``-th group of ``rows`` of a tile's product with ``a``, from ``part`` on."""
+    for start in range(part * rows, projections * rank, parts * rows):
+        row = start + tl.arange(0, rows)
+        has_row = row < projections * rank
+        total = tl.zeros([tokens.shape[0], rows], tl.float32)
+        for first in range(0, inputs, columns):
+            column = first + tl.arange(0, columns)
+            has_column = (column < inputs)[None, :]
+            given = tl.load(
+                x + tokens[:, None].to(tl.int64) * x_stride + column[None, :],
+                mask=has_token[:, None] & has_column,
+                other=0.0,
+            )
+            factor = tl.load(
+                a + row[:, None] * inputs + column[None, :],
+                mask=has_row[:, None] & has_column,
+                other=0.0,
+            )
+            if tokens.shape[0] == 1:
+                wide = given.to(tl.float32) * factor.to(tl.float32)
+                total += tl.expand_dims(tl.sum(wide, axis=1), 0)
+            else:
+                total += tl.dot(given, tl.trans(factor), input_precision="ieee")
+        tl.store(
+            out + tokens[:, None] * out_stride + row[None, :],
+            total,
+            mask=has_token[:, None] & has_row[None, :],
+        )
+
+
+@triton.jit
 def _shrink(
     x,
     x_stride,
@@ -83,40 +129,30 @@ def _shrink(
     tile: tl.constexpr,
     rows: tl.constexpr,
     columns: tl.constexpr,
-    programs: tl.constexpr,
+    parts: tl.constexpr,
 ):
-    rank = tl.load(ranks + tl.program_id(0) * stride)
+    number = tl.program_id(0)
+    rank = tl.load(ranks + number * stride)
     if rank == 0:
         return
-    tokens, has_token = span(starts, counts, stride, tile)
-    a = factors(addresses, stride // 2, rank, offset, x)
-    for start in range(tl.program_id(1) * rows, projections * rank, programs * rows):
-        row = start + tl.arange(0, rows)
-        has_row = row < projections * rank
-        total = tl.zeros([tile, rows], tl.float32)
-        for first in range(0, inputs, columns):
-            column = first + tl.arange(0, columns)
-            has_column = (column < inputs)[None, :]
-            given = tl.load(
-                x + tokens[:, None].to(tl.int64) * x_stride + column[None, :],
-                mask=has_token[:, None] & has_column,
-                other=0.0,
-            )
-            factor = tl.load(
-                a + row[:, None] * inputs + column[None, :],
-                mask=has_row[:, None] & has_column,
-                other=0.0,
-            )
-            if tile == 1:
-                wide = given.to(tl.float32) * factor.to(tl.float32)
-                total += tl.expand_dims(tl.sum(wide, axis=1), 0)
-            else:
-                total += tl.dot(given, tl.trans(factor), input_precision="ieee")
-        tl.store(
-            out + tokens[:, None] * out_stride + row[None, :],
-            total,
-            mask=has_token[:, None] & has_row[None, :],
-        )
+    tokens, has_token = span(number, starts, counts, stride, tile)
+    a = factors(number, addresses, stride // 2, rank, offset, x)
+    shrink_tile(
+        x,
+        x_stride,
+        out,
+        out_stride,
+        tokens,
+        has_token,
+        a,
+        rank,
+        tl.program_id(1),
+        projections,
+        inputs,
+        rows,
+        columns,
+        parts,
+    )
 
 
 def shrink(
@@ -124,8 +160,8 @@ def shrink(
 ) -> None:
     """See :class:`server.engine.cuda.step.Kernels`."""
     inputs = x.shape[1]
-    tile, programs = step.tile, PROGRAMS[x.device.type]
-    _shrink[(step.tiles, programs)](
+    tile, parts = step.tile, PARTS[x.device.type]
+    _shrink[(step.tiles, parts)](
         x,
         x.stride(0),
         out,
@@ -141,5 +177,5 @@ def shrink(
         tile,
         ROWS[tile],
         min(INPUTS[tile], triton.next_power_of_2(inputs)),
-        programs,
+        parts,
     )

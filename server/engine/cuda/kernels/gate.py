@@ -29,7 +29,8 @@ def _gate(
     tile: tl.constexpr,
     has_lora: tl.constexpr,
 ):
-    tokens, has_token = span(starts, counts, stride, tile)
+    number = tl.program_id(0)
+    tokens, has_token = span(number, starts, counts, stride, tile)
     column = tl.program_id(1) * columns + tl.arange(0, columns)
     mask = has_token[:, None] & (column < width)[None, :]
     line = tokens[:, None].to(tl.int64)
@@ -37,9 +38,9 @@ def _gate(
     up = tl.load(gate_up + line * 2 * width + width + column[None, :], mask=mask, other=0.0)
     gate, up = gate.to(tl.float32), up.to(tl.float32)
     if has_lora:
-        rank = tl.load(ranks + tl.program_id(0) * stride)
+        rank = tl.load(ranks + number * stride)
         if rank > 0:
-            b = factors(addresses, stride // 2, rank, offset, gate_up)
+            b = factors(number, addresses, stride // 2, rank, offset, gate_up)
             wide = 2 * width
             gate += expanded(shrunk, shrunk_stride, 0, rank, b, wide, tokens, has_token, column)
             up += expanded(

@@ -40,9 +40,9 @@ def _prepare(
     has_norm: tl.constexpr,
     has_lora: tl.constexpr,
 ):
-    head = tl.program_id(1)
+    number, head = tl.program_id(0), tl.program_id(1)
     width = (heads + 2 * kv_heads) * 2 * half
-    tokens, has_token = span(starts, counts, stride, tile)
+    tokens, has_token = span(number, starts, counts, stride, tile)
     position = tl.load(positions + tokens * token_stride, mask=has_token, other=-1)
     has_token &= position >= 0
     lane = tl.arange(0, half)
@@ -52,9 +52,9 @@ def _prepare(
     x = tl.load(line + left[None, :], mask=mask, other=0.0).to(tl.float32)
     y = tl.load(line + right[None, :], mask=mask, other=0.0).to(tl.float32)
     if has_lora:
-        rank = tl.load(ranks + tl.program_id(0) * stride)
+        rank = tl.load(ranks + number * stride)
         if rank > 0:
-            b = factors(addresses, stride // 2, rank, offset, qkv)
+            b = factors(number, addresses, stride // 2, rank, offset, qkv)
             projection = (head >= heads).to(tl.int32) + (head >= heads + kv_heads).to(tl.int32)
             first = projection * rank
             x += expanded(shrunk, shrunk_stride, first, rank, b, width, tokens, has_token, left)

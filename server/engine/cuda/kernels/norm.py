@@ -65,7 +65,8 @@ def _add_norm(
     adds: tl.constexpr,
     has_lora: tl.constexpr,
 ):
-    tokens, has_token = span(starts, counts, stride, tile)
+    number = tl.program_id(0)
+    tokens, has_token = span(number, starts, counts, stride, tile)
     line = tokens[:, None].to(tl.int64) * width
     squares = tl.zeros([tile], tl.float32)
     for first in range(0, width, columns):
@@ -76,9 +77,9 @@ def _add_norm(
         if adds:
             x += tl.load(added + at, mask=mask, other=0.0).to(tl.float32)
             if has_lora:
-                rank = tl.load(ranks + tl.program_id(0) * stride)
+                rank = tl.load(ranks + number * stride)
                 if rank > 0:
-                    b = factors(addresses, stride // 2, rank, offset, residual)
+                    b = factors(number, addresses, stride // 2, rank, offset, residual)
                     x += expanded(
                         shrunk, shrunk_stride, 0, rank, b, width, tokens, has_token, column
                     )

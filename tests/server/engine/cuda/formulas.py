@@ -143,6 +143,24 @@ class Formulas:
                 a = elements(step, tile, offset, rows * x.shape[1], x.dtype)
                 out[tokens, :rows] = x[tokens].float() @ a.view(rows, -1).T
 
+    def project(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        step: Step,
+        *,
+        offset: int,
+        projections: int,
+        out: torch.Tensor | None,
+    ) -> torch.Tensor:
+        assert step.tile == 1
+        assert step.count in (1, 2, 4)
+        if out is not None:
+            self.shrink(x, step, offset=offset, projections=projections, out=out)
+        wide = None if bias is None else bias.float()
+        return F.linear(x.float(), weight.float(), wide).to(x.dtype)
+
     def choose(
         self,
         logits: torch.Tensor,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 - everyone's name for it
 
 from server.engine.cuda.records import Records
 from server.engine.cuda.sampler import FIELDS, Filler, Seen
@@ -25,6 +27,7 @@ from server.engine.cuda import kernels
 from server.engine.cuda.kernels.choose import choose
 
 EPSILON = 1e-6
+PER_ROW = ("tokens", "positions", "places", "starts", "counts", "rows", "ranks", "addresses")
 # Of the norm of a difference to that of the whole.
 TOLERANCE = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
 gpu = pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -145,6 +148,29 @@ def test_a_acts_on_the_tokens_of_its_adapter(
     torch.testing.assert_close(out.cpu(), expected, rtol=1e-4, atol=1e-4)
     assert (expected != 7.0).any()
     assert (expected == 7.0).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_few_tokens_are_projected_and_shrunk_at_once(
+    has_bias: bool, dtype: torch.dtype, device: torch.device
+) -> None:
+    """The linear layer of all tokens, one without an adapter and one that is none among them."""
+    case = Case(1, dtype, device, size=16 + 3 * 80)
+    case.step = replace(
+        case.step, tiles=4, **{name: getattr(case.step, name)[:4] for name in PER_ROW}
+    )
+    x, weight = case.random(4, 80), case.random(90, 80)
+    bias = case.random(90) if has_bias else None
+    named = {"offset": 16, "projections": 3}
+    out = torch.full((4, 64), 7.0, device=device)
+    expected = out.cpu()
+    Formulas().shrink(x.cpu(), step_on_cpu(case), out=expected, **named)
+    found = kernels.project(x, weight, bias, case.step, out=out, **named)
+    plain = kernels.project(x, weight, bias, case.step, out=None, **named)
+    torch.testing.assert_close(out.cpu(), expected, rtol=1e-4, atol=1e-4)
+    close(found, F.linear(x.double(), weight.double(), None if bias is None else bias.double()))
+    assert torch.equal(plain, found)
 
 
 @every_kind
