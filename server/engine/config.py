@@ -16,6 +16,7 @@ DeviceName = Literal["cpu", "cuda"]
 # Up to here a base is computed in fp32 on a CPU: quantising it would save little.
 SMALL_BASE_BYTES = 400_000_000
 DEFAULT_CONTEXT = 4096
+PREFILL_TOKENS: dict[DeviceName, int] = {"cpu": 256, "cuda": 2048}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class EngineConfig:
     max_waiting: int = 64
     max_waiting_tokens: int | None = None
     max_context: int | None = None
-    prefill_chunk_tokens: int = 256
+    prefill_chunk_tokens: int | None = None
     kv_cache_tokens: int | None = None
     prefix_cache: bool = True
     speculative_tokens: int = 0
@@ -83,6 +84,11 @@ class EngineConfig:
     def context_length(self) -> int:
         """Tokens that prompt and reply may have together."""
         return min(self.max_context or DEFAULT_CONTEXT, self.base.architecture.context_length)
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Prompt tokens of one step: as asked, else what suits the device."""
+        return self.prefill_chunk_tokens or PREFILL_TOKENS[self.device_name]
 
     @property
     def max_open(self) -> int:

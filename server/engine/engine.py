@@ -373,7 +373,7 @@ class LocalEngine:
         pool = BlockPool(runner.blocks)
         scheduler = Scheduler(
             max_running=config.max_running,
-            prefill_tokens=config.prefill_chunk_tokens,
+            prefill_tokens=config.prefill_tokens,
             pool=pool,
             reuses_prefixes=config.prefix_cache,
             guessed_tokens=config.speculative_tokens,

@@ -65,6 +65,13 @@ def test_the_context_is_the_models_up_to_a_default_or_what_is_asked(base: Base) 
     assert config(base, max_context=9000).context_length == 512
 
 
+def test_a_gpu_takes_longer_pieces_of_prompts(base: Base) -> None:
+    """It hardly notices 256 tokens; what is asked for goes before."""
+    assert config(base, device="cpu").prefill_tokens == 256
+    assert config(base, device="cuda").prefill_tokens == 2048
+    assert config(base, device="cuda", prefill_chunk_tokens=7).prefill_tokens == 7
+
+
 def test_the_tokens_that_may_wait_follow_from_what_may_be_open(base: Base) -> None:
     """A quarter of every open request's context, unless it is said."""
     assert config(base, max_running=3, max_waiting=5).waiting_token_limit == 8 * 512 // 4

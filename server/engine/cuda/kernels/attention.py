@@ -18,8 +18,9 @@ from server.engine.blocks import BLOCK_TOKENS
 from server.engine.cuda.step import Step
 
 BLOCK = tl.constexpr(BLOCK_TOKENS)
-# The keys that a program looks at together.
-KEYS = 64
+# The keys that a program looks at together; fp32 products are made without matrix units.
+KEYS = {torch.float32: 16}
+NARROW_KEYS = 64
 # tl.dot needs so many rows.
 LEAST_ROWS = 16
 
@@ -161,7 +162,7 @@ def attend(
         head_dim,
         step.tile,
         queries,
-        KEYS,
+        KEYS.get(qkv.dtype, NARROW_KEYS),
         splits,
         num_warps=4,
     )
