@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import torch
 
+from training.data.encode import Example
 from training.plan import Plan
 
 GIB = 2**30
@@ -52,7 +53,7 @@ def _facts(plan: Plan, step: int, memory: Memory | None) -> Iterator[str]:
 
 def _remedies(plan: Plan, step: int) -> Iterator[str]:
     recipe = plan.recipe
-    yield _fewer_tokens(plan, largest_forward(plan, step) // 2)
+    yield _fewer_tokens(plan, step)
     if not recipe.training.gradient_checkpointing:
         yield (
             "training.gradient_checkpointing=true keeps the activations of one layer at a time, "
@@ -68,15 +69,16 @@ def _remedies(plan: Plan, step: int) -> Iterator[str]:
 def largest_forward(plan: Plan, step: int) -> int:
     """The most tokens that one forward of step ``step`` (from 0) holds."""
     largest = held = 0
-    for example in plan.step_examples(min(step, plan.total_steps - 1)):
+    for example in _examples(plan, step):
         size = len(example.ids)
         held = held + size if held + size <= plan.tokens_per_forward else size
         largest = max(largest, held)
     return largest
 
 
-def _fewer_tokens(plan: Plan, most: int) -> str:
-    """How a forward gets to hold at most ``most`` tokens: by the batch, else by the length."""
+def _fewer_tokens(plan: Plan, step: int) -> str:
+    """How a forward gets to hold half the tokens at most: by the batch, else by the length."""
+    most = largest_forward(plan, step) // 2
     training, length = plan.recipe.training, plan.recipe.prompt.max_length
     product = training.dialogues_per_step
     fitting = [size for size in range(1, product + 1) if product % size == 0]
@@ -88,13 +90,18 @@ def _fewer_tokens(plan: Plan, most: int) -> str:
             f"so the same result, and at most {fitting[-1] * length} tokens a forward."
         )
     shorter = max(16, most)
-    lengths = [len(example.ids) for dialogue in plan.train for example in dialogue]
+    lengths = [len(example.ids) for example in _examples(plan, step)]
     cut = sum(size > shorter for size in lengths)
     return (
         f"Start anew with training.batch_size=1, training.gradient_accumulation={product} and "
-        f"prompt.max_length={shorter}, which cuts {cut} of {len(lengths)} dialogues "
-        f"({cut / len(lengths):.1%})."
+        f"prompt.max_length={shorter}, which would cut {cut} of this step's {len(lengths)} "
+        "dialogues."
     )
+
+
+def _examples(plan: Plan, step: int) -> list[Example]:
+    """Those of step ``step``; of the last one where all steps are done."""
+    return plan.step_examples(min(step, plan.total_steps - 1))
 
 
 def _gib(size: int) -> str:

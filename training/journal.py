@@ -106,17 +106,14 @@ class Journal:
         broke_off = state not in ("completed", "stopped")
         error = message if broke_off else None
         self.status = msgspec.structs.replace(self.status, state=state, error=error, digest=digest)
-        for write in (self._last_event, self._write_status):
-            with suppress(OSError) if broke_off else nullcontext():
-                write()
+        with suppress(OSError) if broke_off else nullcontext():
+            self._events.append("status", self.status.step, state=state, message=message)
+            self.sync()
+        with suppress(OSError) if broke_off else nullcontext():
+            self._write_status()
         with suppress(OSError):
             self.run.log(f"{state}: {message}" if message else state)
         self._trackers.close(state)
-
-    def _last_event(self) -> None:
-        status = self.status
-        self._events.append("status", status.step, state=status.state, message=status.error)
-        self.sync()
 
     def close(self) -> None:
         self._events.close()

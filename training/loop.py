@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import torch
 
+from training.adalora import RankAllocation
 from training.checkpoint import Checkpoint, prune_checkpoints, save_checkpoint
 from training.data.encode import Example
 from training.errors import TrainingFailed
 from training.evaluate import validate
 from training.journal import Journal
 from training.model import adapter_state, load_adapter_state, summed_nll, trainable
-from training.optimizer import learning_rate, make_optimizer
+from training.optimizer import make_optimizer, schedule
 from training.packing import packs
+from training.patience import Patience
 from training.plan import Plan
 from training.resume import best_of
 from training.runs.checkpoints import newest_first
@@ -66,13 +68,18 @@ class Loop:
         self._journal = journal
         self._should_stop = should_stop
         self._parameters = trainable(model)
-        self._optimizer = make_optimizer(self._parameters, plan.recipe.training)
+        training = plan.recipe.training
+        self._optimizer = make_optimizer(model, training, plan.recipe.lora.plus_ratio)
+        self._rates = [group["lr"] for group in self._optimizer.param_groups]
+        self._schedule = schedule(training, plan.total_steps)
+        self._ranks = RankAllocation(model)
         # fp16 gradients underflow without a scale; for other dtypes the scaler does nothing
         self._scaler = torch.amp.GradScaler(
             model.device.type, enabled=model.get_base_model().dtype is torch.float16
         )
         self._window = _Window()
         self._saved_at: int | None = None
+        self._patience = self._new_patience()
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue exactly where ``checkpoint`` was written."""
@@ -80,10 +87,12 @@ class Loop:
         state = checkpoint.state()
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
+        self._ranks.load(state["ranks"])
         self._window = _Window(**state["window"])
         _restore_random(state["random"])
         self.step = self._saved_at = checkpoint.manifest.step
         self.best = best_of(self.run, self.step)
+        self._patience = self._new_patience()
 
     def train(self) -> bool:
         """Run to the end of the plan; false if asked to stop before (checkpointed then).
@@ -98,14 +107,21 @@ class Loop:
         self.model.train()
         if self._owes_validation():
             self._validate()
-        while self.step < self.plan.total_steps:
+        while self.step < self.plan.total_steps and not self._patience.is_over:
             if self._should_stop():
                 self.save()
                 return False
             self._one_step()
             self._journal.alive(self.step)
             self._record()
+        self.save()
         return True
+
+    @property
+    def why_early(self) -> str | None:
+        """Why it ended before the last step; ``None`` where it did not."""
+        is_early = self.step < self.plan.total_steps and self._patience.is_over
+        return self._patience.reason if is_early else None
 
     def save(self) -> None:
         """Checkpoint the current step, once.
@@ -138,10 +154,22 @@ class Loop:
             path = f"checkpoints/step-{self._saved_at}"
             self._journal.record("checkpoint", self._saved_at, path=path)
 
+    def _new_patience(self) -> Patience:
+        """The patience that is left after the validations up to this step."""
+        training = self.plan.recipe.training
+        losses = [
+            event.validation_nll
+            for event in self.run.events()
+            if event.validation_nll is not None and event.step <= self.step
+        ]
+        most, least_gain = training.early_stopping_patience, training.early_stopping_min_delta
+        return Patience(most, least_gain, losses)
+
     def _state(self) -> dict[str, Any]:
         return {
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
+            "ranks": self._ranks.state(),
             "window": msgspec.to_builtins(self._window),
             "random": _random_state(),
         }
@@ -155,11 +183,10 @@ class Loop:
         dialogues = self.plan.step_dialogues(self.step)
         examples = [example for dialogue in dialogues for example in dialogue]
         targets = sum(example.targets for example in examples)
-        self._learning_rate = learning_rate(
-            self.plan.recipe.training, self.step, self.plan.total_steps
-        )
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate
+        factor = self._schedule(self.step)
+        self._learning_rate = self.plan.recipe.training.learning_rate * factor
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
         nll = self._backward(examples, targets)
         self._update(nll / targets)
         self.step += 1
@@ -174,9 +201,11 @@ class Loop:
         """Add up the gradient of the mean over all targets; the summed loss in nats."""
         nll = 0.0
         for pack in packs(examples, self.plan.tokens_per_forward):
-            loss = summed_nll(self.model, pack)
+            loss = summed_nll(self.model, pack, self.plan.recipe.training.neftune_alpha)
             self._scaler.scale(loss / targets).backward()
             nll += loss.item()
+        if self._ranks.is_on:
+            self._scaler.scale(self._ranks.penalty()).backward()
         return nll
 
     def _update(self, loss: float) -> None:
@@ -192,6 +221,8 @@ class Loop:
             )
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        if not is_skipped:
+            self._ranks.allocate(self.step + 1)
         self._optimizer.zero_grad(set_to_none=True)
         self._gradient_norm = norm
 
@@ -253,6 +284,7 @@ class Loop:
             return
         if not math.isfinite(found.nll):
             raise self._diverged(f"The validation loss of step {self.step} is")
+        self._patience.add(found.nll_per_token)
         if self.best is None or found.nll_per_token < self.best[1]:
             self.best = (self.step, found.nll_per_token)
             self.save()

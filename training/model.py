@@ -5,6 +5,7 @@ It knows bitsandbytes and PEFT, and nothing of datasets, runs or schedules.
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from adapters.base import Base
+from training.adalora import NAME, adalora_config, plain_lora
 from training.errors import RecipeError
 from training.packing import Pack
 from training.recipe import Quantization, Recipe
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
 
 BF16_CAPABILITY = (8, 0)  # Ampere; `is_bf16_supported()` is also true where bf16 is emulated
 
@@ -46,30 +48,42 @@ def cpu_computes_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001 # torch has no public query
 
 
-def load_model(base: Base, recipe: Recipe, device: torch.device) -> PeftModel:
+def load_model(base: Base, recipe: Recipe, device: torch.device, total_steps: int = 1) -> PeftModel:
     """The base as the recipe quantises it, with fresh LoRA weights (drawn from torch's seed).
+
+    ``total_steps`` are those of the training, which AdaLoRA has to know.
 
     Raises:
         RecipeError: the compute dtype is not possible on this device.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     model = _load_base(base, recipe.quantization, device)
-    lora = LoraConfig(
-        r=recipe.lora.r,
-        lora_alpha=recipe.lora.alpha,
-        lora_dropout=recipe.lora.dropout,
-        target_modules=list(recipe.lora.target_modules),
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    tuned = get_peft_model(model, lora)
-    tuned.peft_config["default"].base_model_name_or_path = base.name
+    tuned = get_peft_model(model, _lora_config(recipe, total_steps))
+    tuned.peft_config[NAME].base_model_name_or_path = base.name
     if recipe.training.gradient_checkpointing:
         model.activation_checkpointing_enable(
             activation_checkpointing_kwargs={"use_reentrant": False}
         )
     return tuned
+
+
+def _lora_config(recipe: Recipe, total_steps: int) -> LoraConfig:
+    from peft import LoraConfig
+
+    lora = recipe.lora
+    if lora.kind == "adalora":
+        return adalora_config(lora, recipe.adalora, recipe.initial_r, total_steps)
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+        use_rslora=lora.kind == "rslora",
+        use_dora=lora.kind == "dora",
+    )
 
 
 def _load_base(base: Base, quantization: Quantization, device: torch.device) -> Any:
@@ -86,6 +100,8 @@ def _load_base(base: Base, quantization: Quantization, device: torch.device) -> 
             bnb_4bit_use_double_quant=quantization.double,
             bnb_4bit_compute_dtype=dtype,
         )
+    elif quantization.kind == "int8":
+        config = BitsAndBytesConfig(load_in_8bit=True)
     model = AutoModelForCausalLM.from_pretrained(
         base.path,
         dtype=dtype,
@@ -118,28 +134,48 @@ def trainable(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def summed_nll(model: PeftModel, pack: Pack) -> torch.Tensor:
+def summed_nll(model: PeftModel, pack: Pack, neftune_alpha: float = 0.0) -> torch.Tensor:
     """The negative log likelihood of the pack's targets, summed, in nats (a scalar).
 
     The dialogues of a pack lie in one row and are kept apart by ``position_ids`` that restart and
     by the absence of an attention mask (transformers then builds the block mask; with a mask of
-    ones it would not). The LM head runs at target positions only.
+    ones it would not). The LM head runs at target positions only. ``neftune_alpha`` is the size of
+    the noise on the embeddings while the model trains.
     """
     core = model.get_base_model()
     device = core.lm_head.weight.device
+    positions = pack.position_ids.to(device)
+    embedded = core.get_input_embeddings()(pack.input_ids.to(device))
+    if neftune_alpha and model.training:
+        embedded = embedded + _noise(embedded, positions, neftune_alpha)
     hidden = core.model(
-        input_ids=pack.input_ids.to(device)[None],
-        position_ids=pack.position_ids.to(device)[None],
-        use_cache=False,
+        inputs_embeds=embedded[None], position_ids=positions[None], use_cache=False
     ).last_hidden_state[0]
     logits = core.lm_head(hidden[pack.predicting.to(device)])
     return cross_entropy(logits.float(), pack.targets.to(device), reduction="sum")
 
 
+def _noise(embedded: torch.Tensor, positions: torch.Tensor, alpha: float) -> torch.Tensor:
+    """NEFTune's noise (Jain et al. 2023): uniform within ``alpha / sqrt(length * width)``.
+
+    The length is that of each dialogue, as if it were alone; transformers' own hook would take the
+    pack's. ``embedded``: [T, width]; ``positions``: [T], restarting at 0 with each dialogue.
+    """
+    dialogue = (positions == 0).cumsum(0) - 1
+    lengths = dialogue.bincount()[dialogue]
+    bound = alpha / (lengths * embedded.shape[1]).sqrt()
+    return (2 * torch.rand_like(embedded) - 1) * bound[:, None].to(embedded.dtype)
+
+
 def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:
-    """LoRA's tensors by PEFT's names, on the CPU."""
+    """LoRA's tensors by PEFT's names, on the CPU; of AdaLoRA all ranks, also those taken away."""
     from peft import get_peft_model_state_dict
 
+    if is_adalora(model):  # PEFT would leave out what was taken away, and not find it again
+        named = {name: one for name, one in model.named_parameters() if one.requires_grad}
+        return {
+            name.removesuffix(f".{NAME}"): one.detach().cpu().clone() for name, one in named.items()
+        }
     # "auto" would ask the hub whether the embedding had grown
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
@@ -149,20 +185,48 @@ def load_adapter_state(model: PeftModel, state: dict[str, torch.Tensor]) -> None
     """Put back what :func:`adapter_state` gave; every tensor must find its place."""
     from peft import set_peft_model_state_dict
 
+    if is_adalora(model):
+        named = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, tensor in state.items():
+                named[f"{name}.{NAME}"].copy_(tensor)
+        return
     outcome = set_peft_model_state_dict(model, state)
     if outcome.unexpected_keys:
         raise ValueError(f"unexpected tensors: {outcome.unexpected_keys[:3]}")
 
 
 def save_adapter(model: PeftModel, state: dict[str, torch.Tensor], directory: Path) -> None:
-    """Write PEFT's two files, with ``state`` as the weights."""
+    """Write PEFT's two files, with ``state`` as the weights; of AdaLoRA, as plain LoRA."""
     from safetensors.torch import save
 
     directory.mkdir(parents=True, exist_ok=True)
-    config = model.peft_config["default"]
+    config = copy(model.peft_config[NAME])
+    if is_adalora(model):
+        state = plain_lora(state, config.lora_alpha)
+        config = _plain_config(config, next(iter(state.values())).shape[0])
     config.inference_mode = True
     config.target_modules = sorted(config.target_modules)  # a set: its order would change the hash
     config.save_pretrained(directory)
-    config.inference_mode = False
     weights = save(state, metadata={"format": "pt"})  # its own writing hides why it fails
     (directory / "adapter_model.safetensors").write_bytes(weights)
+
+
+def is_adalora(model: PeftModel) -> bool:
+    """Whether the model's ranks compete."""
+    return bool(model.peft_config[NAME].peft_type == "ADALORA")
+
+
+def _plain_config(adalora: LoraConfig, rank: int) -> LoraConfig:
+    """The configuration of what :func:`training.adalora.plain_lora` gives: a scale of 1."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        lora_dropout=adalora.lora_dropout,
+        target_modules=adalora.target_modules,
+        bias="none",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=adalora.base_model_name_or_path,
+    )

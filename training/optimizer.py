@@ -2,46 +2,135 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from training.recipe import Training
+from training.errors import RecipeError
+from training.recipe import OptimizerName, Training
 
-# Bytes of state a parameter: two moments, or two quantised ones.
-STATE_BYTES = {"paged_adamw_32bit": 8, "adamw": 8, "adamw_8bit": 2}
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+Factor = Callable[[int], float]
+
+
+class Kind(NamedTuple):
+    """An optimiser: where its class is, its options, and its bytes of state for a parameter.
+
+    The bytes are those of large matrices; of small ones, eight-bit optimisers keep 32 bits.
+    """
+
+    source: str
+    options: dict[str, Any]
+    state_bytes: float
+
+
+def _bitsandbytes(name: str, moments: int, bits: int, *, paged: bool = False) -> Kind:
+    options = {"optim_bits": bits} | ({"is_paged": True} if paged else {})
+    constants = 0.0 if bits == 32 else 0.14  # noqa: PLR2004 # the table and scales of 8-bit blocks
+    return Kind(f"bitsandbytes.optim.{name}", options, moments * (bits / 8 + constants))
+
+
+_ADAMW = Kind("torch.optim.AdamW", {}, 8)
+_ADAMW_8BIT = _bitsandbytes("AdamW", 2, 8)
+OPTIMIZERS: dict[OptimizerName, Kind] = {
+    "adamw": _ADAMW,
+    "adamw_torch": _ADAMW,
+    "adamw_torch_fused": _ADAMW._replace(options={"fused": True}),
+    "adamw_8bit": _ADAMW_8BIT,
+    "adamw_bnb_8bit": _ADAMW_8BIT,
+    "paged_adamw_32bit": _bitsandbytes("AdamW", 2, 32, paged=True),
+    "paged_adamw_8bit": _bitsandbytes("AdamW", 2, 8, paged=True),
+    "lion_32bit": _bitsandbytes("Lion", 1, 32),
+    "lion_8bit": _bitsandbytes("Lion", 1, 8),
+    "paged_lion_32bit": _bitsandbytes("Lion", 1, 32, paged=True),
+    "paged_lion_8bit": _bitsandbytes("Lion", 1, 8, paged=True),
+    "ademamix": _bitsandbytes("AdEMAMix", 3, 32),
+    "ademamix_8bit": _bitsandbytes("AdEMAMix", 3, 8),
+    "paged_ademamix_32bit": _bitsandbytes("AdEMAMix", 3, 32, paged=True),
+    "paged_ademamix_8bit": _bitsandbytes("AdEMAMix", 3, 8, paged=True),
+    "rmsprop": Kind("torch.optim.RMSprop", {}, 4),
+    "rmsprop_bnb": _bitsandbytes("RMSprop", 1, 32),
+    "rmsprop_bnb_8bit": _bitsandbytes("RMSprop", 1, 8),
+    "rmsprop_bnb_32bit": _bitsandbytes("RMSprop", 1, 32),
+    "adagrad": Kind("torch.optim.Adagrad", {}, 4),
+    # no rate and no scaling of its own: the recipe's learning rate and schedule hold
+    "adafactor": Kind(
+        "transformers.optimization.Adafactor", {"scale_parameter": False, "relative_step": False}, 4
+    ),
+    "sgd": Kind("torch.optim.SGD", {}, 0),
+}
 
 
 def make_optimizer(
-    parameters: Iterable[torch.nn.Parameter], training: Training
+    model: PeftModel, training: Training, plus_ratio: float = 1.0
 ) -> torch.optim.Optimizer:
-    """The recipe's optimiser over ``parameters``.
+    """The recipe's optimiser over what is trained in ``model``; B at ``plus_ratio`` times the rate.
 
-    Without a GPU there is nothing to page out to, and the paged kind is its unpaged self.
+    Without a GPU there is nothing to page out to, and the paged kinds are their unpaged selves.
     """
-    options: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
-    if training.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **options)
-    import bitsandbytes
+    kind = OPTIMIZERS[training.optimizer]
+    options = dict(kind.options)
+    if not torch.cuda.is_available():
+        options.pop("is_paged", None)
+    module, _, name = kind.source.rpartition(".")
+    made = getattr(import_module(module), name)
+    rate = training.learning_rate
+    if plus_ratio == 1.0:
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return made(parameters, lr=rate, weight_decay=training.weight_decay, **options)
+    from peft.optimizers import create_loraplus_optimizer
 
-    kinds = bitsandbytes.optim
-    if training.optimizer == "adamw_8bit":
-        return kinds.AdamW8bit(parameters, **options)
-    paged = torch.cuda.is_available()
-    return (kinds.PagedAdamW32bit if paged else kinds.AdamW32bit)(parameters, **options)
+    return create_loraplus_optimizer(
+        model,
+        made,
+        lr=rate,
+        loraplus_lr_ratio=plus_ratio,
+        loraplus_weight_decay=training.weight_decay,
+        **options,
+    )
 
 
-def learning_rate(training: Training, step: int, total_steps: int) -> float:
-    """The rate of step ``step`` (from 0), after a linear warm-up of ``warmup_steps``."""
-    if step < training.warmup_steps:
-        return training.learning_rate * (step + 1) / training.warmup_steps
-    decaying = max(1, total_steps - training.warmup_steps)
-    done = min(1.0, (step - training.warmup_steps) / decaying)
-    factor = {
-        "constant": 1.0,
-        "linear": 1.0 - done,
-        "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
-    }[training.scheduler]
-    return training.learning_rate * factor
+def schedule(training: Training, total_steps: int) -> Factor:
+    """The multiple of the learning rate at a step (from 0), a function of the step alone.
+
+    A linear warm-up of ``warmup_steps`` that begins above zero, then what transformers' scheduler
+    of the name does in the steps that are left.
+
+    Raises:
+        RecipeError: the scheduler does not take these options.
+    """
+    from transformers import get_scheduler
+
+    warmup, options = training.warmup_steps, training.scheduler_options
+    if training.scheduler == "constant" and options:
+        raise RecipeError(f"training.scheduler_options: constant takes none, given are {options}.")
+    stand_in = torch.optim.SGD([torch.zeros(1)], lr=training.learning_rate)
+    try:
+        made = get_scheduler(
+            training.scheduler,
+            stand_in,
+            num_warmup_steps=0,
+            num_training_steps=max(1, total_steps - warmup),
+            scheduler_specific_kwargs=_whole(options),
+        )
+    except (TypeError, ValueError, KeyError) as error:
+        raise RecipeError(
+            f"training.scheduler_options: {training.scheduler} does not take {options}: {error}."
+        ) from error
+    decay: Factor = made.lr_lambdas[0]
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return float(decay(min(step, total_steps) - warmup))
+
+    return factor
+
+
+def _whole(options: dict[str, float]) -> dict[str, float]:
+    """Numbers that are whole as such: schedulers count cycles and steps."""
+    return {name: int(value) if value == int(value) else value for name, value in options.items()}

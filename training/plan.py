@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from adapters.base import Architecture, Base
 from adapters.manifest import PROJECTIONS
 from training.data.dataset import PreparedDataset
@@ -91,7 +93,8 @@ class Plan:
     @property
     def trainable_parameters(self) -> int:
         """How many parameters are trained."""
-        return lora_parameters(self.base.architecture, self.recipe.lora)
+        lora = msgspec.structs.replace(self.recipe.lora, r=self.recipe.initial_r)
+        return lora_parameters(self.base.architecture, lora)
 
     def memory_estimate(self) -> dict[str, int]:
         """Bytes by purpose, estimated, for a step of dialogues of the mean length."""
@@ -102,10 +105,11 @@ class Plan:
         embedding = shape.vocab_size * shape.hidden_size
         wide = 4 if quantization.compute_dtype == "fp32" else 2
         nf4 = 0.5 + (0.127 / 8 if quantization.double else 0.5 / 8)  # QLoRA paper, section 3
+        linear = {"nf4": nf4, "int8": 1, "none": wide}[quantization.kind]
         tokens = self._tokens_per_forward()
         per_token = shape.hidden_size * (1 if self._checkpoints_layers else 34) * shape.layers
         return {
-            "base": int(linears * (nf4 if quantization.kind == "nf4" else wide) + embedding * wide),
+            "base": int(linears * linear + embedding * wide),
             "lora, gradients and optimizer": 16 * self.trainable_parameters,
             "activations": tokens * per_token * wide,
             "logits": 2 * 4 * shape.vocab_size * tokens // 2,
@@ -131,9 +135,17 @@ class Plan:
 
 
 def lora_parameters(architecture: Architecture, lora: Lora) -> int:
-    """LoRA's parameters: ``r * (inputs + outputs)`` for each projection of each layer."""
-    widths = sum(sum(architecture.projection_shape(target)) for target in lora.target_modules)
-    return lora.r * widths * architecture.layers
+    """LoRA's parameters: ``r * (inputs + outputs)`` for each projection of each layer.
+
+    DoRA has a length for each output besides, AdaLoRA a singular value for each rank.
+    """
+    shapes = [architecture.projection_shape(target) for target in lora.target_modules]
+    each = lora.r * sum(inputs + outputs for inputs, outputs in shapes)
+    if lora.kind == "dora":
+        each += sum(outputs for _, outputs in shapes)
+    elif lora.kind == "adalora":
+        each += lora.r * len(shapes)
+    return each * architecture.layers
 
 
 def encoding_of(recipe: Recipe) -> Encoding:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-from adapters.manifest import Manifest, RunRef
+from adapters.manifest import CONFIG_FILE, MANIFEST_FILE, Manifest, RunRef
+from adapters.peft_config import LoraSettings, survey_settings
 from adapters.storage import sha256_of
 from training.checkpoint import weights_at
 from training.journal import Journal
@@ -30,17 +31,21 @@ def write_adapter(loop: Loop, journal: Journal) -> None:
     shutil.rmtree(run.adapter, ignore_errors=True)
     save_adapter(loop.model, weights, run.adapter)
     metrics = {"validation_nll": best[1]} if best and best[0] == step else {}
-    manifest = _manifest(loop.plan, run, step, metrics)
-    (run.adapter / "adapter.json").write_bytes(manifest.encoded())
+    settings = survey_settings((run.adapter / CONFIG_FILE).read_bytes())[0]
+    assert settings is not None, "PEFT's own config can be read"
+    manifest = _manifest(loop.plan, settings, run, step, metrics)
+    (run.adapter / MANIFEST_FILE).write_bytes(manifest.encoded())
     files = {path.name: sha256_of(path)[1] for path in sorted(run.adapter.iterdir())}
     journal.record("adapter", loop.step, path=run.adapter.name, files=files)
 
 
-def _manifest(plan: Plan, run: Run, step: int, metrics: dict[str, float]) -> Manifest:
+def _manifest(
+    plan: Plan, settings: LoraSettings, run: Run, step: int, metrics: dict[str, float]
+) -> Manifest:
     return Manifest(
         base=plan.base.ref,
-        rank=plan.recipe.lora.r,
-        alpha=plan.recipe.lora.alpha,
+        rank=settings.r,
+        alpha=settings.alpha,
         target_modules=plan.recipe.lora.target_modules,
         system_prompt=plan.recipe.prompt.system or None,
         sampling=plan.recipe.generation.defaults(),

@@ -25,6 +25,42 @@ CountOrNone = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+# transformers' names, without those that need another package or look at the validation loss.
+Scheduler = Literal[
+    "constant",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "polynomial",
+    "inverse_sqrt",
+    "warmup_stable_decay",
+]
+# transformers' names for torch's, its own and bitsandbytes' optimisers; adamw is adamw_torch.
+OptimizerName = Literal[
+    "adamw",
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adamw_8bit",
+    "adamw_bnb_8bit",
+    "paged_adamw_32bit",
+    "paged_adamw_8bit",
+    "lion_32bit",
+    "lion_8bit",
+    "paged_lion_32bit",
+    "paged_lion_8bit",
+    "ademamix",
+    "ademamix_8bit",
+    "paged_ademamix_32bit",
+    "paged_ademamix_8bit",
+    "rmsprop",
+    "rmsprop_bnb",
+    "rmsprop_bnb_8bit",
+    "rmsprop_bnb_32bit",
+    "adagrad",
+    "adafactor",
+    "sgd",
+]
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -39,34 +75,75 @@ class Prompt(Section, frozen=True, kw_only=True):
 class Quantization(Section, frozen=True, kw_only=True):
     """How the frozen base is held while training (NF4: Dettmers et al. 2023, QLoRA)."""
 
-    kind: Literal["nf4", "none"] = "nf4"
+    kind: Literal["nf4", "int8", "none"] = "nf4"
     double: bool = True
     compute_dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
 
 
 class Lora(Section, frozen=True, kw_only=True):
-    """The low-rank update (Hu et al. 2021); its scale is ``alpha / r``."""
+    """The low-rank update (Hu et al. 2021); its scale is ``alpha / r``.
 
+    ``kind``: ``rslora`` scales by ``alpha / sqrt(r)`` (Kalajdzievski 2023), ``dora`` learns the
+    length of each output's weights apart (Liu et al. 2024), ``adalora`` lets projections compete
+    for ranks (Zhang et al. 2023; the section :class:`AdaLora` says how) until they have ``r`` on
+    average. ``plus_ratio`` is how much faster B learns than A (LoRA+, Hayou et al. 2024).
+    """
+
+    kind: Literal["lora", "rslora", "dora", "adalora"] = "lora"
     r: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
     alpha: Positive = 32.0
     dropout: Share = 0.1
     target_modules: Annotated[tuple[Projection, ...], msgspec.Meta(min_length=1)] = PROJECTIONS  # type: ignore[assignment]
+    plus_ratio: Annotated[float, msgspec.Meta(ge=1)] = 1.0
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the server can serve what comes of it: DoRA would change the shared base."""
+        return self.kind != "dora"
+
+
+class AdaLora(Section, frozen=True, kw_only=True):
+    """How ``lora.kind = "adalora"`` takes ranks away; ignored by the other kinds.
+
+    Each projection begins with ``initial_r`` ranks (0: one and a half times ``lora.r``). ``start``
+    and ``end`` are shares of all steps between which ranks are taken away, each ``every`` steps.
+    """
+
+    initial_r: CountOrNone = 0
+    start: Share = 0.1
+    end: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.6
+    every: Count = 10
+    orthogonality: NotNegative = 0.5
+
+    def __post_init__(self) -> None:
+        if self.start >= self.end:
+            raise ValueError(f"start ({self.start:g}) must be below end ({self.end:g})")
 
 
 class Training(Section, frozen=True, kw_only=True):
-    """The optimisation. ``batch_size`` counts dialogues, ``max_steps`` optimiser steps."""
+    """The optimisation. ``batch_size`` counts dialogues, ``max_steps`` optimiser steps.
+
+    ``scheduler_options`` are those of transformers' scheduler of that name. ``neftune_alpha`` adds
+    noise to the embeddings while training (Jain et al. 2023; 0: none).
+    ``early_stopping_patience``: how many validations in a row may fail to lower the loss by more
+    than ``early_stopping_min_delta`` nats per token (0: all).
+    """
 
     epochs: Positive = 3.0
     max_steps: CountOrNone = 0
     batch_size: Count = 2
     gradient_accumulation: Count = 4
     learning_rate: Positive = 2e-4
-    scheduler: Literal["constant", "linear", "cosine"] = "constant"
+    scheduler: Scheduler = "constant"
+    scheduler_options: dict[str, float] = msgspec.field(default_factory=dict)
     warmup_steps: CountOrNone = 0
     weight_decay: NotNegative = 0.001
     max_grad_norm: Positive = 0.3
-    optimizer: Literal["paged_adamw_32bit", "adamw_8bit", "adamw"] = "paged_adamw_32bit"
+    optimizer: OptimizerName = "paged_adamw_32bit"
     gradient_checkpointing: bool = True
+    neftune_alpha: NotNegative = 0.0
+    early_stopping_patience: CountOrNone = 0
+    early_stopping_min_delta: NotNegative = 0.0
     seed: CountOrNone = 42
 
     @property
@@ -103,9 +180,27 @@ class Recipe(Section, frozen=True, kw_only=True):
     prompt: Prompt = Prompt()
     quantization: Quantization = Quantization()
     lora: Lora = Lora()
+    adalora: AdaLora = AdaLora()
     training: Training = Training()
     record: Record = Record()
     generation: Generation = Generation()
+
+    def __post_init__(self) -> None:
+        if self.lora.kind != "adalora":
+            return
+        if self.adalora.initial_r and self.initial_r <= self.lora.r:
+            raise ValueError(
+                f"adalora.initial_r ({self.initial_r}) must be above lora.r ({self.lora.r})"
+            )
+        if self.quantization.kind == "int8":  # PEFT 0.21 mixes dtypes there
+            raise ValueError("lora.kind adalora cannot go with quantization.kind int8; use nf4")
+
+    @property
+    def initial_r(self) -> int:
+        """The ranks that each projection has before any is taken away."""
+        if self.lora.kind != "adalora":
+            return self.lora.r
+        return self.adalora.initial_r or max(self.lora.r + 1, round(1.5 * self.lora.r))
 
     def toml(self) -> str:
         """The resolved recipe, readable by :func:`read_recipe`."""

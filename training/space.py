@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from training.errors import NoRoom
-from training.optimizer import STATE_BYTES
+from training.optimizer import OPTIMIZERS
 from training.plan import Plan
 from training.runs import Run
 from training.runs.checkpoints import newest_first
@@ -24,7 +24,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 def checkpoint_bytes(plan: Plan) -> int:
     """The size of one checkpoint, estimated."""
-    state = STATE_BYTES[plan.recipe.training.optimizer]
+    state = OPTIMIZERS[plan.recipe.training.optimizer].state_bytes
     return int(plan.trainable_parameters * (WEIGHT_BYTES + state) * FRAMING)
 
 

@@ -24,6 +24,7 @@ from training.data.dataset import PreparedDataset
 from training.data.token_cache import OnProgress, load_tokenizer
 from training.device_lock import device_held
 from training.environment import environment
+from training.feasibility import NOT_SERVED, check_feasible
 from training.journal import Journal, Progress
 from training.loop import Loop, ShouldStop
 from training.model import compute_dtype, load_model, training_device
@@ -41,11 +42,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended. ``entry`` is set where the adapter was registered."""
+    """How a training ended.
+
+    ``entry`` is set where the adapter was registered, ``why_early`` where the training ended before
+    its last step. An adapter that is not ``is_served`` cannot be registered at all.
+    """
 
     run: Run
     status: RunStatus
     entry: Entry | None = None
+    why_early: str | None = None
+    is_served: bool = True
 
 
 def plan_training(
@@ -71,6 +78,7 @@ def train(
     ``report_to`` are names of :data:`training.trackers.TRACKERS`.
 
     Raises:
+        RecipeError: settings that do not go together with the data or the number of steps.
         TrackerFailed: one of ``report_to`` cannot be started.
         TrainingFailed: broken off; the run says so and keeps its checkpoints. As ``NoRoom`` also
             before anything is written: the disk would not suffice.
@@ -79,8 +87,9 @@ def train(
             run's record is untouched.
         AdapterInvalid: the result was refused by the registry.
     """
+    check_feasible(plan)
     device = training_device()
-    identity = {**plan.identity, "compute dtype": _dtype_name(plan, device)}
+    identity = _identity(plan, device)
     with device_held(device):
         check_room(plan, runs.root, resume)
         run = resume or runs.create(
@@ -91,6 +100,9 @@ def train(
             journal = stack.enter_context(closing(Journal(run, run.status(), progress)))
             stack.enter_context(recorded(journal, plan))
             stack.enter_context(_quiet_libraries())
+            if registry and not plan.recipe.lora.is_served:
+                registry = None
+                remarks.append(NOT_SERVED)
             for remark in remarks:
                 journal.warn(remark)
             begun = checkpoint.manifest.step if checkpoint else 0
@@ -104,8 +116,10 @@ def train(
             else:
                 write_adapter(loop, journal)
                 entry = registry.register(run.adapter, adapter, plan.base) if registry else None
-                journal.end("completed", digest=entry.digest if entry else None)
-    return Outcome(run, journal.status, entry)
+                why = f"ended early: {loop.why_early}" if loop.why_early else None
+                journal.end("completed", why, digest=entry.digest if entry else None)
+    served = plan.recipe.lora.is_served
+    return Outcome(run, journal.status, entry, loop.why_early, served)
 
 
 class _Stop:
@@ -125,8 +139,12 @@ class _Stop:
         return self._has_said or self._should_stop()
 
 
-def _dtype_name(plan: Plan, device: torch.device) -> str:
-    return str(compute_dtype(plan.recipe.quantization.compute_dtype, device))
+def _identity(plan: Plan, device: torch.device) -> dict[str, str]:
+    """What a resumed run must have in common with its beginning, this machine's part included."""
+    recipe = plan.recipe
+    dtype = str(compute_dtype(recipe.quantization.compute_dtype, device))
+    identity = {**plan.identity, "compute dtype": dtype}
+    return identity | ({"adalora": str(recipe.adalora)} if recipe.lora.kind == "adalora" else {})
 
 
 def _load(plan: Plan, device: torch.device) -> PeftModel:
@@ -134,7 +152,7 @@ def _load(plan: Plan, device: torch.device) -> PeftModel:
     torch.manual_seed(plan.recipe.training.seed)
     with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 by an old name
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
-        return load_model(plan.base, plan.recipe, device)
+        return load_model(plan.base, plan.recipe, device, plan.total_steps)
 
 
 def _first_status(plan: Plan, adapter: str) -> RunStatus:

@@ -234,8 +234,10 @@ def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
 
 
 def _print_plan(admin: AdminContext, plan: Plan) -> None:
+    from training.feasibility import NOT_SERVED, check_feasible
     from training.space import needed_bytes
 
+    check_feasible(plan)
     out, report = admin.output, plan.report
     out.data(plan.recipe.toml())
     per_step = plan.recipe.training.dialogues_per_step
@@ -253,10 +255,14 @@ def _print_plan(admin: AdminContext, plan: Plan) -> None:
         ("disk (at most)", f"{needed_bytes(plan) / 2**20:,.0f} MiB"),
     ]
     out.table(("plan", ""), rows)
+    if not plan.recipe.lora.is_served:
+        out.warn(NOT_SERVED)
 
 
 def _tell(admin: AdminContext, outcome: Outcome, adapter: str, base: Base) -> None:
     status, say = outcome.status, admin.output.say
+    if outcome.why_early:
+        say(f"Ended early, at step {status.step} of {status.total_steps}: {outcome.why_early}.")
     if status.state == "stopped":
         tell_how_to_resume(admin, outcome)
     elif outcome.entry is not None:
@@ -265,6 +271,8 @@ def _tell(admin: AdminContext, outcome: Outcome, adapter: str, base: Base) -> No
         say(f"Registered '{adapter}'{scored}. A running server finds it within 2 s. Try it:")
         say(f"  lccc-admin serve --base {_base_option(admin, base)}")
         say(f"  lccc-admin chat --model {adapter}")
+    elif not outcome.is_served:
+        say(f"Finished. The adapter lies in {outcome.run.adapter}, for PEFT; it cannot be served.")
     else:
         say("Finished, not registered. Register it with:")
         say(_register_command(admin, outcome.run.adapter, adapter, base))

@@ -221,6 +221,19 @@ def test_a_tracker_that_is_not_installed_is_refused_first(
     assert tuple(TRACKERS) == OFFERED
 
 
+def test_an_adapter_that_cannot_be_served_is_said_twice(home: Home, model: Path) -> None:
+    """Before the training, also of a dry run, and after it; nothing is printed that would fail."""
+    dora = ("--set", "lora.kind=dora")
+    dry, trained = new(home, model, *dora, "--dry-run"), new(home, model, *dora)
+
+    (record,) = RunStore(home.runs).all()
+    for said in (dry.stderr, trained.stderr):
+        assert "DoRA changes the lengths of the base's weights" in said
+    assert trained.exit_code == 0
+    assert f"Finished. The adapter lies in {record.adapter}, for PEFT" in trained.stderr
+    assert "register" not in trained.stderr.replace("will not be registered", "")
+
+
 def test_an_impossible_name_is_refused_before_the_training(home: Home, model: Path) -> None:
     """Not after hours of it."""
     result = run(home, "--data", "small", "--name", "../x", "--base", model)

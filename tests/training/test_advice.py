@@ -36,13 +36,13 @@ def test_the_batch_is_split_as_far_as_needed(make_plan: MakePlan) -> None:
 def test_where_no_batch_is_small_enough_the_length_is(make_plan: MakePlan) -> None:
     """And it says how many dialogues that would cut."""
     plan = make_plan("training.batch_size=1", "training.gradient_accumulation=1")
-    lengths = [len(example.ids) for dialogue in plan.train for example in dialogue]
+    lengths = [len(example.ids) for example in plan.step_examples(0)]
     half = largest_forward(plan, 0) // 2
 
     advice = memory_advice(plan, 0, None)
 
     cut = sum(length > half for length in lengths)
-    assert f"prompt.max_length={half}, which cuts {cut} of {len(lengths)} dialogues" in advice
+    assert f"prompt.max_length={half}, which would cut {cut} of this step's 1 dialogues" in advice
 
 
 def test_what_the_recipe_leaves_unused_is_named(make_plan: MakePlan) -> None:

@@ -64,14 +64,17 @@ def loaded(base: Base, plan: Plan) -> PeftModel:
     return model
 
 
-def test_gradients_are_the_same_after_an_evaluation(base: Base, make_plan: MakePlan) -> None:
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_gradients_are_the_same_after_an_evaluation(
+    base: Base, make_plan: MakePlan, kind: str
+) -> None:
     """The trap of bitsandbytes on CPUs with AVX512-BF16 is closed: evaluating in between neither
     silences nor changes a single LoRA gradient.
     """
     plan = make_plan(
         "lora.dropout=0.0",
+        f"quantization.kind={kind}",
         "quantization.compute_dtype=bf16",
-        "training.gradient_checkpointing=false",
     )
     model = loaded(base, plan)
     before = gradients(model, plan)
@@ -107,9 +110,26 @@ def test_nf4_double_quantisation_is_what_the_recipe_asks_for(
     assert model.get_base_model().lm_head.weight.is_floating_point()
 
 
-def test_only_lora_is_trained_and_counted(base: Base, make_plan: MakePlan) -> None:
-    """The trainable parameters are LoRA's A and B, as many as the plan says."""
-    plan = make_plan()
+def test_int8_holds_the_projections_in_a_byte_a_weight(base: Base, make_plan: MakePlan) -> None:
+    """Embedding and head are not quantised, and the loss stays near the unquantised one."""
+    plan = make_plan("quantization.kind=int8", "lora.dropout=0.0")
+    model = load_model(base, plan.recipe, CPU)
+    layer = model.get_base_model().model.layers[0].mlp.down_proj.base_layer
+    plain = load_model(base, make_plan("quantization.kind=none").recipe, CPU)
+    example = pack(plan.train[0])
+
+    assert isinstance(layer, bitsandbytes.nn.Linear8bitLt)
+    assert layer.weight.dtype == torch.int8
+    assert model.get_base_model().lm_head.weight.is_floating_point()
+    with torch.no_grad():
+        ours, theirs = (summed_nll(one.eval(), example).item() for one in (model, plain))
+    assert ours == pytest.approx(theirs, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "adalora"])
+def test_only_lora_is_trained_and_counted(base: Base, make_plan: MakePlan, kind: str) -> None:
+    """The trainable parameters are those of LoRA's kind, as many as the plan says."""
+    plan = make_plan(f"lora.kind={kind}")
     model = load_model(base, plan.recipe, CPU)
 
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -172,6 +192,45 @@ def test_one_padding_free_step_has_the_gradient_of_padded_accumulation(
     for name, parameter in model.named_parameters():
         if name in ours:
             torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_rslora_scales_by_the_root_of_the_rank(base: Base, make_plan: MakePlan) -> None:
+    """And DoRA is PEFT's."""
+    rslora = load_model(base, make_plan("lora.kind=rslora", "lora.r=4").recipe, CPU)
+    dora = load_model(base, make_plan("lora.kind=dora").recipe, CPU)
+
+    layer = rslora.get_base_model().model.layers[0].mlp.down_proj
+    assert layer.scaling["default"] == pytest.approx(32 / 4**0.5)
+    assert dora.peft_config["default"].use_dora
+
+
+def test_neftune_adds_noise_that_fits_each_dialogue(base: Base, make_plan: MakePlan) -> None:
+    """Uniform within alpha / sqrt(length x width), by the length of each dialogue in a pack; in
+    training alone, and another one each time.
+    """
+    plan = make_plan("lora.dropout=0.0", "quantization.kind=none")
+    model = load_model(base, plan.recipe, CPU).train()
+    core = model.get_base_model().model
+    seen: list[torch.Tensor] = []
+    core.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0].detach()))
+    examples = plan.step_examples(0)[:2]
+    both = pack(examples)
+
+    for alpha in (0.0, 5.0, 5.0):
+        summed_nll(model, both, alpha)
+    model.eval()
+    summed_nll(model, both, 5.0)
+
+    clean, noisy, other, evaluated = seen
+    assert torch.equal(evaluated, clean)
+    assert not torch.equal(noisy, other)
+    start = 0
+    for example in examples:
+        end = start + len(example.ids)
+        bound = 5.0 / (len(example.ids) * clean.shape[1]) ** 0.5
+        largest = (noisy - clean)[start:end].abs().max().item()
+        assert 0.99 * bound < largest <= bound * (1 + 1e-5)
+        start = end
 
 
 def test_gradient_checkpointing_changes_no_gradient(base: Base, make_plan: MakePlan) -> None:

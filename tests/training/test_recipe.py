@@ -18,6 +18,7 @@ SEED = {
     },
     "quantization": {"kind": "nf4", "double": True, "compute_dtype": "auto"},
     "lora": {
+        "kind": "lora",
         "r": 16,
         "alpha": 32.0,
         "dropout": 0.1,
@@ -25,7 +26,9 @@ SEED = {
             *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"),
             *("up_proj", "down_proj"),
         ),
+        "plus_ratio": 1.0,
     },
+    "adalora": {"initial_r": 0, "start": 0.1, "end": 0.6, "every": 10, "orthogonality": 0.5},
     "training": {
         "epochs": 3.0,
         "max_steps": 0,
@@ -33,11 +36,15 @@ SEED = {
         "gradient_accumulation": 4,
         "learning_rate": 2e-4,
         "scheduler": "constant",
+        "scheduler_options": {},
         "warmup_steps": 0,
         "weight_decay": 0.001,
         "max_grad_norm": 0.3,
         "optimizer": "paged_adamw_32bit",
         "gradient_checkpointing": True,
+        "neftune_alpha": 0.0,
+        "early_stopping_patience": 0,
+        "early_stopping_min_delta": 0.0,
         "seed": 42,
     },
     "record": {
@@ -84,6 +91,9 @@ def test_a_resolved_recipe_reads_back_the_same(name: str) -> None:
         ("scheduler=cosine", "training", "scheduler", "cosine"),
         ('lora.target_modules=["q_proj"]', "lora", "target_modules", ("q_proj",)),
         ("gradient_checkpointing=false", "training", "gradient_checkpointing", False),
+        ("lora.kind=dora", "lora", "kind", "dora"),
+        ("optimizer=lion_8bit", "training", "optimizer", "lion_8bit"),
+        ("scheduler_options={num_cycles=2}", "training", "scheduler_options", {"num_cycles": 2.0}),
     ],
 )
 def test_an_override_sets_one_field(override: str, section: str, field: str, value: object) -> None:
@@ -106,6 +116,14 @@ def test_an_override_sets_one_field(override: str, section: str, field: str, val
         ('lora.target_modules=["lm_head"]', "lora.target_modules"),
         ("training.optimizer=adam", "training.optimizer"),
         ("generation.temperature=3", "generation.temperature"),
+        ("lora.kind=pissa", "lora.kind"),
+        ("lora.plus_ratio=0.5", "lora.plus_ratio: Expected `float` >= 1"),
+        ("quantization.kind=int4", "quantization.kind"),
+        ("training.scheduler=greedy", "training.scheduler"),
+        ("training.scheduler_options={num_cycles=true}", "training.scheduler_options"),
+        ("training.neftune_alpha=-1", "training.neftune_alpha"),
+        ("training.early_stopping_patience=-1", "training.early_stopping_patience"),
+        ("adalora.end=0.1", "adalora: start (0.1) must be below end (0.1)"),
     ],
 )
 def test_a_wrong_override_is_refused_by_its_field(override: str, complaint: str) -> None:
@@ -114,6 +132,32 @@ def test_a_wrong_override_is_refused_by_its_field(override: str, complaint: str)
         read_recipe("qwen3-0.6b-lccc", [override])
 
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("other", "complaint"),
+    [
+        ("adalora.initial_r=16", "adalora.initial_r (16) must be above lora.r (16)"),
+        ("quantization.kind=int8", "lora.kind adalora cannot go with quantization.kind int8"),
+    ],
+)
+def test_what_adalora_does_not_go_with_is_refused(other: str, complaint: str) -> None:
+    """Ranks to take away have to be there, and PEFT's int8 layers are broken for it."""
+    with pytest.raises(RecipeError) as caught:
+        read_recipe("qwen3-0.6b-lccc", ["lora.kind=adalora", other])
+
+    assert complaint in str(caught.value)
+    read_recipe("qwen3-0.6b-lccc", [other])
+
+
+def test_adalora_begins_with_half_as_many_ranks_again() -> None:
+    """Or with those asked for; the other kinds have theirs from the start."""
+    kind = "lora.kind=adalora"
+
+    assert read_recipe("qwen3-0.6b-lccc").initial_r == 16
+    assert read_recipe("qwen3-0.6b-lccc", [kind]).initial_r == 24
+    assert read_recipe("qwen3-0.6b-lccc", [kind, "lora.r=1"]).initial_r == 2
+    assert read_recipe("qwen3-0.6b-lccc", [kind, "adalora.initial_r=40"]).initial_r == 40
 
 
 def test_a_file_with_an_unknown_field_is_refused(tmp_path: Path) -> None:

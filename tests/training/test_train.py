@@ -16,10 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from adapters.errors import AdapterInvalid
 from adapters.registry import Registry
 from adapters.storage import Disk
 from tests.training.conftest import MakePlan
-from training.errors import NoRoom, ResumeRefused, RunBusy, TrainingFailed
+from training.errors import NoRoom, RecipeError, ResumeRefused, RunBusy, TrainingFailed
 from training.evaluate import Validation
 from training.plan import Plan
 from training.recipe import decode_recipe
@@ -524,6 +525,101 @@ def test_what_is_not_finite_is_neither_kept_nor_published(
     assert run.status().state == "failed"
     assert not run.adapter.exists()
     assert all("3" not in path.name for path in run.checkpoints.iterdir())
+
+
+def test_a_training_that_gets_no_better_ends_early(
+    make_plan: MakePlan, run_training: RunTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After as many validations without a gain as the recipe says, counted across a resumption;
+    complete, with the reason in the record and the best step published.
+    """
+    measured = iter([5.0, 4.0, 4.5, 4.2])
+    monkeypatch.setattr(
+        "training.loop.validate",
+        lambda *_, **__: Validation(nll=next(measured), tokens=1, characters=1),
+    )
+    plan = make_plan("training.max_steps=60", "training.early_stopping_patience=2")
+    stopped = run_training(plan, Watcher(stop_after=10), register=False)
+
+    outcome = run_training(plan, register=False, resume=stopped.run)
+
+    assert stopped.status.state == "stopped"
+    assert (outcome.status.state, outcome.status.step) == ("completed", 12)
+    assert outcome.status.best_step == 6
+    assert outcome.why_early == "no better validation loss than 4.0000 in 2 validations"
+    assert outcome.run.events()[-1].message == f"ended early: {outcome.why_early}"
+    assert (outcome.run.checkpoints / "step-12").is_dir()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("lora.kind=adalora", "adalora.every=1", "training.optimizer=adamw_8bit"),
+        ("lora.plus_ratio=4", "training.neftune_alpha=5", "training.scheduler=cosine"),
+    ],
+)
+def test_other_kinds_resume_exactly_and_are_served(
+    make_plan: MakePlan, run_training: RunTraining, overrides: tuple[str, ...]
+) -> None:
+    """Stopped in the middle and resumed, the published weights are those of a straight training;
+    what is registered is plain LoRA.
+    """
+    plan = make_plan(*overrides)
+    straight = run_training(plan)
+    stopped = run_training(plan, Watcher(stop_after=3))
+
+    resumed = run_training(plan, resume=stopped.run)
+
+    assert straight.entry is not None
+    assert resumed.entry is not None
+    ends = [
+        load_file(outcome.run.adapter / "adapter_model.safetensors")
+        for outcome in (straight, resumed)
+    ]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert resumed.entry.manifest.rank == next(iter(ends[0].values())).shape[0]
+
+
+def test_the_schedule_moves_all_rates_alike(make_plan: MakePlan, run_training: RunTraining) -> None:
+    """LoRA+'s B stays as many times faster than A, and what is recorded is the rate of A."""
+    plan = make_plan("lora.plus_ratio=4", "training.scheduler=linear", "training.max_steps=2")
+
+    run = run_training(plan, register=False).run
+
+    state = torch.load(run.checkpoints / "step-2" / "state.pt", weights_only=True)
+    rates = {group["lr"] for group in state["optimizer"]["param_groups"] if group["params"]}
+    (_, last) = [one.learning_rate for one in run.events() if one.kind == "train"]
+    assert last == pytest.approx(0.005)
+    assert sorted(rates) == pytest.approx([0.005, 0.02])
+
+
+def test_dora_is_trained_but_not_registered(
+    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path
+) -> None:
+    """It says so before the first step; the adapter lies in the run, for PEFT."""
+    watcher = Watcher()
+
+    outcome = run_training(make_plan("lora.kind=dora", "training.max_steps=2"), watcher)
+
+    assert outcome.status.state == "completed"
+    assert (outcome.entry, outcome.is_served) == (None, False)
+    (warning,) = watcher.warnings
+    assert "our server cannot serve the adapter, and it will not be registered" in warning
+    assert watcher.events[0].message == warning
+    weights = load_file(outcome.run.adapter / "adapter_model.safetensors")
+    assert any("lora_magnitude_vector" in name for name in weights)
+    assert Registry(tmp_path / "registry").snapshot().entries == {}
+    with pytest.raises(AdapterInvalid, match="use_dora is true, but must be off"):
+        Registry(tmp_path / "registry").register(outcome.run.adapter, "bot", make_plan().base)
+
+
+def test_settings_that_do_not_go_together_leave_no_run(
+    make_plan: MakePlan, run_training: RunTraining, tmp_path: Path
+) -> None:
+    """They are refused before anything is written."""
+    with pytest.raises(RecipeError, match=r"training\.scheduler_options"):
+        run_training(make_plan("training.scheduler=warmup_stable_decay"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_no_register_leaves_the_registry_alone(

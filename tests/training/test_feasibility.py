@@ -1,0 +1,40 @@
+"""Settings that do not go together are refused before a run exists, by the name of the field."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.training.conftest import MakePlan
+from training.errors import RecipeError
+from training.feasibility import check_feasible
+
+
+def test_an_ordinary_plan_is_feasible(make_plan: MakePlan) -> None:
+    """Also with everything on."""
+    check_feasible(make_plan())
+    check_feasible(make_plan("lora.kind=adalora", "training.early_stopping_patience=3"))
+
+
+def test_a_scheduler_without_its_options_is_refused(make_plan: MakePlan) -> None:
+    """Not when the model has been loaded."""
+    with pytest.raises(RecipeError, match=r"training\.scheduler_options"):
+        check_feasible(make_plan("training.scheduler=warmup_stable_decay"))
+
+
+def test_patience_needs_a_validation(make_plan: MakePlan) -> None:
+    """Without one it would have no effect, silently."""
+    plan = make_plan("training.early_stopping_patience=3")
+    none = plan.validation[:0]
+
+    with pytest.raises(RecipeError, match=r"training\.early_stopping_patience.*'small' has none"):
+        check_feasible(replace(plan, validation=none))  # type: ignore[arg-type]
+
+
+def test_adalora_needs_steps_to_take_ranks_away_in(make_plan: MakePlan) -> None:
+    """A training of two steps may have none."""
+    short = make_plan("lora.kind=adalora", "training.max_steps=2", "adalora.start=0.3")
+
+    with pytest.raises(RecipeError, match=r"adalora\.start.* 2 steps are too few"):
+        check_feasible(short)
