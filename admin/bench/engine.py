@@ -133,6 +133,6 @@ def engine_settings(admin: AdminContext, asked: EngineOptions, base: Base) -> Se
             "weights": asked.weights,
             "device": asked.device,
             "max_running": max(DEFAULT_RUNNING, load.concurrency),
-            "max_context": max(DEFAULT_CONTEXT, load.prompt_tokens + load.output_tokens),
+            "max_context": max(DEFAULT_CONTEXT, load.longest),
         }
     )

@@ -9,7 +9,7 @@ from typing import Any
 from admin.bench.http_client import HttpClient, full_length
 from admin.bench.load import WARM_UP_ROUND, closed_loop, must_have_worked
 from admin.bench.timeline import Round, Timeline
-from admin.bench.workload import CountTokens, Message, Prompter, Workload, one_message
+from admin.bench.workload import CountTokens, Prompter, Workload, one_message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +41,24 @@ class HttpSide:
     async def play(self, number: int, count: int | None = None) -> Round:
         """Make round ``number``, of ``count`` requests where not all are meant."""
         jobs = [
-            self.request(index, self.prompter.messages(number, index))
+            self.request(number, index)
             for index in range(self.workload.requests if count is None else count)
         ]
         played = await closed_loop(jobs, self.workload.concurrency, self._send)
         return replace(played, timelines=tuple(map(self._recounted, played.timelines)))
 
-    def request(self, index: int, messages: Sequence[Message]) -> tuple[str, dict[str, Any]]:
-        """Model and body of request ``index``."""
-        body = full_length(messages, self.workload.output_tokens, self.temperature)
+    def request(self, number: int, index: int) -> tuple[str, dict[str, Any]]:
+        """Model and body of request ``index`` of round ``number``."""
+        _, length = self.workload.lengths(number, index)
+        body = full_length(self.prompter.messages(number, index), length, self.temperature)
         body |= self.extra[index % len(self.extra)]
         kept = {name: value for name, value in body.items() if value is not None}
         return self.models[index % len(self.models)], kept
 
     async def _send(self, job: tuple[str, dict[str, Any]]) -> Timeline:
-        return await self.client.chat(*job)
+        model, body = job
+        timeline = await self.client.chat(model, body)
+        return replace(timeline, asked_tokens=body.get("max_tokens") or 0)
 
     def _recounted(self, timeline: Timeline) -> Timeline:
         """With the tokens that the tokenizer finds, where the server did not count them."""

@@ -70,6 +70,7 @@ class _Job:
     id: str
     model: str
     prompt: tuple[int, ...]
+    sampling: SamplingParams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,7 @@ class EngineSide:
                 f"bench-{number}-{index}",
                 self.models[index % len(self.models)],
                 await self.engine.prompt(self.prompter.messages(number, index)),
+                self._sampling(number, index),
             )
             for index in range(self.workload.requests if count is None else count)
         ]
@@ -117,6 +119,12 @@ class EngineSide:
         whole, decoding = watch.end()
         return replace(played, parts=decoding if self.is_decoding_only else whole)
 
+    def _sampling(self, number: int, index: int) -> SamplingParams:
+        if not self.workload.range_ratio:  # one object for all, as a server's defaults are
+            return self.sampling
+        _, length = self.workload.lengths(number, index)
+        return replace(self.sampling, max_tokens=length, min_tokens=length)
+
     async def _send(self, job: _Job, watch: Watch) -> Timeline:
         from server.engine.types import Delta, GenerationRequest
 
@@ -126,7 +134,7 @@ class EngineSide:
         failure = None
         sent_s = perf_counter()
         request = GenerationRequest(
-            id=job.id, model=job.model, prompt=job.prompt, sampling=self.sampling
+            id=job.id, model=job.model, prompt=job.prompt, sampling=job.sampling
         )
         try:
             async for event in await self.engine.submit(request):
@@ -147,6 +155,7 @@ class EngineSide:
             sent_s=sent_s,
             text_s=tuple(times),
             text="".join(texts),
+            asked_tokens=job.sampling.max_tokens or 0,
             failure=failure,
             **counts,
         )

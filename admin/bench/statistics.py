@@ -92,7 +92,7 @@ def summarise(rounds: Sequence[Round], asked_tokens: int) -> Summary:
         requests=len(every),
         failed=len(every) - len(done),
         failures=dict(Counter(each.failure for each in every if each.failure is not None)),
-        short=sum(each.output_tokens < asked_tokens for each in done),
+        short=sum(each.output_tokens < (each.asked_tokens or asked_tokens) for each in done),
         counted=dict(Counter(each.counted for each in done)),
         duration_s=duration_s,
         prompt_tokens=prompt,

@@ -16,6 +16,7 @@ class Timeline:
 
     ``text_s``: when each chunk with text arrived. ``counted`` says where ``output_tokens`` is
     from: the server's usage, else the tokenizer (as vLLM does it), else one for each chunk.
+    ``asked_tokens``: how long the reply was to be, where that differs from request to request.
     ``failure`` is why the request counts for nothing but as failed.
     """
 
@@ -26,6 +27,7 @@ class Timeline:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    asked_tokens: int = 0
     counted: Counted = "usage"
     failure: str | None = None
 

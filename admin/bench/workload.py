@@ -21,6 +21,9 @@ _TRIES = 64
 class Workload:
     """A load. Lengths are in tokens; ``prompt_tokens`` is the whole prompt, template included.
 
+    With ``range_ratio`` r, from 0 to below 1, the lengths of each request are drawn from all
+    between ``1 - r`` and ``1 + r`` times those, as vLLM's benchmark does.
+
     The first ``shared_prefix_tokens`` of what the user says are the same in every request; all
     else differs in each, and depends on ``seed``, the round and the request's number alone.
     """
@@ -30,7 +33,25 @@ class Workload:
     prompt_tokens: int
     output_tokens: int
     shared_prefix_tokens: int = 0
+    range_ratio: float = 0.0
     seed: int = 0
+
+    def lengths(self, round_number: int, index: int) -> tuple[int, int]:
+        """Tokens of prompt and reply that request ``index`` of a round has."""
+        rng = random.Random(f"{self.seed} {round_number} {index} lengths")  # noqa: S311 # no secret
+        return (
+            rng.randint(*self._between(self.prompt_tokens)),
+            rng.randint(*self._between(self.output_tokens)),
+        )
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that prompt and reply may have together."""
+        return sum(self._between(length)[1] for length in (self.prompt_tokens, self.output_tokens))
+
+    def _between(self, length: int) -> tuple[int, int]:
+        part = self.range_ratio * length
+        return max(1, math.ceil(length - part)), math.floor(length + part)
 
 
 def one_message(text: str) -> list[Message]:
@@ -57,11 +78,12 @@ class Prompter:
             BenchFailed: the template alone is longer than the prompt should be.
         """
         load = self.workload
-        wanted = load.prompt_tokens - self.overhead
+        length, _ = load.lengths(round_number, index)
+        wanted = length - self.overhead
         if wanted < max(1, load.shared_prefix_tokens):
             least = self.overhead + max(1, load.shared_prefix_tokens)
             raise BenchFailed(
-                f"--prompt-tokens {load.prompt_tokens} leaves no room for text of its own: "
+                f"--prompt-tokens {length} leaves no room for text of its own: "
                 f"chat template and shared prefix need {least}."
             )
         shared = self.text(load.shared_prefix_tokens, f"{load.seed} shared")

@@ -47,6 +47,13 @@ def load_options(
     )
 
 
+range_option = click.option(
+    "--range-ratio",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    metavar="R",
+    help="Draw each request's lengths from 1 - R to 1 + R times those asked.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 base_option = click.option(
     "--base", default=BENCH_BASE, help="The base: `bench-0.6b`, or any that `serve` takes."
@@ -116,6 +123,7 @@ EXTRA_BODY = (
 @click.option("--compare-api-key", help="As --api-key, for the peer.")
 @click.option("--compare-extra-body", type=JsonObjects(), default="{}", help=EXTRA_BODY)
 @load_options(concurrency=16, requests=32, prompt_tokens=64, output_tokens=48, rounds=3)
+@range_option
 @count_option("--shared-prefix-tokens", 0, "Tokens that all prompts begin with.", least=0)
 @click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, help="0 is greedy.")
 @click.option("--warmup", type=click.IntRange(0), help="First requests, not measured.")
@@ -148,6 +156,7 @@ def bench_serve(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
 
 @bench.command("engine")
 @load_options(concurrency=16, requests=32, prompt_tokens=64, output_tokens=48, rounds=3)
+@range_option
 @adapters_option
 @click.option("--without-adapters", is_flag=True, help="Measure the base in turn with --adapters.")
 @base_option
@@ -311,4 +320,5 @@ def _workload(given: dict[str, Any]) -> Workload:
     return Workload(
         **{name: given.pop(name) for name in sizes},
         shared_prefix_tokens=given.pop("shared_prefix_tokens", 0),
+        range_ratio=given.pop("range_ratio", 0.0),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from admin.bench.errors import BenchFailed
@@ -31,13 +33,13 @@ class CountingEngine(ScriptedEngine):
         return {"linears": float(len(self.requests))}
 
 
-def side(*scripts: Script) -> EngineSide:
+def side(*scripts: Script, load: Workload = LOAD) -> EngineSide:
     engine = CountingEngine(scripts=scripts or (Script(),))
     return EngineSide(
         engine=engine,  # type: ignore[arg-type] # what it needs of a LocalEngine
         models=["base", "poet"],
-        prompter=Prompter(LOAD),
-        sampling=greedy(LOAD),
+        prompter=Prompter(load),
+        sampling=greedy(load),
     )
 
 
@@ -60,6 +62,21 @@ async def test_a_round_asks_the_models_in_turn() -> None:
     assert {timeline.failure for timeline in played.timelines} == {None}
     assert played.timelines[0].text == "你好！"
     assert played.parts["linears"] == 4
+
+
+@pytest.mark.anyio
+async def test_every_reply_has_the_length_that_was_drawn_for_it() -> None:
+    """With a range of lengths, and the timeline says which was asked."""
+    load = replace(LOAD, prompt_tokens=20, output_tokens=20, range_ratio=0.8)
+    asked = side(load=load)
+    played = await asked.play(2)
+
+    lengths = [load.lengths(2, index)[1] for index in range(load.requests)]
+    samplings = [request.sampling for request in asked.engine.requests]  # type: ignore[attr-defined]
+    assert len(set(lengths)) > 1
+    assert [sampling.max_tokens for sampling in samplings] == lengths
+    assert [sampling.min_tokens for sampling in samplings] == lengths
+    assert [timeline.asked_tokens for timeline in played.timelines] == lengths
 
 
 @pytest.mark.anyio

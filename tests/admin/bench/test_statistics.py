@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,6 +52,13 @@ def test_latencies_follow_vllms_definitions() -> None:
     assert summary.itl_ms.p50 == pytest.approx(100)
     assert summary.tpot_ms.p50 == pytest.approx(600 / 3)
     assert summary.e2e_ms.p50 == pytest.approx(1100)
+
+
+def test_a_reply_is_short_of_what_was_asked_of_it() -> None:
+    """Of its own length where it had one, else of the load's."""
+    own = replace(reply(0.0, 1.0, 2.0), asked_tokens=2)
+
+    assert summarise([one_round(own, reply(0.0, 1.0, 2.0))], 3).short == 1
 
 
 def test_gaps_of_all_replies_are_one_list() -> None:

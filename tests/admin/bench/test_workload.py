@@ -12,9 +12,9 @@ from admin.bench.errors import BenchFailed
 from admin.bench.workload import Message, Prompter, Workload, common_han
 
 
-def workload(**changes: int) -> Workload:
+def workload(**changes: float) -> Workload:
     sizes = {"concurrency": 2, "requests": 4, "prompt_tokens": 50, "output_tokens": 8}
-    return Workload(**sizes | changes)
+    return Workload(**sizes | changes)  # type: ignore[arg-type]
 
 
 def in_bytes(messages: Sequence[Message]) -> int:
@@ -32,6 +32,30 @@ def test_a_prompt_has_the_length_that_was_asked(tokens: int, count: object) -> N
     prompter = Prompter(workload(prompt_tokens=tokens), count)  # type: ignore[arg-type]
 
     assert count(prompter.messages(0, 0)) == tokens  # type: ignore[operator]
+
+
+@given(st.integers(40, 300), st.floats(0, 0.9), st.integers(0, 50))
+def test_lengths_differ_within_their_range(tokens: int, ratio: float, index: int) -> None:
+    """Each request's are its own, the same every time, and never further off than asked."""
+    load = Workload(
+        concurrency=1, requests=1, prompt_tokens=tokens, output_tokens=tokens, range_ratio=ratio
+    )
+    prompt, reply = load.lengths(3, index)
+
+    assert load.lengths(3, index) == (prompt, reply)
+    assert all((1 - ratio) * tokens <= each <= (1 + ratio) * tokens for each in (prompt, reply))
+    assert prompt + reply <= load.longest <= 2 * (1 + ratio) * tokens
+
+
+def test_a_range_is_used_to_its_ends() -> None:
+    """From a tenth to nearly twice the length, and without a range all lengths are the same."""
+    load = workload(output_tokens=100, range_ratio=0.9)
+    lengths = [load.lengths(0, index)[1] for index in range(500)]
+
+    assert (min(lengths), max(lengths)) <= (20, 200)
+    assert min(lengths) < 20
+    assert max(lengths) > 180
+    assert {workload().lengths(0, index) for index in range(20)} == {(50, 8)}
 
 
 def test_no_two_requests_are_alike() -> None:
