@@ -110,14 +110,14 @@ GREETING = "你好"
     "--max-running",
     type=click.IntRange(1),
     envvar="LCCC_MAX_RUNNING",
-    show_default="the engine's choice",
+    show_default="16, on a GPU 256",
     help="How many replies are generated together.",
 )
 @click.option(
     "--max-waiting",
     type=click.IntRange(0),
     envvar="LCCC_MAX_WAITING",
-    show_default="the engine's choice",
+    show_default="64, or four for each that runs",
     help="How many further requests may wait; beyond that they get status 429.",
 )
 @click.option(

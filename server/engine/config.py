@@ -16,6 +16,8 @@ DeviceName = Literal["cpu", "cuda"]
 # Up to here a base is computed in fp32 on a CPU: quantising it would save little.
 SMALL_BASE_BYTES = 400_000_000
 DEFAULT_CONTEXT = 4096
+RUNNING: dict[DeviceName, int] = {"cpu": 16, "cuda": 256}
+LEAST_WAITING, WAITING_FOR_EACH = 64, 4
 PREFILL_TOKENS: dict[DeviceName, int] = {"cpu": 256, "cuda": 2048}
 
 
@@ -31,6 +33,7 @@ class EngineConfig:
 
     ``speculative_tokens`` are how many tokens a step may guess, over all replies; 0 guesses none.
 
+    ``max_running`` and ``max_waiting`` are left to the device with ``None``.
     ``max_waiting_tokens`` bounds the prompts that are not yet computed, besides their number;
     ``None`` takes a quarter of what all open ones could have.
     ``kv_cache_tokens`` is what all running sequences and the cached prefixes may hold together;
@@ -46,8 +49,8 @@ class EngineConfig:
     weights: Literal["auto"] | WeightFormat = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     kernels: Kernels = "auto"
-    max_running: int = 16
-    max_waiting: int = 64
+    max_running: int | None = None
+    max_waiting: int | None = None
     max_waiting_tokens: int | None = None
     max_context: int | None = None
     prefill_chunk_tokens: int | None = None
@@ -91,9 +94,21 @@ class EngineConfig:
         return self.prefill_chunk_tokens or PREFILL_TOKENS[self.device_name]
 
     @property
+    def running_limit(self) -> int:
+        """Sequences that may run together: as asked, else what suits the device."""
+        return self.max_running or RUNNING[self.device_name]
+
+    @property
+    def waiting_limit(self) -> int:
+        """Sequences that may wait: as asked, else some for each that runs."""
+        if self.max_waiting is None:
+            return max(LEAST_WAITING, WAITING_FOR_EACH * self.running_limit)
+        return self.max_waiting
+
+    @property
     def max_open(self) -> int:
         """Sequences that may run and wait together."""
-        return self.max_running + self.max_waiting
+        return self.running_limit + self.waiting_limit
 
     @property
     def waiting_token_limit(self) -> int:

@@ -179,7 +179,7 @@ class LocalEngine:
 
     @property
     def capacity(self) -> int:
-        return self._config.max_running
+        return self._config.running_limit
 
     def load(self) -> Load:
         """What there is to do, and what memory holds; a step may change it at any moment."""
@@ -326,7 +326,7 @@ class LocalEngine:
             guesser=None if grammar else self._guesser(),
             priority=request.priority,
         )
-        opened = _Open(asyncio.Queue(), sequence.digest, request.waiting_tokens)
+        opened = _Open(Mailbox(), sequence.digest, request.waiting_tokens)
         self._open[key] = opened
         parts.loop.submit(sequence)
         digest = opened.pinned or self._config.base.ref.weights_sha256
@@ -372,7 +372,7 @@ class LocalEngine:
         config = self._config
         pool = BlockPool(runner.blocks)
         scheduler = Scheduler(
-            max_running=config.max_running,
+            max_running=config.running_limit,
             prefill_tokens=config.prefill_tokens,
             pool=pool,
             reuses_prefixes=config.prefix_cache,
@@ -390,8 +390,8 @@ class LocalEngine:
                 max_count=config.max_resident_adapters,
             ),
             admission=Admission(
-                max_running=config.max_running,
-                max_waiting=config.max_waiting,
+                max_running=config.running_limit,
+                max_waiting=config.waiting_limit,
                 max_waiting_tokens=config.waiting_token_limit,
             ),
             loop=EngineLoop(scheduler, runner, deliver),
@@ -407,7 +407,7 @@ class LocalEngine:
             opened = self._open[key]
             self._parts.admission.begin(opened.waiting_tokens)
             opened.waiting_tokens = 0
-            opened.mailbox.put_nowait(event)
+            opened.mailbox.put(event)
             if isinstance(event, Finished | GenerationFailed):
                 self._settle(key)
 

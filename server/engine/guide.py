@@ -44,6 +44,12 @@ class Guide:
         self._bias = bias_of(sampling)
         self._is_drawn = not is_greedy(sampling)
         self._history = _history_for(sampling, prompt)
+        self._is_plain = (
+            grammar is None
+            and self._history is None
+            and self._bias is None
+            and sampling.logprobs is None
+        )
         self._mask: NDArray[np.int32] | None = None if grammar is None else grammar.mask()
 
     @property
@@ -60,6 +66,19 @@ class Guide:
             self._grammar.accept(token)
             self._mask = None if self._grammar.is_finished else self._grammar.mask()
 
+    def goes_on(self, unread: int) -> bool:
+        """Whether the draw behind ``unread`` tokens is the one before it, its number apart.
+
+        Whatever else there is to it (histories, biases, grammars, logprobs) may differ.
+        """
+        return self._is_plain and self._reply_tokens + unread != self._sampling.min_tokens
+
+    def uniform(self, unread: int) -> float:
+        """The number that decides what comes behind ``unread`` tokens; 0 where nothing is drawn."""
+        if not self._is_drawn:
+            return 0.0
+        return uniform(self._seed, self._prompt_tokens + self._reply_tokens + unread)
+
     def draw(self, ahead: Rows[int] = (), *, unread: int = 0) -> Draw:
         """What the next token depends on, or the one after the tokens ``ahead``.
 
@@ -71,7 +90,7 @@ class Guide:
         history = self._history
         return Draw(
             sampling=self._sampling,
-            uniform=uniform(self._seed, self._prompt_tokens + length) if self._is_drawn else 0.0,
+            uniform=self.uniform(unread + len(ahead)),
             history=history.after(ahead) if history and ahead else history,
             bias=self._bias,
             withheld=self._withheld if length < self._sampling.min_tokens else NOTHING,

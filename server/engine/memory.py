@@ -38,7 +38,7 @@ def cache_blocks(config: EngineConfig, dtype: torch.dtype) -> int:
     """
     if config.kv_cache_tokens is not None:
         return blocks_for(config.kv_cache_tokens)
-    wanted = config.max_running * blocks_for(config.context_length)
+    wanted = config.running_limit * blocks_for(config.context_length)
     per_token = bytes_per_token(config.base.architecture, dtype)
     budget = int(usable_bytes(config) * (GPU_SHARE if _is_cuda(config) else CPU_SHARE))
     blocks = min(wanted, budget // (per_token * BLOCK_TOKENS))

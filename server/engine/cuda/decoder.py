@@ -6,7 +6,7 @@ import torch
 
 from server.engine.cache import KVCache
 from server.engine.cuda.adapter import Layout
-from server.engine.cuda.step import FEW, Kernels, Share, Step
+from server.engine.cuda.step import Kernels, Share, Step
 from server.engine.decoder import rope_table
 from server.engine.lora import GROUPS
 from server.engine.spec import DecoderSpec
@@ -104,8 +104,7 @@ class _Linears:
         """
         step, out = self._step, self._shrunk
         offset, projections = self._layout.a(layer, group), len(GROUPS[group])
-        is_few = step.tile == 1 and step.count <= FEW
-        if is_few and isinstance(linear, Linear):
+        if step.is_few and isinstance(linear, Linear):
             y = self._kernels.project(
                 x,
                 linear.weight,

@@ -35,6 +35,7 @@ class SingleTokens:
         self._records = Records(fields, rows, device)
         self._columns = {name: self._records.column(name) for name, _, _ in fields}
         self._max_rank = max_rank
+        self._drawn_by_row = -1 - np.arange(rows, dtype=np.int32)
         self.rows = rows
 
     def step(self, size: int, *, has_adapters: bool) -> Step:
@@ -67,6 +68,15 @@ class SingleTokens:
         nobody["token"] = nobody["rank"] = 0
         self._records.send(size)
 
+    def send_next(self, chunks: Sequence[Chunk], size: int) -> None:
+        """Send the same rows again, a token further: the one that the step before draws in them."""
+        count, before = len(chunks), self._records.latest()
+        records = self._records.blank()
+        records[:size] = before[:size]
+        records["token"][:count] = self._drawn_by_row[:count]
+        _place(records, chunks)
+        self._records.send(size)
+
 
 def _fill(records: NDArray[Any], chunks: Sequence[Chunk], unread: Mapping[int, int]) -> None:
     count = len(chunks)
@@ -79,7 +89,13 @@ def _fill(records: NDArray[Any], chunks: Sequence[Chunk], unread: Mapping[int, i
         else unread[chunk.sequence.key]
         for chunk in chunks
     ]
-    starts = np.fromiter((chunk.start for chunk in chunks), np.int32, count)
+    _place(records, chunks)
+
+
+def _place(records: NDArray[Any], chunks: Sequence[Chunk]) -> None:
+    """Write where the chunks are in their texts, and these in the cache."""
+    count = len(chunks)
+    starts = np.fromiter([chunk.start for chunk in chunks], np.int32, count)
     tables = joined(chunks)
     blocks = tables[np.arange(count), starts // BLOCK_TOKENS]
     records["position"][:count] = starts

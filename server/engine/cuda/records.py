@@ -43,6 +43,10 @@ class Records:
     def blank(self) -> NDArray[Any]:
         """The records to send next: [rows], with what was once sent in them."""
         self._turn = (self._turn + 1) % COPIES
+        return self.latest()
+
+    def latest(self) -> NDArray[Any]:
+        """The latest :meth:`blank`."""
         return self._hosts[self._turn].numpy().view(self._dtype)[:, 0]
 
     def send(self, count: int) -> None:

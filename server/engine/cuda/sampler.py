@@ -34,8 +34,8 @@ FIELDS = [
 class Sampler:
     """Chooses tokens for up to ``rows`` rows of :attr:`logits`, and keeps them in :attr:`drawn`.
 
-    A step calls :meth:`prepare`, writes logits, calls :meth:`choose` (which may be part of a
-    graph) and then :meth:`finish`.
+    A step calls :meth:`prepare` (or :meth:`goes_on`), writes logits, calls :meth:`choose` (which
+    may be part of a graph) and then :meth:`finish`.
     """
 
     def __init__(self, vocabulary: int, rows: int, kernels: Kernels, device: torch.device) -> None:
@@ -48,6 +48,9 @@ class Sampler:
         self._rows = RowSettings(**{name: self._records.column(name) for name, _, _ in FIELDS})
         self._fill = Filler()
         self._lines: list[int] = []
+        self._draws: Rows[Draw] = ()
+        self._asking: list[int] = []  # rows whose logprobs are wanted
+        self._has_special = False
         self._beside = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def prepare(self, draws: Rows[Draw], unread: Rows[int], *, size: int) -> None:
@@ -55,20 +58,38 @@ class Sampler:
 
         ``unread``: how many tokens the history of each lacks.
         """
+        self._draws = draws
+        self._asking = [row for row, draw in enumerate(draws) if draw.sampling.logprobs is not None]
+        self._has_special = any(map(is_special, draws))
         self._lines = self._seen.lines([draw.history for draw in draws], unread)
         self._send(draws, size, special=False)
+
+    def goes_on(self, uniforms: Rows[float]) -> bool:
+        """Prepare the rows of the last step again, of which nothing differs but their numbers.
+
+        Whether that could be done: not behind special rows, whose settings are sent in two parts.
+        """
+        if self._has_special:
+            return False
+        if any(uniforms):
+            count, before = len(uniforms), self._records.latest()
+            records = self._records.blank()
+            records[:count] = before[:count]
+            records["numbers"][:count, 0] = uniforms
+            self._records.send(count)
+        return True
 
     def choose(self, size: int) -> None:
         """Choose for the first ``size`` rows, the special ones apart."""
         self._kernels.choose(self.logits, self._seen.counts, self._rows, self.drawn, size=size)
 
-    def finish(self, draws: Rows[Draw]) -> Callable[[], list[Drawn]]:
+    def finish(self) -> Callable[[], list[Drawn]]:
         """Choose for the special rows too; returns what waits for all rows and reads them."""
+        draws, asking = self._draws, self._asking
         count = len(draws)
-        asking = [row for row, draw in enumerate(draws) if draw.sampling.logprobs is not None]
         # A copy: the rows are edited next, and the logits of the next step come into their place.
         own = self.logits[to_device(torch.tensor(asking), self._device)] if asking else None
-        if any(map(is_special, draws)):
+        if self._has_special:
             constrain(self.logits[:count], draws)
             self._send(draws, count, special=True)
             self.choose(count)

@@ -48,6 +48,11 @@ class Step:
         """Its tokens."""
         return self.tokens.shape[0]
 
+    @property
+    def is_few(self) -> bool:
+        """Whether a linear layer is a matter of reading its weights."""
+        return self.tile == 1 and self.count <= FEW
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -139,7 +144,14 @@ class Kernels(Protocol):
         """[T, width]: of ``gate_up`` [T, 2 * width] and ``share``, SiLU of half times half."""
 
     def shrink(
-        self, x: torch.Tensor, step: Step, /, *, offset: int, projections: int, out: torch.Tensor
+        self,
+        x: torch.Tensor,
+        step: Step,
+        /,
+        *,
+        offset: int,
+        projections: int,
+        out: torch.Tensor,
     ) -> None:
         """Write ``x @ A.T`` of every token with its own adapter into ``out``.
 

@@ -44,31 +44,31 @@ class CudaSteps:
         self._cache = cache
         self._device = cache.keys[0].device
         self._unread: dict[int, int] = {}  # where the latest step drew, by the sequence's key
+        self._rows: list[Sequence] = []  # of the latest step, where it was a graph
         self._busy_s = 0.0
         shape = config.base.architecture
         self._kv_heads = shape.kv_heads
-        rows = config.max_running + config.speculative_tokens
+        rows = config.running_limit + config.speculative_tokens
         self._sampler = Sampler(shape.vocab_size, rows, kernels, self._device)
         self._singles = SingleTokens(
-            config.max_running, config.context_length, GRAPH_RANK, self._device
+            config.running_limit, config.context_length, GRAPH_RANK, self._device
         )
         is_cuda = self._device.type == "cuda"
         self._most_programs = 2 * multiprocessors(self._device)
         self._stream = torch.cuda.Stream(self._device) if is_cuda else None
         with torch.inference_mode():
             self._clear()
-            self._graphs = Graphs(self._single_tokens, config.max_running, self._device)
+            self._graphs = Graphs(self._single_tokens, config.running_limit, self._device)
 
     def launch(self, chunks: Rows[Chunk]) -> Reading:
         with self._queue():
             sampled = [chunk for chunk in chunks if chunk.is_sampled]
-            draws, lacking = _draws(sampled)
             is_graph = all(chunk.count == 1 and chunk.is_sampled for chunk in chunks)
             if is_graph and _fits(chunks):
-                begun = self._launch_graph(chunks, draws, lacking)
+                begun = self._launch_graph(chunks)
             else:
-                begun = self._launch_mixed(chunks, draws, lacking)
-            read = self._sampler.finish(draws) if draws else _nothing
+                begun = self._launch_mixed(chunks, sampled)
+            read = self._sampler.finish() if sampled else _nothing
             self._unread = _places(sampled)
             ended = self._mark()
         return lambda: self._read(chunks, sampled, read, begun, ended)
@@ -77,16 +77,27 @@ class CudaSteps:
         """How long the GPU worked on steps; the rest of the time it waited for one."""
         return {} if self._stream is None else {"gpu": self._busy_s}
 
-    def _launch_graph(
-        self, chunks: Rows[Chunk], draws: Rows[Draw], lacking: Rows[int]
-    ) -> torch.cuda.Event | None:
+    def _launch_graph(self, chunks: Rows[Chunk]) -> torch.cuda.Event | None:
         size = self._graphs.size(len(chunks))
-        self._sampler.prepare(draws, lacking, size=size)
-        self._singles.send(chunks, self._unread, size)
+        rows = [chunk.sequence for chunk in chunks]
+        is_same = rows == self._rows
+        if not (is_same and self._goes_on(rows)):
+            self._sampler.prepare(*_draws(chunks), size=size)
+        if is_same and all(row.unread for row in rows):
+            self._singles.send_next(chunks, size)
+        else:
+            self._singles.send(chunks, self._unread, size)
+        self._rows = rows
         has_adapters = any(chunk.sequence.adapter is not None for chunk in chunks)
         begun = self._mark()
         self._graphs.replay(size, has_adapters=has_adapters)
         return begun
+
+    def _goes_on(self, rows: list[Sequence]) -> bool:
+        """Whether sampling is prepared for ``rows``, which are those of the step before."""
+        if not all(row.guide.goes_on(row.unread) for row in rows):
+            return False
+        return self._sampler.goes_on([row.guide.uniform(row.unread) for row in rows])
 
     def _single_tokens(self, size: int, has_adapters: bool) -> None:
         """What a graph is."""
@@ -97,9 +108,9 @@ class CudaSteps:
         self._sampler.logits[:size] = self._decoder.logits(hidden)
         self._sampler.choose(size)
 
-    def _launch_mixed(
-        self, chunks: Rows[Chunk], draws: Rows[Draw], lacking: Rows[int]
-    ) -> torch.cuda.Event | None:
+    def _launch_mixed(self, chunks: Rows[Chunk], sampling: Rows[Chunk]) -> torch.cuda.Event | None:
+        self._rows = []
+        draws, lacking = _draws(sampling)
         step, sampled = mixed_step(chunks, self._unread, self._device)
         begun = self._mark()
         hidden = self._decoder.hidden(step, self._sampler.drawn, self._cache)

@@ -72,6 +72,16 @@ def test_a_gpu_takes_longer_pieces_of_prompts(base: Base) -> None:
     assert config(base, device="cuda", prefill_chunk_tokens=7).prefill_tokens == 7
 
 
+def test_a_gpu_runs_more_at_once(base: Base) -> None:
+    """And four times as many may wait; what is asked for goes before."""
+    on_cpu, on_gpu = config(base, device="cpu"), config(base, device="cuda")
+    asked = config(base, device="cuda", max_running=5, max_waiting=0)
+
+    assert (on_cpu.running_limit, on_cpu.waiting_limit) == (16, 64)
+    assert (on_gpu.running_limit, on_gpu.waiting_limit) == (256, 1024)
+    assert (asked.running_limit, asked.waiting_limit) == (5, 0)
+
+
 def test_the_tokens_that_may_wait_follow_from_what_may_be_open(base: Base) -> None:
     """A quarter of every open request's context, unless it is said."""
     assert config(base, max_running=3, max_waiting=5).waiting_token_limit == 8 * 512 // 4

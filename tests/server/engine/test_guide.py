@@ -119,6 +119,39 @@ def test_a_guess_sees_what_it_would_see_had_it_come_true(
     assert counts_of(guide.draw().history) == before
 
 
+@given(
+    st.lists(st.integers(0, 8), max_size=6),
+    st.integers(0, 3),
+    st.sampled_from([{}, {"min_tokens": 4}, {"temperature": 0.0, "min_tokens": 2}]),
+)
+def test_a_guide_goes_on_where_only_the_number_differs(
+    reply: list[int], unread: int, values: dict[str, float]
+) -> None:
+    """The draw before and this one are the same but for their uniform number."""
+    guide = guide_of(**values)
+    for token in reply:
+        guide.accept(token)
+    before, now = guide.draw(unread=unread), guide.draw(unread=unread + 1)
+
+    assert guide.goes_on(unread + 1) == (before._replace(uniform=now.uniform) == now)
+    assert guide.uniform(unread + 1) == now.uniform
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"presence_penalty": 0.5},
+        {"repetition_penalty": 1.1},
+        {"logit_bias": {3: 1.0}},
+        {"logprobs": 0},
+        {"grammar": Spelling([3, 4])},
+    ],
+)
+def test_a_guide_with_more_than_a_number_does_not_go_on(values: dict[str, object]) -> None:
+    """Histories, biases, masks and logprobs have to be looked at every time."""
+    assert not guide_of(**values).goes_on(0)
+
+
 # Ends
 
 

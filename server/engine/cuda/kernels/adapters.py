@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
+from server.engine.cuda.kernels.overlap import begin_early, early, overlaps, wait
 from server.engine.cuda.step import Step
 
 # How many programs share a tile's products with A; Triton's interpreter runs one after the other.
@@ -27,42 +28,67 @@ def span(number, starts, counts, stride, tile: tl.constexpr):
 
 
 @triton.jit
-def factors(number, addresses, stride, rank, offset, like):
-    """Where the adapter of a tile has the part at ``offset`` (elements for each rank)."""
-    address = tl.load(addresses + number * stride)
+def factors(number, addresses, ranks, stride, offset, like):
+    """Where the adapter of a tile has the part at ``offset`` (elements for each rank); its rank.
+
+    Both loads are under way at once. Without an adapter the rank is 0, and nothing may be read.
+    """
+    address = tl.load(addresses + number * (stride // 2))
+    rank = tl.load(ranks + number * stride)
     start = address.to(tl.pointer_type(like.dtype.element_ty))
-    return tl.multiple_of(start, 16) + rank.to(tl.int64) * offset
+    return tl.multiple_of(start, 16) + rank.to(tl.int64) * offset, rank
 
 
 @triton.jit
-def expanded(shrunk, shrunk_stride, first, rank, b, outputs, tokens, has_token, columns):
+def rows_of_b(b, rank, outputs, columns, start):
+    """[RANKS, columns]: of B [rank, outputs] from row ``start`` on; zeros where there is none."""
+    row = start + tl.arange(0, RANKS)
+    return tl.load(
+        b + row[:, None] * outputs + columns[None, :],
+        mask=(row < rank)[:, None] & (columns < outputs)[None, :],
+        other=0.0,
+    )
+
+
+@triton.jit
+def _expanded(shrunk, shrunk_stride, first, rank, right, tokens, has_token, start):
+    inner = start + tl.arange(0, RANKS)
+    if tokens.shape[0] == 1:
+        line = shrunk + tl.max(tokens, axis=0) * shrunk_stride + first
+        left = tl.load(line + inner, mask=inner < rank, other=0.0)
+        wide = tl.expand_dims(left, 1) * right.to(tl.float32)
+        return tl.expand_dims(tl.sum(wide, axis=0), 0)
+    left = tl.load(
+        shrunk + tokens[:, None] * shrunk_stride + (first + inner)[None, :],
+        mask=has_token[:, None] & (inner < rank)[None, :],
+        other=0.0,
+    )
+    return tl.dot(left.to(right.dtype), right, input_precision="ieee")
+
+
+@triton.jit
+def expanded(shrunk, shrunk_stride, first, rank, b, right, outputs, tokens, has_token, columns):
     """[tokens, columns] fp32: the shrunk inputs from column ``first`` on, times B.
 
-    ``b``: [rank, outputs].
+    ``right``: the first :func:`rows_of_b`, which may have been read long before ``shrunk`` is
+    there.
     """
-    total = tl.zeros([tokens.shape[0], columns.shape[0]], tl.float32)
-    has_column = (columns < outputs)[None, :]
-    for start in range(0, rank, RANKS):
-        inner = start + tl.arange(0, RANKS)
-        has_rank = inner < rank
-        right = tl.load(
-            b + inner[:, None] * outputs + columns[None, :],
-            mask=has_rank[:, None] & has_column,
-            other=0.0,
-        )
-        if tokens.shape[0] == 1:
-            line = shrunk + tl.max(tokens, axis=0) * shrunk_stride + first
-            left = tl.load(line + inner, mask=has_rank, other=0.0)
-            wide = tl.expand_dims(left, 1) * right.to(tl.float32)
-            total += tl.expand_dims(tl.sum(wide, axis=0), 0)
-        else:
-            left = tl.load(
-                shrunk + tokens[:, None] * shrunk_stride + (first + inner)[None, :],
-                mask=has_token[:, None] & has_rank[None, :],
-                other=0.0,
-            )
-            total += tl.dot(left.to(right.dtype), right, input_precision="ieee")
+    total = _expanded(shrunk, shrunk_stride, first, rank, right, tokens, has_token, 0)
+    for start in range(RANKS, rank, RANKS):
+        more = rows_of_b(b, rank, outputs, columns, start)
+        total += _expanded(shrunk, shrunk_stride, first, rank, more, tokens, has_token, start)
     return total
+
+
+@triton.jit
+def _of_a(a, start, first, count, inputs: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr):
+    """[rows, columns]: of A [count, inputs] from row ``start`` and column ``first`` on."""
+    row, column = start + tl.arange(0, rows), first + tl.arange(0, columns)
+    return tl.load(
+        a + row[:, None] * inputs + column[None, :],
+        mask=(row < count)[:, None] & (column < inputs)[None, :],
+        other=0.0,
+    )
 
 
 @triton.jit
@@ -81,25 +107,28 @@ def shrink_tile(
     rows: tl.constexpr,
     columns: tl.constexpr,
     parts: tl.constexpr,
+    overlaps: tl.constexpr,
 ):
-    """Every ``parts``-th group of ``rows`` of a tile's product with ``a``, from ``part`` on."""
-    for start in range(part * rows, projections * rank, parts * rows):
+    """Every ``parts``-th group of ``rows`` of a tile's product with ``a``, from ``part`` on.
+
+    What it needs first of ``a`` is read before ``x`` is waited for.
+    """
+    begin = part * rows
+    factor = _of_a(a, begin, 0, rank * projections, inputs, rows, columns)
+    wait(overlaps)
+    for start in range(begin, projections * rank, parts * rows):
         row = start + tl.arange(0, rows)
         has_row = row < projections * rank
         total = tl.zeros([tokens.shape[0], rows], tl.float32)
         for first in range(0, inputs, columns):
             column = first + tl.arange(0, columns)
-            has_column = (column < inputs)[None, :]
             given = tl.load(
                 x + tokens[:, None].to(tl.int64) * x_stride + column[None, :],
-                mask=has_token[:, None] & has_column,
+                mask=has_token[:, None] & (column < inputs)[None, :],
                 other=0.0,
             )
-            factor = tl.load(
-                a + row[:, None] * inputs + column[None, :],
-                mask=has_row[:, None] & has_column,
-                other=0.0,
-            )
+            if start > begin or first > 0:
+                factor = _of_a(a, start, first, rank * projections, inputs, rows, columns)
             if tokens.shape[0] == 1:
                 wide = given.to(tl.float32) * factor.to(tl.float32)
                 total += tl.expand_dims(tl.sum(wide, axis=1), 0)
@@ -130,13 +159,12 @@ def _shrink(
     rows: tl.constexpr,
     columns: tl.constexpr,
     parts: tl.constexpr,
+    overlaps: tl.constexpr,
 ):
-    number = tl.program_id(0)
-    rank = tl.load(ranks + number * stride)
-    if rank == 0:
-        return
+    begin_early(overlaps)
+    number, part = tl.program_id(0), tl.program_id(1)
+    a, rank = factors(number, addresses, ranks, stride, offset, x)
     tokens, has_token = span(number, starts, counts, stride, tile)
-    a = factors(number, addresses, stride // 2, rank, offset, x)
     shrink_tile(
         x,
         x_stride,
@@ -146,21 +174,28 @@ def _shrink(
         has_token,
         a,
         rank,
-        tl.program_id(1),
+        part,
         projections,
         inputs,
         rows,
         columns,
         parts,
+        overlaps,
     )
 
 
 def shrink(
-    x: torch.Tensor, step: Step, *, offset: int, projections: int, out: torch.Tensor
+    x: torch.Tensor,
+    step: Step,
+    *,
+    offset: int,
+    projections: int,
+    out: torch.Tensor,
 ) -> None:
     """See :class:`server.engine.cuda.step.Kernels`."""
     inputs = x.shape[1]
     tile, parts = step.tile, PARTS[x.device.type]
+    is_early = overlaps(step)
     _shrink[(step.tiles, parts)](
         x,
         x.stride(0),
@@ -178,4 +213,6 @@ def shrink(
         ROWS[tile],
         min(INPUTS[tile], triton.next_power_of_2(inputs)),
         parts,
+        is_early,
+        **early(is_early),
     )

@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from server.engine.blocks import BLOCK_TOKENS
+from server.engine.cuda.kernels.overlap import begin_early, early, overlaps, wait
 from server.engine.cuda.step import Step
 
 BLOCK = tl.constexpr(BLOCK_TOKENS)
@@ -49,7 +50,9 @@ def _attend(
     queries: tl.constexpr,
     size: tl.constexpr,
     splits: tl.constexpr,
+    overlaps: tl.constexpr,
 ):
+    begin_early(overlaps)
     number, kv_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     group: tl.constexpr = heads // kv_heads
     if tile == 1:
@@ -64,6 +67,7 @@ def _attend(
     has_query = query < count * group
     position = tl.load(positions + token * token_stride, mask=has_query, other=-1)
     dim = tl.arange(0, head_dim)
+    wait(overlaps)
     at = token[:, None].to(tl.int64) * qkv_stride + (head * head_dim)[:, None] + dim[None, :]
     q = tl.load(qkv + at, mask=has_query[:, None], other=0.0)
 
@@ -109,11 +113,13 @@ def _attend(
 
 
 @triton.jit
-def _merge(sums, out, head_dim: tl.constexpr, splits: tl.constexpr):
+def _merge(sums, out, head_dim: tl.constexpr, splits: tl.constexpr, overlaps: tl.constexpr):
+    begin_early(overlaps)
     line = tl.program_id(0)
     dim, split = tl.arange(0, head_dim), tl.arange(0, splits)
     part = line * splits + split
     rest = sums + tl.num_programs(0) * splits * head_dim
+    wait(overlaps)
     highest, total = tl.load(rest + part * 2), tl.load(rest + part * 2 + 1)
     most = tl.max(highest, axis=0)
     share = tl.exp(highest - tl.where(most == float("-inf"), 0.0, most))
@@ -141,6 +147,7 @@ def attend(
         size = step.count * heads * splits * (head_dim + 2)
         sums = torch.empty(size, dtype=torch.float32, device=qkv.device)
     queries = max(LEAST_ROWS, triton.next_power_of_2(step.tile * (heads // kv_heads)))
+    is_early = overlaps(step)
     _attend[(step.tiles, kv_heads, splits)](
         qkv,
         qkv.stride(0),
@@ -164,8 +171,10 @@ def attend(
         queries,
         KEYS.get(qkv.dtype, NARROW_KEYS),
         splits,
+        is_early,
         num_warps=4,
+        **early(is_early),
     )
     if splits > 1:
-        _merge[(step.count * heads,)](sums, out, head_dim, splits)
+        _merge[(step.count * heads,)](sums, out, head_dim, splits, is_early, **early(is_early))
     return out

@@ -6,10 +6,12 @@ import torch
 import triton
 import triton.language as tl
 
-from server.engine.cuda.kernels.adapters import expanded, factors, span
+from server.engine.cuda.kernels.adapters import expanded, factors, rows_of_b, span
+from server.engine.cuda.kernels.overlap import begin_early, early, overlaps, wait
 from server.engine.cuda.step import Share, Step
 
-COLUMNS = {1: 512, 16: 128}
+# Columns of a program. Of single tokens it is one warp, which needs no memory to add B up.
+COLUMNS = 128
 
 
 @triton.jit
@@ -28,24 +30,27 @@ def _gate(
     columns: tl.constexpr,
     tile: tl.constexpr,
     has_lora: tl.constexpr,
+    overlaps: tl.constexpr,
 ):
+    begin_early(overlaps)
     number = tl.program_id(0)
     tokens, has_token = span(number, starts, counts, stride, tile)
     column = tl.program_id(1) * columns + tl.arange(0, columns)
     mask = has_token[:, None] & (column < width)[None, :]
     line = tokens[:, None].to(tl.int64)
+    wide = 2 * width
+    if has_lora:
+        b, rank = factors(number, addresses, ranks, stride, offset, gate_up)
+        left = rows_of_b(b, rank, wide, column, 0)
+        right = rows_of_b(b, rank, wide, width + column, 0)
+    wait(overlaps)
     gate = tl.load(gate_up + line * 2 * width + column[None, :], mask=mask, other=0.0)
     up = tl.load(gate_up + line * 2 * width + width + column[None, :], mask=mask, other=0.0)
     gate, up = gate.to(tl.float32), up.to(tl.float32)
     if has_lora:
-        rank = tl.load(ranks + number * stride)
-        if rank > 0:
-            b = factors(number, addresses, stride // 2, rank, offset, gate_up)
-            wide = 2 * width
-            gate += expanded(shrunk, shrunk_stride, 0, rank, b, wide, tokens, has_token, column)
-            up += expanded(
-                shrunk, shrunk_stride, rank, rank, b, wide, tokens, has_token, width + column
-            )
+        at = shrunk, shrunk_stride
+        gate += expanded(*at, 0, rank, b, left, wide, tokens, has_token, column)
+        up += expanded(*at, rank, rank, b, right, wide, tokens, has_token, width + column)
     tl.store(out + line * width + column[None, :], gate * tl.sigmoid(gate) * up, mask=mask)
 
 
@@ -53,7 +58,8 @@ def gate(gate_up: torch.Tensor, step: Step, *, share: Share | None = None) -> to
     """See :class:`server.engine.cuda.step.Kernels`."""
     width = gate_up.shape[1] // 2
     out = torch.empty((gate_up.shape[0], width), dtype=gate_up.dtype, device=gate_up.device)
-    columns = min(COLUMNS[step.tile], triton.next_power_of_2(width))
+    columns = min(COLUMNS, triton.next_power_of_2(width))
+    is_early = overlaps(step)
     _gate[(step.tiles, triton.cdiv(width, columns))](
         gate_up,
         out,
@@ -69,5 +75,8 @@ def gate(gate_up: torch.Tensor, step: Step, *, share: Share | None = None) -> to
         columns,
         step.tile,
         share is not None,
+        is_early,
+        num_warps=1 if step.tile == 1 else 4,
+        **early(is_early),
     )
     return out

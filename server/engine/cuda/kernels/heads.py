@@ -7,7 +7,8 @@ import triton
 import triton.language as tl
 
 from server.engine.blocks import BLOCK_TOKENS
-from server.engine.cuda.kernels.adapters import expanded, factors, span
+from server.engine.cuda.kernels.adapters import expanded, factors, rows_of_b, span
+from server.engine.cuda.kernels.overlap import begin_early, early, overlaps, wait
 from server.engine.cuda.step import Share, Step
 
 BLOCK = tl.constexpr(BLOCK_TOKENS)
@@ -39,7 +40,9 @@ def _prepare(
     tile: tl.constexpr,
     has_norm: tl.constexpr,
     has_lora: tl.constexpr,
+    overlaps: tl.constexpr,
 ):
+    begin_early(overlaps)
     number, head = tl.program_id(0), tl.program_id(1)
     width = (heads + 2 * kv_heads) * 2 * half
     tokens, has_token = span(number, starts, counts, stride, tile)
@@ -49,24 +52,27 @@ def _prepare(
     left, right = head * 2 * half + lane, head * 2 * half + half + lane
     line = qkv + tokens[:, None].to(tl.int64) * width
     mask = has_token[:, None] & (lane >= 0)[None, :]
+    angle = tl.where(has_token, position, 0)[:, None] * 2 * half + lane[None, :]
+    cosine, sine = tl.load(cosines + angle), tl.load(sines + angle)
+    if has_lora:
+        b, rank = factors(number, addresses, ranks, stride, offset, qkv)
+        first_b = rows_of_b(b, rank, width, left, 0)
+        second_b = rows_of_b(b, rank, width, right, 0)
+    wait(overlaps)
     x = tl.load(line + left[None, :], mask=mask, other=0.0).to(tl.float32)
     y = tl.load(line + right[None, :], mask=mask, other=0.0).to(tl.float32)
     if has_lora:
-        rank = tl.load(ranks + number * stride)
-        if rank > 0:
-            b = factors(number, addresses, stride // 2, rank, offset, qkv)
-            projection = (head >= heads).to(tl.int32) + (head >= heads + kv_heads).to(tl.int32)
-            first = projection * rank
-            x += expanded(shrunk, shrunk_stride, first, rank, b, width, tokens, has_token, left)
-            y += expanded(shrunk, shrunk_stride, first, rank, b, width, tokens, has_token, right)
+        projection = (head >= heads).to(tl.int32) + (head >= heads + kv_heads).to(tl.int32)
+        first = projection * rank
+        given = shrunk, shrunk_stride
+        x += expanded(*given, first, rank, b, first_b, width, tokens, has_token, left)
+        y += expanded(*given, first, rank, b, second_b, width, tokens, has_token, right)
     if head < heads + kv_heads:
         if has_norm:
             mean = (tl.sum(x * x, axis=1) + tl.sum(y * y, axis=1)) / (2 * half)
             scale = tl.expand_dims(tl.rsqrt(mean + epsilon), 1)
             x *= scale * tl.load(norm + left).to(tl.float32)[None, :]
             y *= scale * tl.load(norm + right).to(tl.float32)[None, :]
-        at = tl.where(has_token, position, 0)[:, None] * 2 * half + lane[None, :]
-        cosine, sine = tl.load(cosines + at), tl.load(sines + at)
         turned = x * cosine - y * sine
         y = y * cosine + x * sine
         x = turned
@@ -98,6 +104,7 @@ def prepare_heads(
     """See :class:`server.engine.cuda.step.Kernels`."""
     keys, values = cache
     _, kv_heads, _, head_dim = keys.shape
+    is_early = overlaps(step)
     _prepare[(step.tiles, heads + 2 * kv_heads)](
         qkv,
         keys,
@@ -122,5 +129,7 @@ def prepare_heads(
         step.tile,
         norm is not None,
         share is not None,
+        is_early,
         num_warps=1 if step.tile == 1 else 4,
+        **early(is_early),
     )

@@ -6,7 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
-from server.engine.cuda.kernels.adapters import expanded, factors, span
+from server.engine.cuda.kernels.adapters import expanded, factors, rows_of_b, span
+from server.engine.cuda.kernels.overlap import begin_early, early, overlaps, wait
 from server.engine.cuda.step import Share, Step
 
 # How many columns of a tile are worked on at once, and from how many on by more warps.
@@ -64,7 +65,9 @@ def _add_norm(
     tile: tl.constexpr,
     adds: tl.constexpr,
     has_lora: tl.constexpr,
+    overlaps: tl.constexpr,
 ):
+    begin_early(overlaps)
     number = tl.program_id(0)
     tokens, has_token = span(number, starts, counts, stride, tile)
     line = tokens[:, None].to(tl.int64) * width
@@ -73,16 +76,18 @@ def _add_norm(
         column = first + tl.arange(0, columns)
         mask = has_token[:, None] & (column < width)[None, :]
         at = line + column[None, :]
+        if has_lora:
+            b, rank = factors(number, addresses, ranks, stride, offset, residual)
+            right = rows_of_b(b, rank, width, column, 0)
+        if first == 0:
+            wait(overlaps)
         x = tl.load(residual + at, mask=mask, other=0.0).to(tl.float32)
         if adds:
             x += tl.load(added + at, mask=mask, other=0.0).to(tl.float32)
             if has_lora:
-                rank = tl.load(ranks + number * stride)
-                if rank > 0:
-                    b = factors(number, addresses, stride // 2, rank, offset, residual)
-                    x += expanded(
-                        shrunk, shrunk_stride, 0, rank, b, width, tokens, has_token, column
-                    )
+                x += expanded(
+                    shrunk, shrunk_stride, 0, rank, b, right, width, tokens, has_token, column
+                )
             x = x.to(residual.dtype.element_ty).to(tl.float32)
             tl.store(residual + at, x, mask=mask)
         squares += tl.sum(x * x, axis=1)
@@ -110,6 +115,7 @@ def add_norm(
     """See :class:`server.engine.cuda.step.Kernels`."""
     width = residual.shape[1]
     out = torch.empty_like(residual)
+    is_early = overlaps(step)
     _add_norm[(step.tiles,)](
         residual,
         added,
@@ -129,6 +135,8 @@ def add_norm(
         step.tile,
         added is not None,
         share is not None,
+        is_early,
         num_warps=8 if width >= WIDE else 4,
+        **early(is_early),
     )
     return out

@@ -1,7 +1,8 @@
 """A linear layer for a few single tokens: reading its weights is all the work there is.
 
-A program takes some outputs for all tokens, so every weight is read once. Further programs make the
-products with the adapters' A meanwhile, of the same inputs.
+A program takes some outputs for all tokens, so every weight is read once; it reads as many as it
+can before it waits for the inputs. Further programs make the products with the adapters' A
+meanwhile, of the same inputs.
 """
 
 from __future__ import annotations
@@ -10,11 +11,29 @@ import torch
 import triton
 import triton.language as tl
 
-from server.engine.cuda.kernels.adapters import INPUTS, PARTS, ROWS, factors, shrink_tile, span
+from server.engine.cuda.kernels.adapters import PARTS, ROWS, factors
+from server.engine.cuda.kernels.overlap import begin_early, early, overlaps, wait
 from server.engine.cuda.step import Step
 
-# Outputs of a program, where a layer has fewer than MANY and where not: programs for a whole GPU.
-OUTPUTS, MANY_OUTPUTS, MANY = 8, 16, 3072
+# The weights that a program of so many warps holds at once, and the most inputs among them.
+WEIGHTS, WARPS = 8192, 4
+MOST_COLUMNS = 4096
+LEAST_OUTPUTS = 2
+
+
+@triton.jit
+def _weights(weight, row, column, outputs, inputs: tl.constexpr):
+    """[rows, columns] of a matrix [outputs, inputs]."""
+    mask = (row < outputs)[:, None] & (column < inputs)[None, :]
+    at = weight + row[:, None].to(tl.int64) * inputs + column[None, :]
+    return tl.load(at, mask=mask, other=0.0)
+
+
+@triton.jit
+def _times(factor, x, column, inputs: tl.constexpr):
+    """[rows] fp32: what ``factor`` [rows, columns] makes of those columns of ``x``."""
+    given = tl.load(x + column, mask=column < inputs, other=0.0)
+    return tl.sum(factor.to(tl.float32) * given.to(tl.float32)[None, :], axis=1)
 
 
 @triton.jit
@@ -39,52 +58,47 @@ def _project(
     parts: tl.constexpr,
     has_bias: tl.constexpr,
     has_lora: tl.constexpr,
+    overlaps: tl.constexpr,
 ):
+    begin_early(overlaps)
     number = tl.program_id(0)
+    lane = tl.arange(0, columns)
     shares = 0
     if has_lora:
         shares = tokens * parts
         if number < shares:
             token = number // parts
-            rank = tl.load(ranks + token * stride)
-            if rank > 0:
-                mine, is_there = span(token, ranks, ranks, stride, 1)
-                a = factors(token, addresses, stride // 2, rank, offset, x)
-                shrink_tile(
-                    x,
-                    inputs,
-                    out,
-                    out_stride,
-                    mine,
-                    is_there,
-                    a,
-                    rank,
-                    number % parts,
-                    projections,
-                    inputs,
-                    a_rows,
-                    columns,
-                    parts,
-                )
+            a, rank = factors(token, addresses, ranks, stride, offset, x)
+            first = number % parts * a_rows
+            row = first + tl.arange(0, a_rows)
+            factor = _weights(a, row, lane, projections * rank, inputs)
+            wait(overlaps)
+            for start in range(first, projections * rank, parts * a_rows):
+                row = start + tl.arange(0, a_rows)
+                if start > first:
+                    factor = _weights(a, row, lane, projections * rank, inputs)
+                total = _times(factor, x + token * inputs, lane, inputs)
+                for begin in range(columns, inputs, columns):
+                    more = _weights(a, row, begin + lane, projections * rank, inputs)
+                    total += _times(more, x + token * inputs, begin + lane, inputs)
+                tl.store(out + token * out_stride + row, total, mask=row < projections * rank)
     if number >= shares:
         row = (number - shares) * rows + tl.arange(0, rows)
         has_row = row < outputs
         token = tl.arange(0, tokens)[:, None]
+        factor = _weights(weight, row, lane, outputs, inputs)
         total = tl.zeros([tokens, rows], tl.float32)
-        for first in range(0, inputs, columns):
-            column = first + tl.arange(0, columns)
-            has_column = column < inputs
-            factor = tl.load(
-                weight + row[:, None].to(tl.int64) * inputs + column[None, :],
-                mask=has_row[:, None] & has_column[None, :],
-                other=0.0,
-            ).to(tl.float32)
-            for own in tl.static_range(tokens):
-                given = tl.load(x + own * inputs + column, mask=has_column, other=0.0)
-                found = tl.sum(factor * given.to(tl.float32)[None, :], axis=1)
-                total += tl.where(token == own, found[None, :], 0.0)
         if has_bias:
             total += tl.load(bias + row, mask=has_row, other=0.0).to(tl.float32)[None, :]
+        wait(overlaps)
+        for own in tl.static_range(tokens):
+            found = _times(factor, x + own * inputs, lane, inputs)
+            total += tl.where(token == own, found[None, :], 0.0)
+        for begin in range(columns, inputs, columns):
+            factor = _weights(weight, row, begin + lane, outputs, inputs)
+            for own in tl.static_range(tokens):
+                found = _times(factor, x + own * inputs, begin + lane, inputs)
+                total += tl.where(token == own, found[None, :], 0.0)
         tl.store(y + token * outputs + row[None, :], total, mask=has_row[None, :])
 
 
@@ -101,9 +115,11 @@ def project(
     """See :class:`server.engine.cuda.step.Kernels`."""
     outputs, inputs = weight.shape
     y = torch.empty((step.count, outputs), dtype=x.dtype, device=x.device)
-    rows = MANY_OUTPUTS if outputs >= MANY else OUTPUTS
+    columns = min(MOST_COLUMNS, triton.next_power_of_2(inputs))
+    rows = max(LEAST_OUTPUTS, WEIGHTS // columns)
     parts = PARTS[x.device.type]
     shares = 0 if out is None else step.count * parts
+    is_early = overlaps(step)
     _project[(shares + triton.cdiv(outputs, rows),)](
         x,
         weight,
@@ -120,10 +136,13 @@ def project(
         inputs,
         step.count,
         rows,
-        min(INPUTS[1], triton.next_power_of_2(inputs)),
+        columns,
         ROWS[1],
         parts,
         bias is not None,
         out is not None,
+        is_early,
+        num_warps=WARPS,
+        **early(is_early),
     )
     return y

@@ -135,7 +135,13 @@ class Formulas:
         return (F.silu(left) * right).to(gate_up.dtype)
 
     def shrink(
-        self, x: torch.Tensor, step: Step, *, offset: int, projections: int, out: torch.Tensor
+        self,
+        x: torch.Tensor,
+        step: Step,
+        *,
+        offset: int,
+        projections: int,
+        out: torch.Tensor,
     ) -> None:
         for tile, tokens in tiles_of(step):
             rows = int(step.ranks[tile]) * projections

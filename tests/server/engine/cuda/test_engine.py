@@ -6,16 +6,19 @@ On the CPU formulas stand for the kernels, and steps that would be graphs are pl
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters.base import Base
+from server.engine.cuda.sampler import Sampler
 from server.engine.cuda.steps import CudaSteps
 from server.engine.types import SamplingParams
 from tests.server.engine.harness import FAMILIES, GREEDY, Running, prompt_of, read, running
-from tests.server.engine.test_ahead import WAYS, outcome
+from tests.server.engine.test_ahead import HOT, WAYS, outcome
 from tests.server.engine.test_parity import reference
 
 pytestmark = [
@@ -61,27 +64,35 @@ async def reply(
     return sequence.tokens[len(prompt) :]
 
 
+async def outcomes(
+    base: Base, registries: dict[str, Path], ways: Sequence[SamplingParams], **settings: Any
+) -> list[tuple[Any, ...]]:
+    """Of every way with the base and two adapters, all at once."""
+    jobs = [(name, way) for way in ways for name in ("qwen3", "full", "wide")]
+    async with running(base, registries["qwen3"], max_waiting=40, **settings) as engine:
+        return await asyncio.gather(
+            *(outcome(engine, name, at, way) for at, (name, way) in enumerate(jobs))
+        )
+
+
+async def reference_outcomes(
+    base: Base, registries: dict[str, Path], ways: Sequence[SamplingParams]
+) -> list[tuple[Any, ...]]:
+    """The same by torch alone."""
+    from server.engine.model import load_model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("server.engine.runner.load_model", load_model)
+        return await outcomes(base, registries, ways, kernels="torch")
+
+
 async def test_every_way_to_reply_is_that_of_the_reference(
     base: Base, registries: dict[str, Path], computed_on: str
 ) -> None:
     """Filters, penalties, grammars, biases, logprobs and stops, in a cache that is too small."""
-
-    async def replies(**settings: Any) -> list[tuple[Any, ...]]:
-        jobs = [(name, way) for way in WAYS for name in ("qwen3", "full", "wide")]
-        async with running(
-            base, registries["qwen3"], max_running=6, max_waiting=40, **settings
-        ) as engine:
-            return await asyncio.gather(
-                *(outcome(engine, name, at, way) for at, (name, way) in enumerate(jobs))
-            )
-
     small = {"max_context": 64, "kv_cache_tokens": 112, "prefill_chunk_tokens": 24}
-    found = await replies(device=computed_on, **small)
-    with pytest.MonkeyPatch.context() as patch:
-        from server.engine.model import load_model
-
-        patch.setattr("server.engine.runner.load_model", load_model)
-        expected = await replies(kernels="torch")
+    found = await outcomes(base, registries, WAYS, device=computed_on, max_running=6, **small)
+    expected = await reference_outcomes(base, registries, WAYS)
     for (texts, *end), (their_texts, *their_end) in zip(found, expected, strict=True):
         assert end == their_end
         assert [text for text, _ in texts] == [text for text, _ in their_texts]
@@ -92,3 +103,26 @@ async def test_every_way_to_reply_is_that_of_the_reference(
                 assert [token for token, _ in one.alternatives] == [
                     token for token, _ in other.alternatives
                 ]
+
+
+async def test_rows_that_only_go_on_are_told_their_numbers_alone(
+    base: Base, registries: dict[str, Path], computed_on: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Greedy and drawn replies of other lengths, some of which withhold their end for a while."""
+    ways = [
+        *(replace(HOT, seed=seed, max_tokens=20 + seed) for seed in range(3)),
+        replace(HOT, temperature=0.0),
+        replace(HOT, ignore_eos=False, stop_token_ids=tuple(range(60, 70)), min_tokens=12),
+    ]
+    went_on = []
+    plain = Sampler.goes_on
+
+    def noted(self: Sampler, uniforms: Sequence[float]) -> bool:
+        went_on.append(plain(self, uniforms))
+        return went_on[-1]
+
+    monkeypatch.setattr(Sampler, "goes_on", noted)
+    found = await outcomes(base, registries, ways, device=computed_on)
+
+    assert went_on.count(True) > 15
+    assert found == await reference_outcomes(base, registries, ways)
