@@ -9,7 +9,8 @@
 #include "formats.h"
 #include "lanes.h"
 
-#define TILE 6 /* most rows at a time: 12 of AVX2's 16 registers hold their sums */
+#define TILE 6    /* most rows at a time: 12 of AVX2's 16 registers hold their sums */
+#define TILE_Q8 8 /* of quantised blocks: their sums may lie in memory, and a panel is decoded once */
 
 typedef struct { f32x8 low, high; } panel_f32;
 typedef struct { i32x8 low, high; } panel_i32;
@@ -29,6 +30,13 @@ INLINE int tile_of(int left) {
         case 4: call(4); break; \
         case 5: call(5); break; \
         default: call(6); break; \
+    }
+
+#define FOR_MANY_ROWS(rows, call) \
+    switch (rows) {               \
+        case 7: call(7); break;   \
+        case 8: call(8); break;   \
+        default: FOR_ROWS(rows, call) \
     }
 
 /* panel: [inputs][16] fp32 or bf16; products and sums are fp32. The outputs of the lower half read
@@ -89,17 +97,18 @@ INLINE panel_u8 decode_nf4(const uint8_t *codes, u8x32 table) {
 /* Whole numbers from -63 to 63 are stored 63 too large: two products fit 16 bits. */
 #define INT7_MOST 63
 
-/* Rows of quantised inputs, by blocks of 64: numbers, their scales and their sums. Weights are
- * stored too large by a number; times the sum, that is taken off where a block starts. */
+/* Rows of quantised inputs, by blocks of 64: numbers, scales, and what the sums of a block start
+ * with. Weights are stored too large by a number; times the sum of the inputs, that is taken off
+ * there. */
 typedef struct {
-    const int8_t *inputs[TILE];
-    const float *scales[TILE];
-    const int32_t *totals[TILE];
+    const int8_t *inputs; /* [blocks][rows][64]: one address and constants lead to every row */
+    const float *scales[TILE_Q8];
+    const int32_t *starts[TILE_Q8];
 } rows_q8;
 
-INLINE void start_block(const rows_q8 *x, int block, int offset, int rows, panel_i32 *sum) {
+INLINE void start_block(const rows_q8 *x, int block, int rows, panel_i32 *sum) {
     for (int row = 0; row < rows; row++) {
-        int32_t start = -offset * x->totals[row][block];
+        int32_t start = x->starts[row][block];
         sum[row].low = sum[row].high =
             (i32x8){start, start, start, start, start, start, start, start};
     }
@@ -116,50 +125,59 @@ INLINE void end_block(const rows_q8 *x, int block, const float *scales, int rows
     }
 }
 
-/* panel: [blocks] of scales and of numbers, [64 / 4][2][32] bytes. Sums as in tile_nf4. */
-INLINE void tile_int7(const uint8_t *panel, int blocks, const rows_q8 *x, int rows,
-                      panel_f32 *sums) {
-    for (int row = 0; row < rows; row++) sums[row].low = sums[row].high = splat_f32(0.0f);
-    for (int block = 0; block < blocks; block++, panel += INT7_BYTES) {
-        const uint8_t *numbers = panel + PANEL * 4;
-        panel_i32 sum[TILE];
-        start_block(x, block, INT7_MOST, rows, sum);
-        int begin = block * NF4_BLOCK;
-        for (int k = begin; k < begin + NF4_BLOCK; k += 4, numbers += 4 * PANEL) {
+/* Asks for memory that will be read soon. */
+INLINE void fetch(const void *from, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)from + at, 0, 2);
+}
+
+/* panel: [blocks] of scales and of numbers, [64 / 4][2][32] bytes. As tile_nf4. */
+INLINE void tile_int7(const uint8_t *panel, int begin, int end, const rows_q8 *x, int rows,
+                      size_t ahead, panel_f32 *sums) {
+    for (int block = begin; block < end; block++) {
+        const uint8_t *numbers = panel + (size_t)block * INT7_BYTES;
+        const float *scales = (const float *)numbers;
+        if (ahead) fetch(numbers + ahead, INT7_BYTES);
+        numbers += PANEL * sizeof *scales;
+        panel_i32 sum[TILE_Q8];
+        start_block(x, block, rows, sum);
+        const int8_t *inputs = x->inputs + (size_t)block * rows * NF4_BLOCK;
+        for (int k = 0; k < NF4_BLOCK; k += 4, numbers += 4 * PANEL) {
             u8x32 low, high;
             memcpy(&low, numbers, sizeof low);
             memcpy(&high, numbers + sizeof low, sizeof high);
             for (int row = 0; row < rows; row++) {
-                i8x32 input = splat_four(x->inputs[row] + k);
+                i8x32 input = splat_four(inputs + row * NF4_BLOCK + k);
                 sum[row].low = add_wide_bytes(sum[row].low, low, input);
                 sum[row].high = add_wide_bytes(sum[row].high, high, input);
             }
         }
-        end_block(x, block, (const float *)panel, rows, sum, sums);
+        end_block(x, block, scales, rows, sum, sums);
     }
 }
 
-/* panel: [blocks] of scales and of codes, [64 / 4][32] bytes. Exact within a block; blocks are added
- * in order. Codes are decoded anew for every tile of rows: with four rows or more that costs less
- * than keeping them. */
-INLINE void tile_nf4(const uint8_t *panel, u8x32 table, int blocks, const rows_q8 *x, int rows,
-                     panel_f32 *sums) {
-    for (int row = 0; row < rows; row++) sums[row].low = sums[row].high = splat_f32(0.0f);
-    for (int block = 0; block < blocks; block++, panel += NF4_BYTES) {
-        const uint8_t *codes = panel + PANEL * 4;
-        panel_i32 sum[TILE];
-        start_block(x, block, NF4_OFFSET, rows, sum);
-        int begin = block * NF4_BLOCK;
-        for (int k = begin; k < begin + NF4_BLOCK; k += 8, codes += 4 * PANEL) {
+/* Adds the blocks from `begin` to `end` to the sums: exact within a block, blocks in order.
+ * panel: [blocks] of scales and of codes, [64 / 4][32] bytes. What lies `ahead` bytes after a block
+ * is asked for while it is computed. */
+INLINE void tile_nf4(const uint8_t *panel, u8x32 table, int begin, int end, const rows_q8 *x,
+                     int rows, size_t ahead, panel_f32 *sums) {
+    for (int block = begin; block < end; block++) {
+        const uint8_t *codes = panel + (size_t)block * NF4_BYTES;
+        const float *scales = (const float *)codes;
+        if (ahead) fetch(codes + ahead, NF4_BYTES);
+        codes += PANEL * sizeof *scales;
+        panel_i32 sum[TILE_Q8];
+        start_block(x, block, rows, sum);
+        const int8_t *inputs = x->inputs + (size_t)block * rows * NF4_BLOCK;
+        for (int k = 0; k < NF4_BLOCK; k += 8, codes += 4 * PANEL) {
             panel_u8 now = decode_nf4(codes, table), then = decode_nf4(codes + 32, table);
             for (int row = 0; row < rows; row++) {
-                i8x32 input = splat_four(x->inputs[row] + k);
-                i8x32 next = splat_four(x->inputs[row] + k + 4);
+                i8x32 input = splat_four(inputs + row * NF4_BLOCK + k);
+                i8x32 next = splat_four(inputs + row * NF4_BLOCK + k + 4);
                 sum[row].low = add_bytes(sum[row].low, now.low, input, then.low, next);
                 sum[row].high = add_bytes(sum[row].high, now.high, input, then.high, next);
             }
         }
-        end_block(x, block, (const float *)panel, rows, sum, sums);
+        end_block(x, block, scales, rows, sum, sums);
     }
 }
 

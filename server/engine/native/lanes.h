@@ -65,6 +65,20 @@ INLINE uint16_t to_bf16(float value) {
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
 }
 
+/* Eight at a time. */
+INLINE u16x8 to_bf16s(f32x8 values) {
+    u32x8 bits = (u32x8)values, high = bits >> 16;
+    i32x8 is_none = values != values;
+    u32x8 rounded = (bits + 0x7fffu + (high & 1)) >> 16;
+    i32x8 chosen = (is_none & (i32x8)(high | 0x40)) | (~is_none & (i32x8)rounded);
+#ifdef LCCC_AVX2
+    __m256i halves = _mm256_packus_epi32((__m256i)chosen, (__m256i)chosen);
+    return (u16x8)_mm256_castsi256_si128(_mm256_permute4x64_epi64(halves, 0x08));
+#else
+    return __builtin_convertvector((u32x8)chosen, u16x8);
+#endif
+}
+
 /* a * b + c, rounded once where the processor can. */
 INLINE f32x8 fma_f32(f32x8 a, f32x8 b, f32x8 c) {
 #ifdef LCCC_AVX2
@@ -105,13 +119,42 @@ INLINE f32x8 max_f32(f32x8 a, f32x8 b) {
 
 /* The sum of all lanes, always in the same order. */
 INLINE float sum_f32(f32x8 v) {
+#ifdef LCCC_AVX2
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+#else
     return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+#endif
 }
 
 INLINE float most_f32(f32x8 v) {
+#ifdef LCCC_AVX2
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+    __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+#else
     float most = v[0];
     for (int lane = 1; lane < LANES; lane++) most = v[lane] > most ? v[lane] : most;
     return most;
+#endif
+}
+
+/* Four times eight whole numbers, each within a signed byte, as bytes. */
+INLINE i8x32 narrow(i32x8 a, i32x8 b, i32x8 c, i32x8 d) {
+#ifdef LCCC_AVX2
+    __m256i first = _mm256_packs_epi32((__m256i)a, (__m256i)b);
+    __m256i second = _mm256_packs_epi32((__m256i)c, (__m256i)d);
+    __m256i mixed = _mm256_packs_epi16(first, second); /* by halves of the four: put in order */
+    return (i8x32)_mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+#else
+    i8x32 bytes;
+    for (int lane = 0; lane < LANES; lane++) {
+        bytes[lane] = (int8_t)a[lane], bytes[lane + LANES] = (int8_t)b[lane];
+        bytes[lane + 2 * LANES] = (int8_t)c[lane], bytes[lane + 3 * LANES] = (int8_t)d[lane];
+    }
+    return bytes;
+#endif
 }
 
 /* Sixteen signed bytes as sixteen signed 16-bit numbers. */
