@@ -50,7 +50,12 @@ async def admit_chat(
     )
     how = replace(how, grammar=grammar, thought=prompt.thought)
     requests = requests_for(
-        id, card, [(tokens, how)], choices, continues_text=prompt.ending == "continued"
+        id,
+        card,
+        [(tokens, how)],
+        choices,
+        priority=asked.priority,
+        continues_text=prompt.ending == "continued",
     )
     return Answer(
         id=id,

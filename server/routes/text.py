@@ -79,7 +79,9 @@ async def _admit(
         )
         prompts.append((tokens, how))
     try:
-        requests = requests_for(id, card, prompts, choices, continues_text=True)
+        requests = requests_for(
+            id, card, prompts, choices, priority=asked.priority, continues_text=True
+        )
         generations = await admit(engine, requests)
     except PromptTooLong as error:
         raise InvalidRequest(str(error), "prompt", "context_length_exceeded") from error

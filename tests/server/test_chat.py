@@ -89,6 +89,7 @@ def test_the_engine_gets_exactly_what_was_asked(
         stop=["。", "！"],
         stop_token_ids=[7, 8],
         ignore_eos=True,
+        priority=-3,
         max_tokens=50,
         max_completion_tokens=20,
         n=1,
@@ -114,6 +115,7 @@ def test_the_engine_gets_exactly_what_was_asked(
         stop_token_ids=(7, 8),
         ignore_eos=True,
     )
+    assert request.priority == 3, "the wire's lower is the engine's higher"
     assert request.model == "poet"
     assert request.prompt == tuple("你好".encode())
     assert request.id == response.json()["id"]

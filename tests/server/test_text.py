@@ -52,6 +52,14 @@ def test_a_completion_has_openais_shape_to_the_letter(
     }
 
 
+def test_a_priority_holds_for_all_replies(client: TestClient[Any], engine: ScriptedEngine) -> None:
+    """The lower goes first, as in vLLM; in the engine the higher does. Without one it is 0."""
+    ask(client, n=2, priority=8)
+    ask(client)
+
+    assert [request.priority for request in engine.requests] == [-8, -8, 0]
+
+
 @pytest.mark.parametrize(
     ("prompt", "tokens"),
     [
