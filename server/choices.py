@@ -60,7 +60,7 @@ def requests_for(
             prompt=prompt,
             sampling=replace(how, seed=seed_of(how.seed, choice)),
             priority=-(priority or 0),
-            is_repeat=choice > 0,
+            is_repeat=choice > 0 and how.prompt_logprobs is None,
             continues_text=continues_text,
         )
         for number, (prompt, how, choice) in enumerate(each)

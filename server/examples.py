@@ -67,6 +67,7 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
         "a text": _TEXT,
         "a text as a stream": _TEXT | {"stream": True},
         "a text with log probabilities": _TEXT | {"logprobs": 2, "n": 2, "seed": 7},
+        "how likely a text is": _TEXT | {"echo": True, "logprobs": 0, "max_tokens": 0},
     },
     "tokenize": {
         "a text": {"prompt": "你好", "return_token_strs": True},

@@ -160,12 +160,6 @@ def decode_completion_request(body: bytes) -> Decoded[CompletionRequest]:
             "prompt: a list holds texts, token ids, or lists of token ids; not several of them.",
             "prompt",
         )
-    if request.echo and request.logprobs is not None:
-        raise InvalidRequest(
-            "echo: not together with logprobs, which this server has of replies only.",
-            "echo",
-            "unsupported_parameter",
-        )
     _check(request, request.max_tokens)
     return decoded
 

@@ -33,6 +33,10 @@ LogitBias = Annotated[
     ),
 ]
 MaxTokens = Annotated[int, Meta(ge=1, le=2**31 - 1, description="At most this many new tokens.")]
+MaxTextTokens = Annotated[
+    int,
+    Meta(ge=0, le=2**31 - 1, description="At most this many new tokens; 0 makes none."),
+]
 MinTokens = Annotated[
     int, Meta(ge=0, le=2**31 - 1, description="Nothing ends the reply before it has this many.")
 ]

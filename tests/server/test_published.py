@@ -88,6 +88,7 @@ TEXTS: dict[str, dict[str, Any]] = {
     "tokens": {"prompt": [72, 73]},
     "echo": {"echo": True},
     "logprobs": {"logprobs": 2},
+    "scored": {"echo": True, "logprobs": 2, "max_tokens": 0},
 }
 PARTS = Script(
     pieces=(
