@@ -185,6 +185,10 @@ def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         allowed = ", ".join(allowed_methods(request.app, request.scope["path"]))
         message = f"Not allowed to {_line(request)}; allowed: {allowed}."
         problem = replace(problem, message=message, headers={"allow": allowed})
+    elif isinstance(error, RequestEntityTooLarge):
+        most = request.app.request_max_body_size
+        message = f"The request body is too large: this server reads at most {most:,} bytes."
+        problem = replace(problem, message=message)
     return problem.response()
 
 

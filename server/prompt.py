@@ -141,7 +141,7 @@ def _default_max_tokens(default: int | None, *, least: int, room: int) -> int | 
     if default is None:
         return None
     default = max(default, least)
-    return min(default, room) if room > 0 else default
+    return min(default, room) if room > 0 else None
 
 
 def _stop(request: Parameters) -> tuple[str, ...]:

@@ -115,7 +115,8 @@ def test_a_large_body_is_refused(client: TestClient[Any]) -> None:
     assert under.status_code == 200
     assert announced.status_code == 400  # exactly the limit is read, and is no JSON
     assert over.status_code == 413
-    assert error_of(over)["message"] == "The request body is too large."
+    message = "The request body is too large: this server reads at most 2,000,000 bytes."
+    assert error_of(over)["message"] == message
 
 
 ENGINE_ERRORS = [
