@@ -69,7 +69,7 @@ def test_what_does_not_exist_has_the_error_shape(
 def test_405_says_what_is_allowed(client: TestClient[Any]) -> None:
     """The ``Allow`` header that HTTP demands."""
     assert client.get(CHAT).headers["allow"] == "POST, OPTIONS"
-    assert client.post("/v1/models/a/b").headers["allow"] == "GET, OPTIONS"
+    assert client.post("/v1/models/a/b").headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 @pytest.mark.parametrize(
