@@ -13,6 +13,8 @@ from adapters.home import Home
 from adapters.manifest import BaseRef
 
 DEFAULT_BASE = "Qwen/Qwen3-0.6B"
+# The small base that this project builds itself.
+POCKET = "pocket"
 SUPPORTED = ("qwen3", "qwen2", "llama")
 
 SINGLE = "model.safetensors"

@@ -36,7 +36,7 @@ async def admit_chat(
         EngineError: whatever the engine refuses it with.
     """
     choices = choices_of(asked, engine)
-    prompt = chat_prompt(asked, engine.dialect)
+    prompt = chat_prompt(asked, engine.dialect, card)
     shape = shape_of(asked, prompt.thought)
     grammar = None if shape is None else await _grammar(engine, asked, shape)
     tokens = await prompt.tokens(engine, card, asked)
@@ -50,7 +50,12 @@ async def admit_chat(
     )
     how = replace(how, grammar=grammar, thought=prompt.thought)
     requests = requests_for(
-        id, card, [(tokens, how)], choices, continues_text=prompt.ending == "continued"
+        id,
+        card,
+        [(tokens, how)],
+        choices,
+        priority=asked.priority,
+        continues_text=prompt.ending == "continued",
     )
     return Answer(
         id=id,

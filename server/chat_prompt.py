@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from adapters.base import POCKET
 from adapters.conversation import Ending
 from server.engine.types import Dialect, Engine, ModelCard, Thought
 from server.functions import shown, tools_to_show
@@ -16,6 +17,12 @@ from server.wire.errors import InvalidRequest
 _NO_CALLS = (
     "the chat template of this server's base has no functions, or none in Qwen's form, so they "
     "cannot be used with it."
+)
+# Our own base has had them in its template only since it learnt of them.
+_OLD_POCKET = (
+    f"this server's '{POCKET}' was built when its chat template had no functions. "
+    f"`lccc-admin base {POCKET} --rebuild` builds it with them; then restart the server, and train "
+    "again what was trained on the old one."
 )
 
 
@@ -47,13 +54,14 @@ class ChatPrompt:
         )
 
 
-def chat_prompt(asked: Conversation, dialect: Dialect) -> ChatPrompt:
-    """How to render ``asked``.
+def chat_prompt(asked: Conversation, dialect: Dialect, card: ModelCard) -> ChatPrompt:
+    """How to render ``asked`` for the model of ``card``.
 
     Raises:
         InvalidRequest: the base's template cannot show it; whatever it would leave out is refused.
     """
-    for param, what in _refusals(asked, dialect):
+    no_calls = _OLD_POCKET if (card.parent or card.name) == POCKET else _NO_CALLS
+    for param, what in _refusals(asked, dialect, no_calls):
         raise InvalidRequest(f"{param}: {what}", param, "unsupported_parameter")
     thinks_now = bool(thinks(asked))
     ending = _ending(asked)
@@ -68,15 +76,15 @@ def _ending(asked: Conversation) -> Ending:
     return "bare" if asked.add_generation_prompt is False else "reply"
 
 
-def _refusals(asked: Conversation, dialect: Dialect) -> Iterator[tuple[str, str]]:
+def _refusals(asked: Conversation, dialect: Dialect, no_calls: str) -> Iterator[tuple[str, str]]:
     if not dialect.has_calls:
         if tools_to_show(asked):
-            yield "tools", _NO_CALLS
+            yield "tools", no_calls
         for index, message in enumerate(asked.messages or ()):
             if isinstance(message, ToolMessage):
-                yield f"messages[{index}].role", _NO_CALLS
+                yield f"messages[{index}].role", no_calls
             if isinstance(message, AssistantMessage) and message.tool_calls:
-                yield f"messages[{index}].tool_calls", _NO_CALLS
+                yield f"messages[{index}].tool_calls", no_calls
     wanted = thinks(asked)
     if wanted is None or dialect.can_choose:
         return

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from server.engine.errors import EngineClosed
-from server.engine.types import Delta, Finished, TokenLogprobs
+from server.engine.types import Event, Finished, Scored, TokenLogprobs
 from server.logprobs import Offsets, PieceOf
 from server.parts import ArgumentsPart, CallPart, ContentPart, Part, PartReader, ReasoningPart
 from server.wire.completions import EndReason, FinishReason
@@ -36,6 +36,7 @@ class Choice:
 
     ``logprobs`` are those of the content that nothing sent has shown yet; ``piece`` tells what
     their tokens read as. ``reasoning_tokens``: how many tokens led up to the end of the thoughts.
+    ``scored``: how likely the prompt was, where that is asked for.
     """
 
     index: int
@@ -46,6 +47,7 @@ class Choice:
     calls: list[Call] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     reasoning_tokens: int = 0
+    scored: Scored | None = None
     finished: Finished | None = None
     is_opened: bool = False
     _tokens: int = 0
@@ -53,7 +55,7 @@ class Choice:
     _offsets: Offsets = field(default_factory=Offsets)
     _ends_in_content: bool = True
 
-    def feed(self, event: Delta | Finished) -> list[Part]:
+    def feed(self, event: Event) -> list[Part]:
         """The parts that ``event`` adds, which are also kept.
 
         OpenAI knows no ``abort``: a reply that we cut off is an error, not a result.
@@ -61,6 +63,9 @@ class Choice:
         Raises:
             EngineClosed: it was cut off.
         """
+        if isinstance(event, Scored):
+            self.scored = event
+            return []
         if isinstance(event, Finished):
             if event.reason == "abort":
                 raise EngineClosed

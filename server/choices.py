@@ -45,9 +45,13 @@ def requests_for(
     prompts: Sequence[tuple[tuple[int, ...], SamplingParams]],
     choices: int,
     *,
+    priority: int | None = None,
     continues_text: bool = False,
 ) -> list[GenerationRequest]:
-    """One request for each choice of each prompt, in order; the first is called ``id``."""
+    """One request for each choice of each prompt, in order; the first is called ``id``.
+
+    ``priority`` is the wire's, where the lower goes first; in the engine the higher does.
+    """
     each = [(prompt, how, choice) for prompt, how in prompts for choice in range(choices)]
     return [
         GenerationRequest(
@@ -55,7 +59,8 @@ def requests_for(
             model=card.name,
             prompt=prompt,
             sampling=replace(how, seed=seed_of(how.seed, choice)),
-            is_repeat=choice > 0,
+            priority=-(priority or 0),
+            is_repeat=choice > 0 and how.prompt_logprobs is None,
             continues_text=continues_text,
         )
         for number, (prompt, how, choice) in enumerate(each)

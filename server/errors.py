@@ -185,6 +185,10 @@ def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         allowed = ", ".join(allowed_methods(request.app, request.scope["path"]))
         message = f"Not allowed to {_line(request)}; allowed: {allowed}."
         problem = replace(problem, message=message, headers={"allow": allowed})
+    elif isinstance(error, RequestEntityTooLarge):
+        most = request.app.request_max_body_size
+        message = f"The request body is too large: this server reads at most {most:,} bytes."
+        problem = replace(problem, message=message)
     return problem.response()
 
 
@@ -193,8 +197,12 @@ def _line(request: Request[Any, Any, Any]) -> str:
 
 
 def allowed_methods(app: Litestar, path: str) -> list[str]:
-    """The methods that ``path`` answers to, found by asking the router for each."""
-    return [method for method in _METHODS if _routes(app, path, method)]
+    """The methods that ``path`` answers to, found by asking the router for each.
+
+    ``HEAD`` is ``GET`` to it: :mod:`server.gate` sees to that.
+    """
+    asked = {"HEAD": "GET"}
+    return [method for method in _METHODS if _routes(app, path, asked.get(method, method))]
 
 
 def _routes(app: Litestar, path: str, method: Any) -> bool:

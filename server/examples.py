@@ -61,11 +61,13 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
         "a reply to several turns": _CHAT
         | {"messages": _MORE, "temperature": 0.7, "top_p": 0.9, "seed": 7},
         "a reply of a given shape": _CHAT | {"response_format": _SHAPE},
+        "a reply that may wait for others": _CHAT | {"priority": 4},
     },
     "createCompletion": {
         "a text": _TEXT,
         "a text as a stream": _TEXT | {"stream": True},
         "a text with log probabilities": _TEXT | {"logprobs": 2, "n": 2, "seed": 7},
+        "how likely a text is": _TEXT | {"echo": True, "logprobs": 0, "max_tokens": 0},
     },
     "tokenize": {
         "a text": {"prompt": "你好", "return_token_strs": True},

@@ -69,6 +69,7 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
             "input": "那明天呢",
             "previous_response_id": f"resp_{'0' * 48}",
         },
+        "an answer to as much of a conversation as fits": _ASKED | {"truncation": "auto"},
     }
 }
 ANSWERS: Mapping[str, Any] = {

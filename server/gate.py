@@ -38,6 +38,9 @@ class Gate:
         request_id = _request_id(http)
         http["state"]["request_id"] = request_id
         stamped = _stamping(send, request_id, time.perf_counter())
+        if http["method"] == "HEAD":  # GET without its body (RFC 9110, 9.3.2)
+            http, stamped = http.copy(), _without_body(stamped)
+            http["method"] = "GET"
         refusal = self._policy.refusal(http["method"], http["headers"])
         if refusal is None:
             await self._app(http, receive, stamped)
@@ -70,6 +73,15 @@ def _stamping(send: Send, request_id: str, began_s: float) -> Send:
         await send(message)
 
     return stamped
+
+
+def _without_body(send: Send) -> Send:
+    async def bodiless(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message["body"] = b""
+        await send(message)
+
+    return bodiless
 
 
 async def _send_problem(send: Send, problem: Problem) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Sequence
 
-from server.engine.types import Piece, TokenLogprobs
+from server.engine.types import Piece, Scored, TokenLogprobs
 from server.wire.completions import TokenLogprob, TopLogprob
 from server.wire.text import TextLogprobs
 
@@ -82,16 +82,52 @@ def text_logprobs(
     """The lists of OpenAI's older API; the token itself is always among the likely ones."""
     shown = TextLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
     for each in found:
-        piece = piece_of(each.token)
-        likely = {
-            name_of(piece_of(token).name): bounded(value) for token, value in each.alternatives
-        }
-        name, logprob = name_of(piece.name), bounded(each.logprob)
-        shown.tokens.append(name)
-        shown.token_logprobs.append(logprob)
-        shown.top_logprobs.append({**likely, name: logprob})
-        shown.text_offset.append(offsets.next(piece.text))
+        _add(shown, each, piece_of, offsets.next(piece_of(each.token).text))
     return shown
+
+
+def prompt_logprobs(scored: Scored, piece_of: PieceOf, text: str) -> TextLogprobs:
+    """The same of a prompt that is echoed as ``text``, control tokens by name."""
+    names = _names([scored.first, *(each.token for each in scored.logprobs)], piece_of, text)
+    offsets = Offsets()
+    shown = TextLogprobs(
+        tokens=[name_of(piece_of(scored.first).name)],
+        token_logprobs=[None],
+        top_logprobs=[None],
+        text_offset=[offsets.next(names[0])],
+    )
+    for each, name in zip(scored.logprobs, names[1:], strict=True):
+        _add(shown, each, piece_of, offsets.next(name))
+    return shown
+
+
+def _names(tokens: Sequence[int], piece_of: PieceOf, text: str) -> list[bytes]:
+    """What each adds to ``text``: some tokenizers put a space first that is not in it."""
+    pieces = [piece_of(token) for token in tokens]
+    names = [piece.name for piece in pieces]
+    if len(b"".join(names).decode(errors="replace")) > len(text):
+        first = next(at for at, piece in enumerate(pieces) if piece.text)
+        names[first] = names[first].removeprefix(b" ")
+    return names
+
+
+def _add(shown: TextLogprobs, found: TokenLogprobs, piece_of: PieceOf, offset: int) -> None:
+    likely = {name_of(piece_of(token).name): bounded(value) for token, value in found.alternatives}
+    name, logprob = name_of(piece_of(found.token).name), bounded(found.logprob)
+    shown.tokens.append(name)
+    shown.token_logprobs.append(logprob)
+    shown.top_logprobs.append({**likely, name: logprob})
+    shown.text_offset.append(offset)
+
+
+def both(one: TextLogprobs, other: TextLogprobs) -> TextLogprobs:
+    """The lists of ``one``, each with that of ``other`` behind."""
+    return TextLogprobs(
+        tokens=one.tokens + other.tokens,
+        token_logprobs=one.token_logprobs + other.token_logprobs,
+        top_logprobs=one.top_logprobs + other.top_logprobs,
+        text_offset=one.text_offset + other.text_offset,
+    )
 
 
 def name_of(data: bytes) -> str:

@@ -20,6 +20,7 @@ from adapters.conversation import Ending
 from server.engine.errors import EngineClosed, EngineError, GenerationFailed
 from server.engine.grammar import Grammar
 from server.engine.types import (
+    Delta,
     Dialect,
     Engine,
     Event,
@@ -198,7 +199,7 @@ class _MeteredGeneration:
             async for event in self._generation:
                 if isinstance(event, Finished):
                     self._finish(event)
-                elif event.tokens:
+                elif isinstance(event, Delta) and event.tokens:
                     now_s = time.perf_counter()
                     if last_s is None:
                         self._begin(now_s)
@@ -217,6 +218,8 @@ class _MeteredGeneration:
 
     def _finish(self, event: Finished) -> None:
         if self._count(event.reason):
+            if event.reason == "length" and not event.completion_tokens:  # none was asked for
+                self._metrics.prompt_tokens.labels(self._model).inc(self._prompt_tokens)
             duration_s = time.perf_counter() - self._asked_s
             self._metrics.cached_tokens.labels(self._model).inc(event.cached_tokens)
             self._metrics.whole.labels(self._model).observe(duration_s)

@@ -113,12 +113,13 @@ def sampling(
         presence_penalty=_first(request.presence_penalty, neutral.presence_penalty),
         frequency_penalty=_first(request.frequency_penalty, neutral.frequency_penalty),
         logit_bias=request.logit_bias or {},
-        max_tokens=max_tokens
-        or _default_max_tokens(
+        max_tokens=_default_max_tokens(
             (card.sampling.max_tokens if is_plain else None) or default_max_tokens,
             least=request.min_tokens or 0,
             room=card.context_length - prompt_tokens,
-        ),
+        )
+        if max_tokens is None
+        else max_tokens,
         min_tokens=request.min_tokens or 0,
         seed=request.seed,
         stop=_stop(request),
@@ -140,7 +141,7 @@ def _default_max_tokens(default: int | None, *, least: int, room: int) -> int | 
     if default is None:
         return None
     default = max(default, least)
-    return min(default, room) if room > 0 else default
+    return min(default, room) if room > 0 else None
 
 
 def _stop(request: Parameters) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from server.choice import Choice
 from server.choices import events
-from server.engine.types import Delta, Finished, Generation
+from server.engine.types import Event, Finished, Generation
 from server.errors import report
 from server.logprobs import PieceOf
 from server.parts import Part, PartReader, PlainReader
@@ -91,7 +91,7 @@ class Reply(ABC, Generic[WholeT]):
             yield self.encoded(self.error_frame(report(error, self.answer.id).envelope))
         yield self.end
 
-    def _frames_of(self, choice: Choice, event: Delta | Finished) -> list[msgspec.Struct]:
+    def _frames_of(self, choice: Choice, event: Event) -> list[msgspec.Struct]:
         """What an event makes visible; nothing is sent before a reply has begun."""
         parts = choice.feed(event)
         is_end = isinstance(event, Finished)

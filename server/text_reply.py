@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from server.choice import Choice
-from server.logprobs import Offsets, text_logprobs
+from server.logprobs import Offsets, both, prompt_logprobs, text_logprobs
 from server.parts import ContentPart, Part
 from server.reply import Answer, Reply
-from server.wire.completions import EndReason, Usage
+from server.wire.completions import Usage
 from server.wire.text import TextChoice, TextCompletion, TextLogprobs
 
 
@@ -37,20 +37,27 @@ class TextReply(Reply[TextCompletion]):
     def completion(self, choices: Sequence[Choice], usage: Usage) -> TextCompletion:
         texts = ["".join([self._echoes[each.index].text, *each.content]) for each in choices]
         done = [
-            self._choice(choice, text, choice.end_reason)
+            TextChoice(
+                index=choice.index,
+                text=text,
+                logprobs=self._all_logprobs(choice),
+                finish_reason=choice.end_reason,
+            )
             for choice, text in zip(choices, texts, strict=True)
         ]
         return self._completion(done, usage)
 
     def opening_frames(self, choice: Choice) -> Sequence[TextCompletion]:
         echo = self._echoes[choice.index].text
-        return [self._completion([TextChoice(index=choice.index, text=echo)])] if echo else []
+        shown = TextChoice(index=choice.index, text=echo, logprobs=self._echoed(choice))
+        return [self._completion([shown])] if echo else []
 
     def part_frames(self, choice: Choice, part: Part) -> Sequence[TextCompletion]:
         return [self._text_frame(choice, part.text)] if isinstance(part, ContentPart) else []
 
     def _text_frame(self, choice: Choice, text: str) -> TextCompletion:
-        return self._completion([self._choice(choice, text)])
+        logprobs = self._logprobs(choice)
+        return self._completion([TextChoice(index=choice.index, text=text, logprobs=logprobs)])
 
     def finish_frames(self, choice: Choice) -> Sequence[TextCompletion]:
         end = TextChoice(index=choice.index, text="", finish_reason=choice.end_reason)
@@ -60,16 +67,22 @@ class TextReply(Reply[TextCompletion]):
     def last_frames(self, usage: Usage) -> Sequence[TextCompletion]:
         return [self._completion([], usage)] if self.answer.has_usage else []
 
-    def _choice(self, choice: Choice, text: str, reason: EndReason | None = None) -> TextChoice:
-        return TextChoice(
-            index=choice.index, text=text, logprobs=self._logprobs(choice), finish_reason=reason
-        )
-
     def _logprobs(self, choice: Choice) -> TextLogprobs | None:
         if not self.answer.has_logprobs:
             return None
         offsets = self._echoes[choice.index].offsets
         return text_logprobs(choice.take(), self.answer.piece, offsets)
+
+    def _echoed(self, choice: Choice) -> TextLogprobs | None:
+        """Of the prompt, where they were asked for."""
+        if choice.scored is None:
+            return None
+        text = self._echoes[choice.index].text
+        return prompt_logprobs(choice.scored, self.answer.piece, text)
+
+    def _all_logprobs(self, choice: Choice) -> TextLogprobs | None:
+        echoed, own = self._echoed(choice), self._logprobs(choice)
+        return both(echoed, own) if echoed and own else own
 
     def _completion(self, choices: list[TextChoice], usage: Usage | None = None) -> TextCompletion:
         return TextCompletion(

@@ -20,6 +20,7 @@ from server.engine.types import (
     Load,
     ModelCard,
     Piece,
+    Scored,
     Shape,
     TokenLogprobs,
 )
@@ -32,7 +33,8 @@ class Script:
     ``pieces`` become one :class:`Delta` of one token each. ``delay_s`` is slept before every
     piece. ``fail_at`` raises :class:`GenerationFailed` instead of that piece (0 is the first).
     ``refusal`` is raised by ``submit``. ``hold_at`` waits before that piece until the request is
-    aborted or :meth:`ScriptedEngine.release` is called. ``logprobs`` are those of the pieces.
+    aborted or :meth:`ScriptedEngine.release` is called. ``logprobs`` are those of the pieces, and
+    ``scored`` comes before them.
     """
 
     pieces: tuple[str, ...] = ("你好", "！")
@@ -43,6 +45,7 @@ class Script:
     refusal: Exception | None = None
     cached_tokens: int = 0
     logprobs: tuple[TokenLogprobs, ...] = ()
+    scored: Scored | None = None
 
 
 def card(name: str, parent: str | None = None, **values: object) -> ModelCard:
@@ -187,6 +190,8 @@ class ScriptedGeneration:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         sent = 0
+        if self._script.scored is not None:
+            yield self._script.scored
         for index, piece in enumerate(self._script.pieces):
             await asyncio.sleep(self._script.delay_s)
             if self._script.hold_at == index:

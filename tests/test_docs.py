@@ -19,6 +19,7 @@ from server.wire.decode import (
     UNSUPPORTED_IN_CHAT,
     Decoded,
     decode_chat_request,
+    decode_completion_request,
     decode_load_request,
 )
 from server.wire.decode_responses import UNSUPPORTED_IN_RESPONSES
@@ -259,6 +260,7 @@ def test_the_requests_of_curl_are_ones_the_server_takes(document: str) -> None:
     """The body after `-d` is decoded without a refusal and without an ignored field."""
     decoders: dict[str, Callable[[bytes], Decoded[Any]]] = {
         "chat/completions": decode_chat_request,
+        "completions": decode_completion_request,
         "load_lora_adapter": decode_load_request,
     }
     calls = [words for words in shell_commands(document) if words[:1] == ["curl"]]

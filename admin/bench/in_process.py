@@ -126,7 +126,7 @@ class EngineSide:
         return replace(self.sampling, max_tokens=length, min_tokens=length)
 
     async def _send(self, job: _Job, watch: Watch) -> Timeline:
-        from server.engine.types import Delta, GenerationRequest
+        from server.engine.types import Delta, Finished, GenerationRequest
 
         times: list[float] = []
         texts: list[str] = []
@@ -138,12 +138,12 @@ class EngineSide:
         )
         try:
             async for event in await self.engine.submit(request):
-                if not isinstance(event, Delta):
+                if isinstance(event, Finished):
                     counts["prompt_tokens"] = event.prompt_tokens
                     counts["cached_tokens"] = event.cached_tokens
                     counts["output_tokens"] = event.completion_tokens
                     watch.ended()
-                elif event.tokens:
+                elif isinstance(event, Delta) and event.tokens:
                     times.append(perf_counter())
                     texts.append(event.text)
                     if len(times) == 1:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adapters.base import POCKET
 from adapters.errors import BaseNotFound, LcccError
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
     from adapters.base import Base
 
-POCKET = "pocket"
 BENCH_BASE = "bench-0.6b"
 BUILT_HERE = (POCKET, BENCH_BASE)
 

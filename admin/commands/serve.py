@@ -158,6 +158,14 @@ GREETING = "你好"
     help="How many responses are kept for those that go on from them; 0 keeps none.",
 )
 @click.option(
+    "--max-stored-bytes",
+    type=click.IntRange(1),
+    default=64_000_000,
+    envvar="LCCC_MAX_STORED_BYTES",
+    show_envvar=True,
+    help="How much memory the responses that are kept may take, as JSON, in bytes.",
+)
+@click.option(
     "--drain-timeout",
     "drain_timeout_s",
     type=click.FloatRange(0),

@@ -88,7 +88,7 @@ def build(
         tokens += chunk.tokens or [unread[chunk.sequence.key]]
         positions += range(chunk.start, chunk.end)
         places += _places(chunk)
-        sampled += (begin + position - chunk.start for position in chunk.sampled)
+        sampled += (begin + position - chunk.start for position in chunk.wanted)
     lists = (tokens, positions, places, sampled)
     flat = torch.tensor([*tokens, *positions, *places, *sampled], dtype=torch.int64)
     on_device = flat.to(device)  # one transfer for all

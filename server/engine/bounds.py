@@ -47,7 +47,9 @@ def _checks(sampling: SamplingParams) -> Iterator[tuple[str, bool]]:
     yield "repetition_penalty", 1 / LARGEST_REPETITION <= repetition <= LARGEST_REPETITION
     for name in ("presence_penalty", "frequency_penalty"):
         yield name, -LARGEST_PENALTY <= getattr(sampling, name) <= LARGEST_PENALTY
-    yield "max_tokens", sampling.max_tokens is None or sampling.max_tokens > 0
+    yield "max_tokens", sampling.max_tokens is None or sampling.max_tokens >= 0
     yield "min_tokens", sampling.min_tokens >= 0
     yield "stop_token_ids", all(0 <= token < INT32 for token in sampling.stop_token_ids)
-    yield "logprobs", sampling.logprobs is None or 0 <= sampling.logprobs <= MOST_LOGPROBS
+    for name in ("logprobs", "prompt_logprobs"):
+        count = getattr(sampling, name)
+        yield name, count is None or 0 <= count <= MOST_LOGPROBS

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 GREEDY_BELOW = 1e-5
 # Above this it is flat; what is larger would only overflow.
 HOTTEST = 1e30
+# Added to a logit, it makes that the largest.
+_BEYOND_ALL = 1e30
 
 Failure = Literal["not finite", "none allowed"]
 
@@ -65,6 +67,13 @@ class Draw(NamedTuple):
         )
 
 
+class Scores(NamedTuple):
+    """Logprobs of the tokens of a prompt from position ``begin`` on."""
+
+    begin: int
+    logprobs: tuple[TokenLogprobs, ...]
+
+
 class Drawn(NamedTuple):
     """A token, with its logprobs if they were asked for; or ``None``, and why there is none."""
 
@@ -84,6 +93,18 @@ def bias_of(sampling: SamplingParams) -> Bias | None:
         return None
     return Bias(
         ids=array("i", sampling.logit_bias.keys()), values=array("f", sampling.logit_bias.values())
+    )
+
+
+def certain(token: int, logprobs: int) -> Draw:
+    """One that can only give ``token``, and reports so many ``logprobs`` of others in its place.
+
+    So a token that is given has the same logprob as one that is drawn, to the last bit.
+    """
+    return Draw(
+        sampling=SamplingParams(temperature=0.0, logprobs=logprobs),
+        uniform=0.0,
+        bias=Bias(ids=array("i", [token]), values=array("f", [_BEYOND_ALL])),
     )
 
 

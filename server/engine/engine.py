@@ -350,13 +350,13 @@ class LocalEngine:
             raise PromptInvalid("The prompt is empty; send at least one token.")
         if min(prompt) < 0 or max(prompt) >= vocabulary:
             raise PromptInvalid(f"A token of the prompt is not in the vocabulary of {vocabulary}.")
-        if len(prompt) + (asked or 1) > limit:
+        if len(prompt) + (1 if asked is None else asked) > limit:
             raise PromptTooLong(len(prompt), asked, limit)
         room = limit - len(prompt)
         if request.sampling.min_tokens > room:
             what = f"{request.sampling.min_tokens} is more than the context has room for, {room}."
             raise SamplingInvalid("min_tokens", what)
-        return asked or room
+        return room if asked is None else asked
 
     def _ready(self) -> _Parts:
         if self._parts is None or not self.is_ready:

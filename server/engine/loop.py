@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from server.engine.draw import Drawn
+from server.engine.draw import Drawn, Scores
 from server.engine.errors import GenerationFailed
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Chunk, Sequence
@@ -31,8 +31,10 @@ NO_NUMBERS = "The reply broke off: the model computed values that are not finite
 NOTHING_ALLOWED = "The reply broke off: no token is allowed to follow."
 
 
-# Waits until a step is computed; tells the next tokens of the sequences that it samples.
-Reading = Callable[[], Rows[tuple[Sequence, Drawn]]]
+# The next token of a sequence, or logprobs of its prompt.
+Result = tuple[Sequence, Drawn | Scores]
+# Waits until a step is computed; tells what came of it, for a sequence in the order of its text.
+Reading = Callable[[], Rows[Result]]
 
 
 class StepRunner(Protocol):
@@ -175,13 +177,17 @@ class EngineLoop:
         self._scheduler.advance(chunks)
         return Step(chunks, read)
 
-    def _accept_all(self, chunks: Rows[Chunk], results: Rows[tuple[Sequence, Drawn]]) -> None:
+    def _accept_all(self, chunks: Rows[Chunk], results: Rows[Result]) -> None:
         accepted: Counter[int] = Counter()
-        for sequence, drawn in results:
+        for sequence, found in results:
             # It may have ended: before what was guessed, or while this step was in flight.
-            if self._scheduler.find(sequence.key) is not None:
+            if self._scheduler.find(sequence.key) is None:
+                continue
+            if isinstance(found, Scores):
+                sequence.score(found)
+            else:
                 accepted[sequence.key] += 1
-                self._accept(sequence, drawn)
+                self._accept(sequence, found)
         for chunk in chunks:
             self._scheduler.confirm(chunk, accepted[chunk.sequence.key] - 1)
 
@@ -190,6 +196,11 @@ class EngineLoop:
         if drawn.token is None:
             is_barred = drawn.failure == "none allowed"
             self._fail_all([sequence], NOTHING_ALLOWED if is_barred else NO_NUMBERS)
+            return
+        if sequence.sampling.prompt_logprobs is not None and not sequence.completion_tokens:
+            self._notices.append((sequence.key, sequence.scored_prompt()))
+        if not sequence.max_tokens:
+            self._finish(sequence, "length")
             return
         try:
             delta, reason = sequence.accept(drawn.token, drawn.logprobs)

@@ -25,20 +25,27 @@ class Pager:
         return self._pool.available
 
     def missing(self, sequence: Sequence) -> int:
-        """Blocks that it lacks to compute all its tokens and one more."""
-        return blocks_for(sequence.length + 1) - len(sequence.blocks)
+        """Blocks that it lacks to compute all its tokens, and one more where it may have one."""
+        tokens = min(sequence.length + 1, sequence.most_tokens)
+        return blocks_for(tokens) - len(sequence.blocks)
 
     def reuse(self, sequence: Sequence) -> None:
-        """Move on over blocks that others have computed; at least one token is left to compute."""
-        while self._reuses_prefixes and self._is_before_a_block(sequence):
+        """Move on over blocks that others have computed; at least one token is left to compute.
+
+        Not where the logits within them are wanted.
+        """
+        while self._may_reuse(sequence) and self._is_before_a_block(sequence):
             found = self._pool.find(_link(sequence), _tokens(sequence, len(sequence.blocks)))
             if found is None:
                 break
             block, link = found
             sequence.links.append(link)
             _skip(sequence, block, BLOCK_TOKENS)
-        if self._reuses_prefixes and not sequence.computed % BLOCK_TOKENS:
+        if self._may_reuse(sequence) and not sequence.computed % BLOCK_TOKENS:
             self._resume(sequence)
+
+    def _may_reuse(self, sequence: Sequence) -> bool:
+        return self._reuses_prefixes and not sequence.unscored
 
     def _resume(self, sequence: Sequence) -> None:
         """Go on in a block that another has begun with the same tokens and left."""
@@ -52,7 +59,7 @@ class Pager:
         """Tell whether a ``planned`` chunk computes the next block, so that waiting saves it."""
         end = sequence.computed + BLOCK_TOKENS
         return (
-            self._reuses_prefixes
+            self._may_reuse(sequence)
             and self._is_before_a_block(sequence)
             and any(
                 chunk.start < end <= chunk.end

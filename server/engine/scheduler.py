@@ -15,6 +15,9 @@ from server.engine.pager import Pager
 from server.engine.sequence import BY_RANK, Chunk, Sequence
 from server.engine.turns import Turns
 
+# At so many positions a step scores prompts: the logits of each are as wide as the vocabulary.
+SCORED_TOKENS = 128
+
 
 class Scheduler:
     """The waiting lines and the running sequences. Owned by the engine thread.
@@ -84,14 +87,16 @@ class Scheduler:
         """Admit what fits, and choose the tokens of the next step."""
         self._admit()
         chunks: list[Chunk] = []
-        budget = self._prefill_tokens
+        budget, to_score = self._prefill_tokens, SCORED_TOKENS
         for sequence in sorted(self._running.values(), key=BY_RANK):
             if sequence.key not in self._running:  # pre-empted for one before it
                 continue
-            chunk = self._chunk(sequence, budget, chunks)
+            room = min(budget, to_score) if sequence.unscored else budget
+            chunk = self._chunk(sequence, room, chunks)
             if chunk is not None:
                 chunks.append(chunk)
                 budget -= chunk.count if chunk.count > 1 else 0
+                to_score -= len(chunk.scored)
         return self._with_guesses(chunks)
 
     def advance(self, chunks: Rows[Chunk]) -> None:
@@ -170,7 +175,7 @@ class Scheduler:
         while not self._pager.grow(sequence, sequence.computed + count):
             if self._preempt() is sequence:
                 return None
-        return Chunk(sequence, sequence.computed, count)
+        return Chunk(sequence, sequence.computed, count, scored=_scored(sequence, count))
 
     def _with_guesses(self, chunks: list[Chunk]) -> list[Chunk]:
         """The plan with guesses at the replies that go on; nobody is pre-empted for one."""
@@ -181,7 +186,8 @@ class Scheduler:
             guess = sequence.guess(budget) if budget and chunk.is_sampled else ()
             if guess and self._pager.grow(sequence, chunk.end + len(guess)):
                 budget -= len(guess)
-                chunk = Chunk(sequence, chunk.start, chunk.count + len(guess), guess)  # noqa: PLW2901 - the same, longer
+                count = chunk.count + len(guess)
+                chunk = Chunk(sequence, chunk.start, count, guess, chunk.scored)  # noqa: PLW2901 - the same, longer
             guessing.append(chunk)
         return guessing
 
@@ -199,3 +205,9 @@ class Scheduler:
         for key, sequence in self._running.items():
             assert key == sequence.key
             assert 0 <= sequence.computed < sequence.length, "nothing left to compute"
+
+
+def _scored(sequence: Sequence, count: int) -> range:
+    """Of the next ``count`` positions, those whose logits are wanted for the prompt."""
+    wanted, start = sequence.unscored, sequence.computed
+    return range(max(start, wanted.start), min(start + count, wanted.stop))

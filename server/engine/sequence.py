@@ -8,16 +8,24 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from server.engine.draw import Draw
+from server.engine.draw import Draw, Scores
 from server.engine.grammar import Grammar
 from server.engine.guess import Guesser
 from server.engine.guide import Guide
 from server.engine.text import Reply
-from server.engine.types import Delta, Finished, FinishReason, SamplingParams, TokenLogprobs
+from server.engine.types import (
+    Delta,
+    Finished,
+    FinishReason,
+    SamplingParams,
+    Scored,
+    TokenLogprobs,
+)
 
 # How many later arrivals of a priority one higher may go first.
 HEAD_START = 32
 BY_RANK = attrgetter("rank")
+NO_POSITIONS = range(0)
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -35,6 +43,9 @@ class Sequence:
 
     ``cached_tokens`` of the prompt were found in the cache when it was first computed;
     ``preemptions`` counts how often all blocks were taken away since.
+
+    ``scores`` are the logprobs of the prompt's tokens from the second on, as far as they are read,
+    where they are asked for.
     """
 
     key: int
@@ -57,6 +68,7 @@ class Sequence:
     cached_tokens: int = 0
     preemptions: int = 0
     priority: int = 0
+    scores: list[TokenLogprobs] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.tokens)
@@ -96,12 +108,32 @@ class Sequence:
             self.grammar is not None or self.completion_tokens + self.unread >= self.max_tokens
         )
 
+    @property
+    def unscored(self) -> range:
+        """Positions of the prompt whose logits are wanted for the token that follows there."""
+        if self.sampling.prompt_logprobs is None:
+            return NO_POSITIONS
+        return range(len(self.scores), self.prompt_tokens - 1)
+
+    @property
+    def most_tokens(self) -> int:
+        """What prompt and reply may come to."""
+        return self.prompt_tokens + self.max_tokens
+
+    def score(self, found: Scores) -> None:
+        """Keep logprobs of the prompt. What is computed anew after a pre-emption comes again."""
+        self.scores += found.logprobs[len(self.scores) + 1 - found.begin :]
+
+    def scored_prompt(self) -> Scored:
+        """The prompt's logprobs, all of them once it is computed."""
+        return Scored(self.tokens[0], tuple(self.scores))
+
     def guess(self, at_most: int) -> tuple[int, ...]:
         """Up to ``at_most`` tokens that may follow; never as many as would end the reply.
 
         None with a grammar, whose masks depend on the tokens before.
         """
-        if self.guesser is None or self.grammar is not None:
+        if self.guesser is None or self.grammar is not None or not self.max_tokens:
             return ()
         left = self.max_tokens - self.completion_tokens - 1
         return self.guesser.guess(self.tokens, min(at_most, left))
@@ -149,13 +181,15 @@ class Chunk:
 
     The last of them may be a ``guess`` at what follows the known ones. Where the chunk reaches the
     end of these, it ``is_sampled``: the successors of the last known token and of all guessed ones
-    are drawn. A chunk behind an unread token is that token alone.
+    are drawn. A chunk behind an unread token is that token alone. ``scored`` are its positions
+    whose successors in the prompt are given, and their logprobs wanted.
     """
 
     sequence: Sequence
     start: int
     count: int
     guess: tuple[int, ...] = ()
+    scored: range = NO_POSITIONS
     is_sampled: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -180,3 +214,8 @@ class Chunk:
     def sampled(self) -> range:
         """Positions whose logits are wanted; none where the chunk ends before the known tokens."""
         return range(self.known_end - 1 if self.is_sampled else self.end, self.end)
+
+    @property
+    def wanted(self) -> Rows[int]:
+        """Positions whose logits are wanted, to score and to sample, in order."""
+        return (*self.scored, *self.sampled) if self.scored else self.sampled

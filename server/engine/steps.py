@@ -11,11 +11,11 @@ import torch
 
 from server.engine.batch import Batch, build
 from server.engine.cache import KVCache
-from server.engine.draw import Draw, Drawn
-from server.engine.loop import Reading
+from server.engine.draw import Draw, Drawn, Scores, certain
+from server.engine.loop import Reading, Result
 from server.engine.lora import LoadedAdapter
 from server.engine.sampling import Sampler
-from server.engine.sequence import Chunk, Sequence
+from server.engine.sequence import Chunk
 
 
 class Steps(Protocol):
@@ -70,12 +70,16 @@ class PlainSteps:
         adapters = [chunk.sequence.adapter for chunk in chunks]
         logits = self._model.forward(batch, self._cache, adapters)
         begun_s = perf_counter()
-        results = self._sampled(logits, [chunk for chunk in chunks if chunk.is_sampled])
+        results = self._sampled(logits, [each for each in chunks if each.is_sampled or each.scored])
         self._sampling_s += perf_counter() - begun_s
-        self._unread = {sequence.key: drawn.token or 0 for sequence, drawn in results}
+        self._unread = {
+            sequence.key: found.token or 0
+            for sequence, found in results
+            if not isinstance(found, Scores)
+        }
         return lambda: results
 
-    def _sampled(self, logits: torch.Tensor, chunks: Rows[Chunk]) -> list[tuple[Sequence, Drawn]]:
+    def _sampled(self, logits: torch.Tensor, chunks: Rows[Chunk]) -> list[Result]:
         wanted = [draw for chunk in chunks for draw in draws(chunk, self._unread)]
         return per_sequence(chunks, self._sample(logits, wanted))
 
@@ -89,23 +93,45 @@ class PlainSteps:
 def draws(chunk: Chunk, unread: Mapping[int, int]) -> list[Draw]:
     """What the choice after its last token, and after each guessed one, depends on.
 
-    ``unread``: as for :func:`server.engine.batch.build`.
+    Before them, the tokens that are given where it is scored. ``unread``: as for
+    :func:`server.engine.batch.build`.
     """
+    given = [certain(token, wanted) for token, wanted in given_tokens(chunk)]
+    if not chunk.is_sampled:
+        return given
     sequence = chunk.sequence
     known = (unread[sequence.key],) if sequence.unread else ()
-    return [sequence.draw((*known, *chunk.guess[:ahead])) for ahead in range(len(chunk.guess) + 1)]
+    last = range(len(chunk.guess) + 1)
+    return [*given, *(sequence.draw((*known, *chunk.guess[:ahead])) for ahead in last)]
 
 
-def per_sequence(chunks: Rows[Chunk], drawn: Rows[Drawn]) -> list[tuple[Sequence, Drawn]]:
-    """Of ``drawn``, one for each position that ``chunks`` sample, those that count."""
-    if len(drawn) == len(chunks):  # nothing was guessed
+def given_tokens(chunk: Chunk) -> list[tuple[int, int]]:
+    """Where a chunk is scored, the token that follows each position; how many others to tell."""
+    sequence = chunk.sequence
+    wanted = sequence.sampling.prompt_logprobs or 0
+    return [(sequence.tokens[position + 1], wanted) for position in chunk.scored]
+
+
+def per_sequence(chunks: Rows[Chunk], drawn: Rows[Drawn]) -> list[Result]:
+    """Of ``drawn``, one for each position that ``chunks`` score or sample, those that count."""
+    if len(drawn) == len(chunks) and not any(chunk.scored for chunk in chunks):  # no guess either
         return [(chunk.sequence, each) for chunk, each in zip(chunks, drawn, strict=True)]
     rows = iter(drawn)
-    return [
-        (chunk.sequence, each)
-        for chunk in chunks
-        for each in in_line(chunk.guess, [next(rows) for _ in chunk.sampled])
-    ]
+    results: list[Result] = []
+    for chunk in chunks:
+        if chunk.scored:
+            results.append((chunk.sequence, scores(chunk, [next(rows) for _ in chunk.scored])))
+        own = in_line(chunk.guess, [next(rows) for _ in chunk.sampled])
+        results += ((chunk.sequence, each) for each in own)
+    return results
+
+
+def scores(chunk: Chunk, drawn: Rows[Drawn]) -> Scores | Drawn:
+    """The logprobs of the tokens that were given; or why one of them has none."""
+    found = [each.logprobs for each in drawn if each.logprobs is not None]
+    if len(found) < len(drawn):
+        return next(each for each in drawn if each.logprobs is None)
+    return Scores(chunk.scored.start + 1, tuple(found))
 
 
 def in_line(guess: Rows[int], drawn: Rows[Drawn]) -> Rows[Drawn]:

@@ -32,14 +32,15 @@ class SamplingParams:
     ``repetition_penalty`` (1 is none) goes by prompt and reply, as in transformers; presence and
     frequency penalty (0 is none) by the reply alone, as at OpenAI and in vLLM.
     ``logit_bias`` is added to the logits of its token ids.
-    ``max_tokens`` counts generated tokens; ``None`` fills the context.
+    ``max_tokens`` counts generated tokens; ``None`` fills the context, 0 makes no reply.
     ``min_tokens``: nothing ends the reply before it has so many, ``max_tokens`` apart.
     ``stop`` strings and ``stop_token_ids`` end the reply and are not part of it; ``ignore_eos``
     makes the base's own end tokens ordinary ones. Where there is a ``thought``, strings in it do
     not count.
     ``seed`` makes a reply reproducible whatever else runs in the batch; ``None`` draws one.
     ``logprobs``: how many of the likeliest tokens to report with each one; 0 reports that one
-    alone, ``None`` nothing. ``grammar`` makes the grammar of one reply.
+    alone, ``None`` nothing; ``prompt_logprobs`` the same with each token of the prompt, of which
+    then nothing is taken from the prefix cache. ``grammar`` makes the grammar of one reply.
     """
 
     temperature: float = 1.0
@@ -58,6 +59,7 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     grammar: Callable[[], Grammar] | None = None
 
 
@@ -130,7 +132,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """Natural logarithms of probabilities at the place of ``token``, which was drawn there.
+    """Natural logarithms of probabilities at the place of ``token``, which was drawn or given.
 
     They are the model's own: before mask, bias, penalties, temperature and filters.
     ``alternatives`` are the likeliest tokens, the first first; ``token`` may be among them.
@@ -155,6 +157,17 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """How likely the prompt was, if that was asked: once, before all of the reply.
+
+    Nothing precedes its ``first`` token; ``logprobs`` are one for each that follows.
+    """
+
+    first: int
+    logprobs: tuple[TokenLogprobs, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The end of a generation. Counts are in tokens; an end marker counts as generated."""
 
@@ -164,7 +177,7 @@ class Finished:
     cached_tokens: int = 0
 
 
-Event = Delta | Finished
+Event = Scored | Delta | Finished
 
 
 class Piece(NamedTuple):

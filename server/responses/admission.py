@@ -12,6 +12,8 @@ from server.responses.ids import new_id
 from server.responses.items import items_of
 from server.responses.reply import ResponseReply
 from server.responses.store import ResponseStore
+from server.responses.truncation import fitting
+from server.responses.turns import turns_of
 from server.wire.chat import TextFormat
 from server.wire.conversation import check_conversation
 from server.wire.response_objects import ResponseObject
@@ -32,9 +34,13 @@ async def admit_response(
         EngineError: whatever else the engine refuses it with.
     """
     placed = items_of(asked, store)
-    chat = chat_of(asked, placed)
+    turns = list(turns_of(placed))
+    chat = chat_of(asked, turns)
     with chat.own_words():
         check_conversation(chat.request)
+    if asked.truncation == "auto":
+        chat = await fitting(engine, card, asked, turns)
+    with chat.own_words():
         answer = await admit_chat(engine, card, chat.request, new_id("resp"))
     is_kept = asked.store is not False and not store.is_off
     items = [each.item for each in placed]
@@ -67,6 +73,7 @@ def _begun(
         tool_choice=asked.tool_choice or "auto",
         tools=asked.tools or [],
         top_logprobs=asked.top_logprobs or 0,
+        truncation=asked.truncation or "disabled",
         top_p=_first(asked.top_p, defaults.top_p, _NEUTRAL.top_p),
         user=asked.user,
         metadata=asked.metadata or {},

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from server.engine.errors import PromptInvalid, PromptTooLong
-from server.responses.items import Placed
-from server.responses.turns import Turn, turns_of
+from server.responses.turns import Turn
 from server.wire.chat import (
     ChatRequest,
     JsonSchema,
@@ -77,13 +76,13 @@ class Chat:
         return _FUNCTION.sub(r"\1", renamed)
 
 
-def chat_of(asked: ResponsesRequest, placed: Sequence[Placed]) -> Chat:
-    """The chat request that is answered as ``asked`` is, on these items.
+def chat_of(asked: ResponsesRequest, given: Sequence[Turn]) -> Chat:
+    """The chat request that is answered as ``asked`` is, on these turns.
 
     Raises:
         InvalidRequest: there is nothing to answer, or ``tool_choice`` allows what is not there.
     """
-    turns = list(turns_of(placed))
+    turns = list(given)
     if not turns:
         raise InvalidRequest("input: there is nothing in it that the model can read.", "input")
     if asked.instructions is not None:

@@ -61,6 +61,28 @@ def _said(item: Message) -> ChatMessage:
             return UserMessage(content=text)
 
 
+def exchanges(turns: Sequence[Turn]) -> int:
+    """How many there are: messages of the user, each with all up to the next."""
+    return max((number for number, _ in _numbered(turns)), default=-1) + 1
+
+
+def without_oldest(turns: Sequence[Turn], dropped: int) -> list[Turn]:
+    """All but the first ``dropped`` exchanges; what the system says stays."""
+    return [turn for number, turn in _numbered(turns) if number >= dropped or _is_system(turn)]
+
+
+def _numbered(turns: Sequence[Turn]) -> Iterator[tuple[int, Turn]]:
+    number, has_begun = 0, False
+    for turn in turns:
+        number += has_begun and isinstance(turn.message, UserMessage)
+        has_begun = has_begun or not _is_system(turn)
+        yield number, turn
+
+
+def _is_system(turn: Turn) -> bool:
+    return isinstance(turn.message, SystemMessage | DeveloperMessage)
+
+
 @dataclass
 class _Reply:
     """The items of one turn of the assistant: thoughts, then a text, then calls."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from litestar import Request, Response, post
@@ -51,10 +52,9 @@ async def create_completion(
     asked = decoded.request
     card = engine.model(asked.model)
     id = f"cmpl-{uuid.uuid4().hex}"  # noqa: A001 - the wire's name
-    answer = await unless_gone(_admit(engine, card, asked, id), request.receive)
-    echoes = _echoes(engine, asked) if asked.echo else ()
-    headers = headers_of(card, answer.generations[0], decoded.ignored)
-    return await respond(request, settings, asked, TextReply(answer, echoes), headers)
+    reply = await unless_gone(_admit(engine, card, asked, id), request.receive)
+    headers = headers_of(card, reply.answer.generations[0], decoded.ignored)
+    return await respond(request, settings, asked, reply, headers)
 
 
 async def _admit(
@@ -62,7 +62,7 @@ async def _admit(
     card: ModelCard,
     asked: CompletionRequest,
     id: str,  # noqa: A002 - the wire's name
-) -> Answer:
+) -> TextReply:
     """Everything that can be refused is refused here, while the status is still open."""
     given = prompts_of(asked)
     choices = choices_of(asked, engine, len(given))
@@ -77,15 +77,19 @@ async def _admit(
             logprobs=asked.logprobs,
             default_max_tokens=DEFAULT_MAX_TOKENS,
         )
-        prompts.append((tokens, how))
+        prompts.append(
+            (tokens, replace(how, prompt_logprobs=asked.logprobs if asked.echo else None))
+        )
     try:
-        requests = requests_for(id, card, prompts, choices, continues_text=True)
+        requests = requests_for(
+            id, card, prompts, choices, priority=asked.priority, continues_text=True
+        )
         generations = await admit(engine, requests)
     except PromptTooLong as error:
         raise InvalidRequest(str(error), "prompt", "context_length_exceeded") from error
     except PromptInvalid as error:
         raise InvalidRequest(str(error), "prompt") from error
-    return Answer(
+    answer = Answer(
         id=id,
         model=card.name,
         generations=generations,
@@ -94,6 +98,7 @@ async def _admit(
         has_logprobs=asked.logprobs is not None,
         has_usage=asked.has_usage,
     )
+    return TextReply(answer, _echoes(engine, asked, [tokens for tokens, _ in prompts]))
 
 
 Prompt = str | Sequence[int]
@@ -115,7 +120,13 @@ async def _tokens(engine: Engine, asked: CompletionRequest, prompt: Prompt) -> t
     return await engine.encode(prompt, parse_special=bool(asked.parse_special))
 
 
-def _echoes(engine: Engine, asked: CompletionRequest) -> list[str]:
+def _echoes(
+    engine: Engine, asked: CompletionRequest, prompts: Sequence[tuple[int, ...]]
+) -> Sequence[str]:
+    """What stands before the replies to each; where it has logprobs, it is what its tokens read."""
+    if not asked.echo:
+        return ()
     return [
-        prompt if isinstance(prompt, str) else engine.decode(prompt) for prompt in prompts_of(asked)
+        given if isinstance(given, str) and asked.logprobs is None else engine.decode(tokens)
+        for given, tokens in zip(prompts_of(asked), prompts, strict=True)
     ]

@@ -85,6 +85,6 @@ def _card(engine: Engine, name: str | None) -> ModelCard:
 
 async def _tokens(engine: Engine, card: ModelCard, asked: TokenizeRequest) -> tuple[int, ...]:
     if asked.messages is not None:
-        return await chat_prompt(asked, engine.dialect).tokens(engine, card, asked)
+        return await chat_prompt(asked, engine.dialect, card).tokens(engine, card, asked)
     assert asked.prompt is not None
     return await engine.encode(asked.prompt, parse_special=bool(asked.parse_special))

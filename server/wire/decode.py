@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Struct
 
+from server.wire.allowed import allowed_at
 from server.wire.chat import ChatRequest
 from server.wire.conversation import check_conversation
 from server.wire.errors import InvalidRequest
@@ -58,6 +59,7 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _WHERE = re.compile(r" - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<field>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`$")
+_INVALID = re.compile(r"^Invalid (?:enum )?value (?P<value>'.{1,64}')$", re.DOTALL)
 _PRINTABLE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _MOST_NAMED = 16
 _LONGEST_NAME = 100
@@ -79,6 +81,7 @@ class Form(Generic[RequestT]):
         unsupported: Mapping[str, tuple[object, ...]],
         prepare: Callable[[dict[str, msgspec.Raw]], None] | None = None,
     ) -> None:
+        self._type = request_type
         self._decoder = msgspec.json.Decoder(request_type)
         self._known = set(request_type.__struct_fields__) | unsupported.keys()
         self._unsupported = unsupported
@@ -91,13 +94,15 @@ class Form(Generic[RequestT]):
             InvalidRequest: not JSON, not of the shape, out of bounds, or asking for something that
                 is not supported; it names the parameter.
         """
+        if not body.strip():
+            raise InvalidRequest("The body is empty; send a JSON object.")
         try:
             text = body.decode()  # msgspec skips unknown values without looking at their encoding
             request = self._decoder.decode(self._prepared(text))
             fields = _FIELDS.decode(text)
             self._refuse_unsupported(fields)
         except msgspec.ValidationError as error:
-            raise _located(str(error)) from error
+            raise _located(str(error), self._type) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"The body is not valid JSON: {_reason(error)}.") from error
         except RecursionError as error:
@@ -159,12 +164,6 @@ def decode_completion_request(body: bytes) -> Decoded[CompletionRequest]:
         raise InvalidRequest(
             "prompt: a list holds texts, token ids, or lists of token ids; not several of them.",
             "prompt",
-        )
-    if request.echo and request.logprobs is not None:
-        raise InvalidRequest(
-            "echo: not together with logprobs, which this server has of replies only.",
-            "echo",
-            "unsupported_parameter",
         )
     _check(request, request.max_tokens)
     return decoded
@@ -231,7 +230,7 @@ def _check(request: Parameters, most: int | None) -> None:
         )
 
 
-def _located(text: str) -> InvalidRequest:
+def _located(text: str, request_type: type[Struct]) -> InvalidRequest:
     """Msgspec's ``... - at `$.messages[0].role``` as a message that starts with the field."""
     where = _WHERE.search(text)
     reason = text[: where.start()] if where else text
@@ -243,6 +242,13 @@ def _located(text: str) -> InvalidRequest:
         reason = "is required"
     if not param:
         return InvalidRequest(f"The body: {reason}.")
+    invalid = _INVALID.match(reason)
+    if invalid and (known := allowed_at(request_type, param)):
+        reason = f"{invalid['value']} is not supported; this server takes {', '.join(known)}"
+        is_kind = param.endswith(".type")
+        return InvalidRequest(
+            f"{param}: {reason}.", param, "unsupported_parameter" if is_kind else None
+        )
     return InvalidRequest(f"{param}: {reason}.", param)
 
 

@@ -88,11 +88,9 @@ def _prepare(fields: dict[str, msgspec.Raw]) -> None:
     _check_tools(_value(fields, "tools"), _value(fields, "tool_choice"))
     for index, value in enumerate(_list(_value(fields, "include"))):
         _one_of(_INCLUDES, value, f"include[{index}]")
-    if _value(fields, "truncation") == "auto":
-        _refuse("truncation", "auto is not supported; leave out what is too long")
     reasoning = _value(fields, "reasoning")
-    for name in ("summary", "generate_summary"):
-        if isinstance(reasoning, dict) and reasoning.get(name) is not None:
+    for name, harmless in (("summary", (None, "auto")), ("generate_summary", (None,))):
+        if isinstance(reasoning, dict) and reasoning.get(name) not in harmless:
             _refuse(f"reasoning.{name}", "this server shows the thoughts themselves, no summary")
 
 

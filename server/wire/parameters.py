@@ -33,6 +33,10 @@ LogitBias = Annotated[
     ),
 ]
 MaxTokens = Annotated[int, Meta(ge=1, le=2**31 - 1, description="At most this many new tokens.")]
+MaxTextTokens = Annotated[
+    int,
+    Meta(ge=0, le=2**31 - 1, description="At most this many new tokens; 0 makes none."),
+]
 MinTokens = Annotated[
     int, Meta(ge=0, le=2**31 - 1, description="Nothing ends the reply before it has this many.")
 ]
@@ -48,6 +52,9 @@ Choices = Annotated[int, Meta(ge=1, le=128, description="How many replies to mak
 TopLogprobs = Annotated[
     int, Meta(ge=0, le=20, description="So many of the likeliest tokens in each place.")
 ]
+Priority = Annotated[
+    int, Meta(ge=-8, le=8, description="Who waits goes first by this: the lower, the earlier.")
+]
 Metadata = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
     Meta(max_length=16),
@@ -62,7 +69,8 @@ class CommonParameters(Inbound, frozen=True, kw_only=True):
     """Which model, how to choose its tokens, when to stop, and how to answer.
 
     What is left out falls back to the model's own defaults (see ``GET /v1/models``), then to the
-    neutral values.
+    neutral values. ``priority`` (0) is vLLM's: a request of a lower one goes before those of higher
+    ones that came a little earlier, so that none waits for ever.
     """
 
     model: ModelName
@@ -79,6 +87,7 @@ class CommonParameters(Inbound, frozen=True, kw_only=True):
     stop: StopString | StopStrings | None = None
     stop_token_ids: StopTokenIds | None = None
     ignore_eos: bool | None = None
+    priority: Priority | None = None
     stream: bool | None = None
     user: Annotated[str, Meta(max_length=512)] | None = None
     metadata: Metadata | None = None

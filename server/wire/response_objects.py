@@ -13,6 +13,7 @@ from server.wire.responses import (
     Reasoning,
     ResponseToolChoice,
     TextConfig,
+    Truncation,
 )
 
 ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
@@ -158,7 +159,7 @@ class ResponseObject(Struct, frozen=True, kw_only=True):
     tools: list[FunctionTool]
     top_logprobs: int
     top_p: float
-    truncation: Literal["disabled"] = "disabled"
+    truncation: Truncation = "disabled"
     usage: ResponseUsage | None = None
     user: str | None
     metadata: dict[str, str]

@@ -13,6 +13,7 @@ from server.wire.tools import FunctionName
 ResponseId = Annotated[str, Meta(min_length=1, max_length=256)]
 CallId = Annotated[str, Meta(min_length=1, max_length=256)]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
+Truncation = Literal["auto", "disabled"]
 Identifier = Annotated[str, Meta(max_length=512)]
 
 
@@ -104,10 +105,14 @@ class TextConfig(Inbound, frozen=True, kw_only=True):
 
 
 class Reasoning(Inbound, frozen=True, kw_only=True):
-    """Whether the model thinks before it answers: with every ``effort`` but ``none``."""
+    """Whether the model thinks before it answers: with every ``effort`` but ``none``.
+
+    ``summary`` ``auto`` asks for whatever summary there is; the thoughts themselves are shown, and
+    there is none.
+    """
 
     effort: ReasoningEffort | None = None
-    summary: None = None
+    summary: Literal["auto"] | None = None
 
 
 class FunctionTool(Inbound, frozen=True, kw_only=True, tag_field="type", tag="function"):
@@ -148,6 +153,8 @@ class ResponsesRequest(CommonParameters, frozen=True, kw_only=True):
     ``instructions`` replace the model's own system prompt, for this response alone.
     What is left out falls back to the model's own defaults (see ``GET /v1/models``), then to the
     neutral values. ``store`` (default true) keeps the response, so that others can go on from it.
+    ``truncation`` ``auto`` leaves out the oldest turns of a conversation that is too long, a turn
+    being a message of the user with all up to the next; what the system says always stays.
     ``user``, ``safety_identifier``, ``prompt_cache_key``, ``prompt_cache_retention``,
     ``service_tier`` and ``max_tool_calls``, which limits the tools of servers, have no effect.
     """
@@ -166,7 +173,7 @@ class ResponsesRequest(CommonParameters, frozen=True, kw_only=True):
     ) = None
     top_logprobs: TopLogprobs | None = None
     stream_options: ResponseStreamOptions | None = None
-    truncation: Literal["disabled"] | None = None
+    truncation: Truncation | None = None
     safety_identifier: Identifier | None = None
     prompt_cache_key: Identifier | None = None
     prompt_cache_retention: Identifier | None = None

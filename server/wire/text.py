@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.wire.completions import EndReason, Usage
-from server.wire.parameters import Parameters, TokenId, TopLogprobs
+from server.wire.parameters import MaxTextTokens, Parameters, TokenId, TopLogprobs
 
 PromptText = Annotated[str, Meta(min_length=1)]
 PromptTokens = Annotated[list[TokenId], Meta(min_length=1)]
@@ -20,10 +20,11 @@ class CompletionRequest(Parameters, frozen=True, kw_only=True):
     ``prompt`` is a text, a list of texts, a list of token ids, or a list of such lists. A text is
     taken as it reads: names of control tokens in it stay text unless ``parse_special`` is true.
     ``max_tokens`` is 16 where neither the request nor the model says otherwise. ``echo`` puts the
-    prompt before each reply.
+    prompt before each reply, with its own ``logprobs`` where these are asked for.
     """
 
     prompt: Prompts
+    max_tokens: MaxTextTokens | None = None
     logprobs: TopLogprobs | None = None
     echo: bool | None = None
     parse_special: bool | None = None
@@ -32,12 +33,13 @@ class CompletionRequest(Parameters, frozen=True, kw_only=True):
 class TextLogprobs(Struct, frozen=True, kw_only=True):
     r"""An entry in each list for each token; ``text_offset`` counts characters.
 
-    A token that is a part of a character reads ``bytes:\xe4``.
+    A token that is a part of a character reads ``bytes:\xe4``. Nothing precedes the first token of
+    a prompt that is echoed: it has null in two of them.
     """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

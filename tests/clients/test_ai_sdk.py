@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.awaited import needs_tools
 from tests.clients.conftest import Answers
 from tests.clients.expected import ANSWER, CALLED, CALLS, CHAT, ERRORS, STREAM, assert_errors
 
@@ -48,20 +47,17 @@ def test_a_stream_that_breaks_off(gave: Answers) -> None:
     assert gave["broken_stream"] == {"pieces": ["床前"], "failures": ["The scripted failure."]}
 
 
-@needs_tools
 def test_tools(gave: Answers) -> None:
     """A step with a call, a step with the answer, whole and as a stream."""
     assert gave["tools_loop"] == CALLED | {"finish": "tool-calls"}
     assert gave["tools_stream"] == {"calls": CALLS, "answer": ANSWER}
 
 
-@needs_tools
 def test_a_call_that_is_asked_for(gave: Answers) -> None:
     """Where a call is required, the reply is one, with an input of its schema."""
     assert gave["tools_forced"].keys() == {"sky", "umbrella"}
 
 
-@needs_tools
 def test_thoughts(gave: Answers) -> None:
     """They arrive beside the answer, not in it."""
     assert gave["thoughts"] == {"thoughts": "想一想", "text": "好"}

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.awaited import needs_responses, needs_tools
 from tests.clients.conftest import Answers
 from tests.clients.expected import (
     ANSWER,
@@ -57,20 +56,17 @@ def test_errors(gave: Answers) -> None:
     assert_errors(gave["errors"], ERRORS | {"too long": ("ContextOverflowError", 400)})
 
 
-@needs_tools
 def test_tools(gave: Answers) -> None:
     """Calls become tool messages and an answer; streamed, they add up to the same calls."""
     assert gave["tools_loop"] == CALLED | {"results": [True]}
     assert gave["tools_stream"] == CALLS
 
 
-@needs_tools
 def test_a_call_that_is_asked_for(gave: Answers) -> None:
     """``function_calling`` as the way to structured output: one tool, which has to be called."""
     assert gave["tools_forced"].keys() == {"sky", "umbrella"}
 
 
-@needs_responses
 def test_responses(gave: Answers) -> None:
     """``use_responses_api``: whole, as a stream, and with a call of a tool."""
     assert gave["responses"] == {

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.awaited import needs_responses, needs_tools
 from tests.clients.conftest import Answers
 from tests.clients.expected import CALLED, CALLS, CHAT, ERRORS, PIECES, STREAM, assert_errors
 
@@ -48,26 +47,22 @@ def test_errors(gave: Answers) -> None:
     assert_errors(gave["errors"], ERRORS | own)
 
 
-@needs_tools
 def test_tools(gave: Answers) -> None:
     """A call, its result, an answer; streamed, the call adds up to the same."""
     assert gave["tools_loop"] == CALLED
     assert gave["tools_stream"] == CALLS
 
 
-@needs_tools
 def test_a_call_that_is_asked_for(gave: Answers) -> None:
     """The tool that ``tool_choice`` names is called, with arguments of its schema."""
     assert gave["tools_forced"].keys() == {"city"}
 
 
-@needs_tools
 def test_thoughts(gave: Answers) -> None:
     """They arrive beside the answer, not in it."""
     assert gave["thoughts"] == {"thoughts": "想一想", "text": "好"}
 
 
-@needs_responses
 def test_responses(gave: Answers) -> None:
     """``litellm.responses``, whole and as a stream."""
     assert gave["responses"] == {"whole": CHAT["text"], "stream": CHAT["text"]}

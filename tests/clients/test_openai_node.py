@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.awaited import needs_responses, needs_tools
 from tests.clients.conftest import Answers
 from tests.clients.expected import CALLED, CALLS, CHAT, ERRORS, STREAM, assert_errors
 from tests.clients.stage import PARTS
@@ -50,20 +49,17 @@ def test_errors(gave: Answers) -> None:
     assert_errors(gave["errors"], ERRORS)
 
 
-@needs_tools
 def test_tools(gave: Answers) -> None:
     """``runTools`` calls our function and goes on; streamed, zod parses the arguments."""
     assert gave["tools_loop"] == CALLED
     assert gave["tools_stream"] == CALLS
 
 
-@needs_tools
 def test_a_call_that_is_asked_for(gave: Answers) -> None:
     """Where a call is required, the reply is one, with arguments that zod accepts."""
     assert gave["tools_forced"].keys() == {"sky", "umbrella"}
 
 
-@needs_responses
 def test_responses(gave: Answers) -> None:
     """Whole, as a stream from its first event to its last, and parsed with a zod schema."""
     assert gave["responses"] == {

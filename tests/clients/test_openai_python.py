@@ -13,7 +13,6 @@ import openai
 import pydantic
 import pytest
 
-from tests.awaited import needs_responses, needs_tools
 from tests.clients.conftest import Servers
 from tests.clients.expected import ANSWER, CHAT, ERRORS, PIECES
 from tests.clients.stage import KEY, PARTS, WEATHER
@@ -95,7 +94,6 @@ class City(pydantic.BaseModel):
     city: str
 
 
-@needs_tools
 def test_tools(stage: openai.OpenAI) -> None:
     """Our function is called, told to the model, and answered with; streamed, the same call."""
     tools: Any = [openai.pydantic_function_tool(City, name="weather")]
@@ -118,7 +116,6 @@ def test_tools(stage: openai.OpenAI) -> None:
     assert streamed[0].function.parsed_arguments == City(city="北京")
 
 
-@needs_tools
 def test_a_call_that_is_asked_for(pocket: openai.OpenAI) -> None:
     """The reply is a call with arguments of the pydantic class, whatever the model would say."""
     reply = pocket.chat.completions.parse(
@@ -135,7 +132,6 @@ def test_a_call_that_is_asked_for(pocket: openai.OpenAI) -> None:
     assert isinstance(calls[0].function.parsed_arguments, Weather)
 
 
-@needs_responses
 def test_responses(stage: openai.OpenAI) -> None:
     """Whole, as a stream, and going on from one that called our function."""
     whole = stage.responses.create(model="poet", input="今天下雨了")
@@ -158,7 +154,6 @@ def test_responses(stage: openai.OpenAI) -> None:
     assert answer.output_text == ANSWER
 
 
-@needs_responses
 def test_responses_of_a_given_shape(pocket: openai.OpenAI) -> None:
     """``responses.parse`` gives an instance of the pydantic class."""
     reply = pocket.responses.parse(model="cat", input="今天下雨了", text_format=Weather)

@@ -89,6 +89,7 @@ def test_the_engine_gets_exactly_what_was_asked(
         stop=["。", "！"],
         stop_token_ids=[7, 8],
         ignore_eos=True,
+        priority=-3,
         max_tokens=50,
         max_completion_tokens=20,
         n=1,
@@ -114,6 +115,7 @@ def test_the_engine_gets_exactly_what_was_asked(
         stop_token_ids=(7, 8),
         ignore_eos=True,
     )
+    assert request.priority == 3, "the wire's lower is the engine's higher"
     assert request.model == "poet"
     assert request.prompt == tuple("你好".encode())
     assert request.id == response.json()["id"]
@@ -168,7 +170,7 @@ def test_without_any_default_sampling_is_neutral(
     [
         (4096, None, 100),  # the model's default
         (20, None, 14),  # the prompt has 6 tokens: only 14 have room
-        (6, None, 100),  # no room at all: the engine refuses it with the counts
+        (6, None, None),  # no room at all: the engine says so, and names no limit but its own
         (20, 50, 50),  # what the client asks for is never changed
     ],
 )
@@ -177,7 +179,7 @@ def test_the_models_default_length_shrinks_to_fit(
     engine: ScriptedEngine,
     context_length: int,
     asked: int | None,
-    expected: int,
+    expected: int | None,
 ) -> None:
     """A client that set no limit is not refused because the default would not fit."""
     sampling = SamplingDefaults(max_tokens=100)
@@ -235,7 +237,8 @@ def test_a_refused_body_names_the_parameter(
     assert response.status_code == 400
     assert response.json() == {
         "error": {
-            "message": "messages[1].role: Invalid value 'robot'.",
+            "message": "messages[1].role: 'robot' is not supported; this server takes system, "
+            "developer, user, assistant, tool.",
             "type": "invalid_request_error",
             "param": "messages[1].role",
             "code": None,

@@ -20,6 +20,7 @@ from jsonschema import Draft202012Validator
 from schemathesis import Case, Response
 from schemathesis.checks import CheckFunction
 from schemathesis.specs.openapi.checks import (
+    ignored_auth,
     negative_data_rejection,
     positive_data_acceptance,
     response_schema_conformance,
@@ -131,6 +132,8 @@ def judge(case: Case, url: str, session: requests.Session) -> None:
     if is_stream(response):
         excluded.append(response_schema_conformance)  # it takes frames for objects with "data"
         check_frames(case, response)
+    if case.operation.path == "/admin/session":
+        excluded.append(ignored_auth)  # it makes up cookies, and our key is sent beside them
     if lacks_type(case):
         excluded.append(negative_data_rejection)
     case.validate_response(response, excluded_checks=excluded)
@@ -166,10 +169,11 @@ def is_stream(response: Response) -> bool:
 
 
 def check_frames(case: Case, response: Response) -> None:
-    """Each event but the last is of the schema that the document names."""
+    """Each event is of the schema that the document names; but for responses, an end follows."""
     described = DOCUMENT["paths"][case.operation.path]["post"]["responses"]["200"]["content"]
     schema = described["text/event-stream"]["schema"] | {"components": DOCUMENT["components"]}
-    *frames, last = response.text.strip().split("\n\n")
-    assert last == "data: [DONE]"
+    frames = response.text.strip().split("\n\n")
+    if case.operation.path != "/v1/responses":  # whose last event is the response itself
+        assert frames.pop() == "data: [DONE]"
     for frame in frames:
-        Draft202012Validator(schema).validate(json.loads(frame.removeprefix("data: ")))
+        Draft202012Validator(schema).validate(json.loads(frame.partition("data: ")[2]))

@@ -69,7 +69,7 @@ def test_what_does_not_exist_has_the_error_shape(
 def test_405_says_what_is_allowed(client: TestClient[Any]) -> None:
     """The ``Allow`` header that HTTP demands."""
     assert client.get(CHAT).headers["allow"] == "POST, OPTIONS"
-    assert client.post("/v1/models/a/b").headers["allow"] == "GET, OPTIONS"
+    assert client.post("/v1/models/a/b").headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,8 @@ def test_a_large_body_is_refused(client: TestClient[Any]) -> None:
     assert under.status_code == 200
     assert announced.status_code == 400  # exactly the limit is read, and is no JSON
     assert over.status_code == 413
-    assert error_of(over)["message"] == "The request body is too large."
+    message = "The request body is too large: this server reads at most 2,000,000 bytes."
+    assert error_of(over)["message"] == message
 
 
 ENGINE_ERRORS = [

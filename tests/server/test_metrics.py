@@ -53,6 +53,20 @@ def test_requests_and_tokens_are_counted_by_model(
         assert of(found, "lccc_request_duration_seconds_count", model=model) == replies
 
 
+def test_a_prompt_without_a_reply_counts(client: TestClient[Any], engine: ScriptedEngine) -> None:
+    """Its tokens do, and its time; there is no first token."""
+    engine._scripts = [Script(pieces=(), reason="length")]
+    body = {"model": "poet", "prompt": "ab", "max_tokens": 0, "echo": True, "logprobs": 0}
+    assert client.post("/v1/completions", json=body).status_code == 200
+
+    found = samples(client)
+
+    assert of(found, "lccc_requests_total", model="poet", outcome="length") == 1
+    assert of(found, "lccc_prompt_tokens_total", model="poet") == 2
+    assert of(found, "lccc_request_duration_seconds_count", model="poet") == 1
+    assert of(found, "lccc_time_to_first_token_seconds_count", model="poet") is None
+
+
 def test_refusals_and_failures_are_counted_by_their_name(
     client: TestClient[Any], engine: ScriptedEngine
 ) -> None:

@@ -16,7 +16,6 @@ from adapters.home import Home
 from server.background import serve_in_thread
 from server.engine.errors import AdapterUnavailable, QueueFull
 from server.settings import ServerSettings
-from tests.awaited import needs_responses, needs_tools
 from tests.conftest import LiveServer
 from tests.fakes import Script
 from tests.server.published import Schema, complaints, documents, objects
@@ -89,6 +88,7 @@ TEXTS: dict[str, dict[str, Any]] = {
     "tokens": {"prompt": [72, 73]},
     "echo": {"echo": True},
     "logprobs": {"logprobs": 2},
+    "scored": {"echo": True, "logprobs": 2, "max_tokens": 0},
 }
 PARTS = Script(
     pieces=(
@@ -200,7 +200,6 @@ def test_chats(api: Api, case: str) -> None:
             assert complaints(frame, "chat.completion.chunk") == []
 
 
-@needs_tools
 @pytest.mark.parametrize("case", CALLS)
 def test_calls(api: Api, case: str) -> None:
     """Replies that call a function, whole and as a stream."""
@@ -212,7 +211,6 @@ def test_calls(api: Api, case: str) -> None:
         assert complaints(frame, "chat.completion.chunk") == []
 
 
-@needs_tools
 def test_thoughts_and_calls(live: LiveServer) -> None:
     """All parts that a reply may have."""
     body = {"model": "poet", "messages": MESSAGES, "tools": [TOOL], "reasoning_effort": "low"}
@@ -227,7 +225,6 @@ def test_thoughts_and_calls(live: LiveServer) -> None:
         assert complaints(frame, "chat.completion.chunk") == []
 
 
-@needs_responses
 @pytest.mark.parametrize("case", RESPONSES)
 def test_responses(api: Api, case: str) -> None:
     """Whole, as it is kept, and every event of the stream."""
@@ -241,7 +238,6 @@ def test_responses(api: Api, case: str) -> None:
         assert httpx.get(f"{api.url}/responses/{whole['id']}").json() == whole
 
 
-@needs_responses
 def test_a_response_of_all_parts(live: LiveServer) -> None:
     """Thoughts, an answer and a call; and one that fails."""
     with live(PARTS, PARTS, Script(fail_at=1)) as server:

@@ -409,3 +409,65 @@ def test_a_response_that_has_ended_is_not_streamed_again(client: TestClient[Any]
 
     assert (refusal.status_code, refusal.json()["error"]["param"]) == (400, "stream")
     assert client.get(url, params={"stream": "false"}).status_code == 200
+
+
+TURNS = [
+    {"role": role, "content": name * 10}
+    for role, name in zip(["user", "assistant"] * 3, "abcdef", strict=True)
+]
+LONG = [{"role": "system", "content": "s"}, *TURNS, {"role": "user", "content": "z"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({}, "sabcdefz"),  # it fits, if only just
+        ({"max_output_tokens": 3}, "scdefz"),
+        ({"max_output_tokens": 41}, "sefz"),
+        ({"max_output_tokens": 60}, "sz"),
+        ({"input": [*LONG[:-1], {"role": "user", "content": "zz"}]}, "scdefz"),
+        ({"instructions": "i", "max_output_tokens": 20}, "iscdefz"),
+    ],
+    ids=str,
+)
+def test_a_conversation_that_is_too_long_loses_its_oldest_turns(
+    client: TestClient[Any], engine: ScriptedEngine, fields: dict[str, Any], shown: str
+) -> None:
+    """As few as it takes to have room for the reply; the system prompt and the last turn stay."""
+    engine.cards = [card("poet", context_length=63)]
+    response = made(client, **({"input": LONG, "truncation": "auto"} | fields))
+
+    *_, prompt = engine.prompts
+    assert "".join(message["content"][0] for message in prompt) == shown
+    assert response["truncation"] == "auto"
+
+
+def test_what_was_left_out_is_kept(client: TestClient[Any], engine: ScriptedEngine) -> None:
+    """A model with a longer context may go on from all of it."""
+    engine.cards = [card("poet", context_length=63), card("long")]
+    first = made(client, input=LONG, truncation="auto", max_output_tokens=41)
+    made(client, model="long", input="y", previous_response_id=first["id"])
+
+    *_, prompt = engine.prompts
+    assert len(prompt) == len(LONG) + 2
+
+
+def test_what_cannot_be_left_out_is_refused(
+    client: TestClient[Any], engine: ScriptedEngine
+) -> None:
+    """A last turn that is too long alone, and anything too long without ``truncation``."""
+    play(engine, Script(refusal=PromptTooLong(99, None, 63)))
+    engine.cards = [card("poet", context_length=63)]
+    wanted = (400, "input", "context_length_exceeded")
+
+    assert refused(client, input="a" * 99, truncation="auto") == wanted
+    assert refused(client, input=[*LONG, *LONG], truncation="disabled") == wanted
+    *_, prompt = engine.prompts
+    assert len(prompt) == 2 * len(LONG)
+
+
+def test_a_summary_of_thoughts_may_be_none(client: TestClient[Any]) -> None:
+    """``auto`` asks for whatever there is, and is told back."""
+    response = made(client, reasoning={"effort": "low", "summary": "auto"})
+
+    assert response["reasoning"] == {"effort": "low", "summary": "auto"}

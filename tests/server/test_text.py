@@ -12,7 +12,8 @@ import pytest
 from litestar.testing import TestClient
 
 from server.engine.errors import PromptInvalid, PromptTooLong
-from server.engine.types import TokenLogprobs
+from server.engine.types import Piece, Scored, TokenLogprobs
+from server.logprobs import prompt_logprobs
 from tests.conftest import LiveServer
 from tests.fakes import Script, ScriptedEngine
 
@@ -50,6 +51,14 @@ def test_a_completion_has_openais_shape_to_the_letter(
             "completion_tokens_details": {"reasoning_tokens": 0},
         },
     }
+
+
+def test_a_priority_holds_for_all_replies(client: TestClient[Any], engine: ScriptedEngine) -> None:
+    """The lower goes first, as in vLLM; in the engine the higher does. Without one it is 0."""
+    ask(client, n=2, priority=8)
+    ask(client)
+
+    assert [request.priority for request in engine.requests] == [-8, -8, 0]
 
 
 @pytest.mark.parametrize(
@@ -146,6 +155,101 @@ def test_logprobs_are_lists_with_offsets(client: TestClient[Any], engine: Script
     assert engine.requests[0].sampling.logprobs == 1
 
 
+SCORED = Scored(97, (TokenLogprobs(0xC3, -1.0, ((98, -0.5),)), TokenLogprobs(0xA9, -math.inf)))
+
+
+@pytest.mark.parametrize("prompt", ["aé", [97, 0xC3, 0xA9]], ids=["text", "tokens"])
+def test_a_prompt_is_echoed_with_its_logprobs(
+    client: TestClient[Any], engine: ScriptedEngine, prompt: Any
+) -> None:
+    """Null for the first token, then each by those before it, then the reply's; streamed too."""
+    engine._scripts = [Script(pieces=("!",), logprobs=(TokenLogprobs(33, -2.0),), scored=SCORED)]
+    expected = {
+        "tokens": ["a", "bytes:\\xc3", "bytes:\\xa9", "!"],
+        "token_logprobs": [None, -1.0, -9999.0, -2.0],
+        "top_logprobs": [
+            None,
+            {"b": -0.5, "bytes:\\xc3": -1.0},
+            {"bytes:\\xa9": -9999.0},
+            {"!": -2.0},
+        ],
+        "text_offset": [0, 1, 1, 2],
+    }
+
+    asked = {"prompt": prompt, "echo": True, "logprobs": 1}
+    (whole,) = ask(client, **asked).json()["choices"]
+    first, second, _ = (frame["choices"][0] for frame in frames(client, **asked))
+
+    assert (whole["text"], whole["logprobs"]) == ("aé!", expected)
+    assert (first["text"], second["text"]) == ("aé", "!")
+    both = {name: first["logprobs"][name] + second["logprobs"][name] for name in expected}
+    assert both == expected
+    assert {request.sampling.prompt_logprobs for request in engine.requests} == {1}
+
+
+def test_a_prompt_is_scored_for_echoes_alone(
+    client: TestClient[Any], engine: ScriptedEngine
+) -> None:
+    """And then for every choice anew, which counts towards what waits."""
+    for fields in ({"logprobs": 1}, {"echo": True}, {"echo": False, "logprobs": 0}):
+        ask(client, **fields)
+    ask(client, echo=True, logprobs=0, n=2)
+
+    asked = [request.sampling.prompt_logprobs for request in engine.requests]
+    assert asked == [None, None, None, 0, 0]
+    assert [request.is_repeat for request in engine.requests[-2:]] == [False, False]
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_a_given_text_is_scored_without_a_reply(
+    client: TestClient[Any], engine: ScriptedEngine, is_streamed: bool
+) -> None:
+    """``max_tokens`` 0 with ``echo`` and ``logprobs``: what harnesses for evaluation ask."""
+    engine._scripts = [Script(pieces=(), reason="length", scored=SCORED)]
+    asked = {"prompt": "aé", "echo": True, "logprobs": 0, "max_tokens": 0}
+    if is_streamed:
+        first, last = (frame["choices"][0] for frame in frames(client, **asked))
+        assert (first["finish_reason"], last["text"], last["logprobs"]) == (None, "", None)
+    else:
+        (first,) = (last,) = ask(client, **asked).json()["choices"]
+
+    assert first["text"] == "aé"
+    assert first["logprobs"]["token_logprobs"] == [None, -1.0, -9999.0]
+    assert last["finish_reason"] == "length"
+    assert engine.requests[0].sampling.max_tokens == 0
+
+
+def test_a_space_that_is_not_in_the_text_is_no_offset() -> None:
+    """Some tokenizers begin every text with one, behind the mark of its beginning."""
+    pieces = [Piece(b"<s>", b""), Piece(b" Hi", b" Hi"), Piece(b" you", b" you")]
+    scored = Scored(0, (TokenLogprobs(1, -1.0), TokenLogprobs(2, -1.0)))
+
+    shown = prompt_logprobs(scored, pieces.__getitem__, "<s>Hi you")
+
+    assert shown.tokens == ["<s>", " Hi", " you"]
+    assert shown.text_offset == [0, 3, 5]
+
+
+def test_a_real_text_is_as_likely_given_as_written(real_client: TestClient[Any]) -> None:
+    """What a reply's tokens had as logprobs, they have in the prompt that quotes them."""
+    asked = {"model": "tiny", "prompt": "今天", "max_tokens": 12, "logprobs": 1, "seed": 5}
+    asked["logit_bias"] = {str(token): -100 for token in range(94, 259)}  # printable
+    (written,) = real_client.post("/v1/completions", json=asked).json()["choices"]
+    given = {"prompt": "今天" + written["text"], "echo": True, "max_tokens": 0}
+    (scored,) = real_client.post("/v1/completions", json=asked | given).json()["choices"]
+
+    assert len(written["logprobs"]["tokens"]) == 12
+    assert scored["text"] == given["prompt"]
+    assert scored["logprobs"]["tokens"][-12:] == written["logprobs"]["tokens"]
+    assert scored["logprobs"]["token_logprobs"][0] is None
+    assert scored["logprobs"]["token_logprobs"][-12:] == pytest.approx(
+        written["logprobs"]["token_logprobs"], abs=1e-4
+    )
+    assert scored["logprobs"]["text_offset"][-12:] == [
+        offset + 2 for offset in written["logprobs"]["text_offset"]
+    ]
+
+
 def test_a_stream_has_frames_of_the_same_shape(
     client: TestClient[Any], engine: ScriptedEngine
 ) -> None:
@@ -191,7 +295,7 @@ def test_the_limit_is_openais_unless_the_model_has_one(
         ({"best_of": 3, "n": 2}, "best_of"),
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": True}, "logprobs"),
-        ({"echo": True, "logprobs": 1}, "echo"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"min_tokens": 5, "max_tokens": 4}, "min_tokens"),
     ],

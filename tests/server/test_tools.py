@@ -13,7 +13,7 @@ from litestar.testing import TestClient
 from server.engine.errors import GrammarInvalid
 from server.engine.types import Dialect, Function, Shape, TokenLogprobs
 from tests.conftest import LiveServer
-from tests.fakes import Script, ScriptedEngine
+from tests.fakes import Script, ScriptedEngine, card
 from tests.server.asking import USER, ask, frames
 
 WEATHER: dict[str, Any] = {
@@ -373,6 +373,23 @@ def test_a_base_without_functions_refuses_them(
         error = response.json()["error"]
         assert (error["param"], error["code"]) == (param, "unsupported_parameter")
         assert error["message"].startswith(f"{param}: the chat template of this server's base")
+
+
+@pytest.mark.parametrize("model", ["pocket", "cat"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/tokenize"])
+def test_an_old_pocket_is_to_be_built_anew(
+    client: TestClient[Any], engine: ScriptedEngine, path: str, model: str
+) -> None:
+    """Whoever built it before its template knew functions is told the command that helps."""
+    engine.dialect = Dialect()
+    engine.cards = [card("pocket"), card("cat", "pocket")]
+    response = client.post(path, json={"model": model, "messages": [USER], "tools": TOOLS})
+
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert (error["param"], error["code"]) == ("tools", "unsupported_parameter")
+    assert error["message"].startswith("tools: this server's 'pocket'")
+    assert "`lccc-admin base pocket --rebuild`" in error["message"]
 
 
 def test_logprobs_are_of_the_content(client: TestClient[Any], engine: ScriptedEngine) -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.wire.chat import role_of, text_of
+from server.wire.allowed import allowed_at
+from server.wire.chat import ChatRequest, role_of, text_of
 from server.wire.decode import UNSUPPORTED_IN_CHAT, decode_chat_request
 from server.wire.errors import InvalidRequest
 
@@ -67,6 +68,9 @@ OUT_OF_BOUNDS: list[tuple[str, Any]] = [
     ("min_tokens", -1),
     ("min_tokens", 1.5),
     ("ignore_eos", 1),
+    ("priority", -9),
+    ("priority", 9),
+    ("priority", 0.5),
     ("stop_token_ids", 5),
     ("stop_token_ids", [-1]),
     ("stop_token_ids", [2**31]),
@@ -383,3 +387,60 @@ def test_no_json_breaks_the_decoder(fields: dict[str, Any]) -> None:
     param = param_of(body(**fields)) or ""
 
     assert re.split(r"[.\[]", param)[0] in {"served", *NAMED}
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message", "code"),
+    [
+        (
+            {"messages": [{"role": "user", "content": [IMAGE]}]},
+            "messages[0].content[0].type: 'image_url' is not supported; this server takes text.",
+            "unsupported_parameter",
+        ),
+        (
+            {"tools": [{"type": "custom", "custom": {"name": "a"}}]},
+            "tools[0].type: 'custom' is not supported; this server takes function.",
+            "unsupported_parameter",
+        ),
+        (
+            {"response_format": {"type": "grammar"}},
+            (
+                "response_format.type: 'grammar' is not supported; this server takes text, "
+                "json_object, json_schema."
+            ),
+            "unsupported_parameter",
+        ),
+        (
+            {"reasoning_effort": "much"},
+            (
+                "reasoning_effort: 'much' is not supported; this server takes high, low, max, "
+                "medium, minimal, none, xhigh."
+            ),
+            None,
+        ),
+    ],
+    ids=["picture", "tool", "format", "effort"],
+)
+def test_of_a_few_choices_the_refusal_names_all(
+    fields: dict[str, Any], message: str, code: str | None
+) -> None:
+    """So that whoever sent another kind of part or tool knows what there is."""
+    error = refusal(body(**fields))
+
+    assert (error.message, error.code) == (message, code)
+
+
+@pytest.mark.parametrize("raw", [b"", b" \n"])
+def test_an_empty_body_is_called_so(raw: bytes) -> None:
+    """Rather than truncated JSON."""
+    assert refusal(raw).message == "The body is empty; send a JSON object."
+
+
+def test_what_has_no_few_choices_has_none() -> None:
+    """Numbers, texts, and places that are not there."""
+    paths = ("model", "temperature", "messages", "messages[0].content", "stop[0]", "nowhere.at[2]")
+
+    assert {allowed_at(ChatRequest, path) for path in paths} == {()}

@@ -168,9 +168,9 @@ def test_a_bad_item_is_located(item: Any, param: str) -> None:
         ({"tool_choice": {"type": "function", "function": {}}}, "tool_choice.function"),
         ({"include": ["message.output_text.logprobs", "file_search_call.results"]}, "include[1]"),
         ({"include": ["reasoning.encrypted_content"]}, "include[0]"),
-        ({"reasoning": {"effort": "low", "summary": "auto"}}, "reasoning.summary"),
+        ({"reasoning": {"effort": "low", "summary": "concise"}}, "reasoning.summary"),
+        ({"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
         ({"reasoning": {"generate_summary": "auto"}}, "reasoning.generate_summary"),
-        ({"truncation": "auto"}, "truncation"),
     ],
     ids=str,
 )

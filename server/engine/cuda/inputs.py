@@ -105,10 +105,11 @@ def _place(records: NDArray[Any], chunks: Sequence[Chunk]) -> None:
 
 def mixed_step(
     chunks: Sequence[Chunk], unread: Mapping[int, int], device: torch.device
-) -> tuple[Step, torch.Tensor]:
-    """The step that computes ``chunks``, whatever they are, and the tokens that it samples."""
+) -> tuple[Step, torch.Tensor, torch.Tensor]:
+    """The step that computes ``chunks``, whatever they are; the tokens it samples, and scores."""
     tokens: list[int] = []
     sampled: list[int] = []
+    scored: list[int] = []
     positions, places = [], []
     records: list[list[int]] = []
     tables = joined(chunks)
@@ -123,9 +124,11 @@ def mixed_step(
         positions.append(at)
         places.append(tables[row, at // BLOCK_TOKENS] * BLOCK_TOKENS + at % BLOCK_TOKENS)
         sampled += (begin + position - chunk.start for position in chunk.sampled)
-    parts = [records, tokens, np.concatenate(positions), np.concatenate(places), tables, sampled]
+        scored += (begin + position - chunk.start for position in chunk.scored)
+    at_positions, at_places = np.concatenate(positions), np.concatenate(places)
+    parts = [records, tokens, at_positions, at_places, tables, sampled, scored]
     on_device = together([np.asarray(part, dtype=np.int32) for part in parts], device)
-    tiles, tokens_, positions_, places_, tables_, sampled_ = on_device
+    tiles, tokens_, positions_, places_, tables_, sampled_, scored_ = on_device
     step = Step(
         tokens=tokens_,
         positions=positions_,
@@ -140,7 +143,7 @@ def mixed_step(
         tables=tables_,
         max_rank=max(record[5] for record in records),
     )
-    return step, sampled_
+    return step, sampled_, scored_
 
 
 def stack_of(chunk: Chunk) -> FlatStack | None:

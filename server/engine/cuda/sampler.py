@@ -6,7 +6,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -121,6 +121,17 @@ class Sampler:
         wanted = [draws[row].sampling.logprobs or 0 for row in asking]
         with torch.inference_mode(), torch.cuda.stream(self._beside):
             return Logprobs(own).of([tokens[row] for row in asking], wanted)
+
+    def given(self, logits: torch.Tensor, wanted: Rows[tuple[int, int]]) -> list[Drawn]:
+        """Logprobs of tokens that are given, from ``logits`` ([rows, vocab] fp32).
+
+        ``wanted``: for each row the token, and how many of the likeliest to report with it.
+        """
+        tokens, counts = [token for token, _ in wanted], [count for _, count in wanted]
+        with torch.inference_mode(), torch.cuda.stream(self._beside):
+            found = Logprobs(logits).of(tokens, counts)
+        failed = Drawn(None, failure="not finite")
+        return [failed if isnan(each.logprob) else Drawn(each.token, each) for each in found]
 
     def _send(self, draws: Rows[Draw], size: int, *, special: bool) -> None:
         """Send the settings of ``draws``; only rows that are special, or are not, are meant."""

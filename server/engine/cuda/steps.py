@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Rows
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 
 import torch
 
@@ -16,9 +17,9 @@ from server.engine.cuda.inputs import SingleTokens, mixed_step, stack_of
 from server.engine.cuda.sampler import Sampler
 from server.engine.cuda.step import Kernels
 from server.engine.draw import Draw, Drawn
-from server.engine.loop import Reading
+from server.engine.loop import Reading, Result
 from server.engine.sequence import Chunk, Sequence
-from server.engine.steps import per_sequence
+from server.engine.steps import given_tokens, per_sequence
 
 # Graphs have room for the factors of adapters up to this rank; steps with larger ones are none.
 GRAPH_RANK = 256
@@ -64,14 +65,15 @@ class CudaSteps:
         with self._queue():
             sampled = [chunk for chunk in chunks if chunk.is_sampled]
             is_graph = all(chunk.count == 1 and chunk.is_sampled for chunk in chunks)
+            scored = None
             if is_graph and _fits(chunks):
                 begun = self._launch_graph(chunks)
             else:
-                begun = self._launch_mixed(chunks, sampled)
+                begun, scored = self._launch_mixed(chunks, sampled)
             read = self._sampler.finish() if sampled else _nothing
             self._unread = _places(sampled)
             ended = self._mark()
-        return lambda: self._read(chunks, sampled, read, begun, ended)
+        return lambda: self._read(chunks, read, scored, begun, ended)
 
     def timings(self) -> Mapping[str, float]:
         """How long the GPU worked on steps; the rest of the time it waited for one."""
@@ -108,10 +110,13 @@ class CudaSteps:
         self._sampler.logits[:size] = self._decoder.logits(hidden)
         self._sampler.choose(size)
 
-    def _launch_mixed(self, chunks: Rows[Chunk], sampling: Rows[Chunk]) -> torch.cuda.Event | None:
+    def _launch_mixed(
+        self, chunks: Rows[Chunk], sampling: Rows[Chunk]
+    ) -> tuple[torch.cuda.Event | None, torch.Tensor | None]:
+        """When it began, and logits [positions, vocab] of what is scored, if anything is."""
         self._rows = []
         draws, lacking = _draws(sampling)
-        step, sampled = mixed_step(chunks, self._unread, self._device)
+        step, sampled, scored = mixed_step(chunks, self._unread, self._device)
         begun = self._mark()
         hidden = self._decoder.hidden(step, self._sampler.drawn, self._cache)
         if draws:
@@ -119,21 +124,30 @@ class CudaSteps:
             self._sampler.prepare(draws, lacking, size=count)
             self._sampler.logits[:count] = self._decoder.logits(hidden[sampled])
             self._sampler.choose(count)
-        return begun
+        return begun, self._decoder.logits(hidden[scored]).float() if len(scored) else None
 
     def _read(
         self,
-        chunks: Rows[Chunk],  # noqa: ARG002 - holds their adapters until they are computed
-        sampled: Rows[Chunk],
+        chunks: Rows[Chunk],  # holds their adapters until they are computed
         read: Callable[[], list[Drawn]],
+        scored: torch.Tensor | None,
         begun: torch.cuda.Event | None,
         ended: torch.cuda.Event | None,
-    ) -> Rows[tuple[Sequence, Drawn]]:
+    ) -> Rows[Result]:
         drawn = read()
         if begun is not None and ended is not None:
             ended.synchronize()
             self._busy_s += begun.elapsed_time(ended) / 1000
-        return per_sequence(sampled, drawn)
+        if scored is None:
+            return per_sequence([chunk for chunk in chunks if chunk.is_sampled], drawn)
+        wanted = [each for chunk in chunks for each in given_tokens(chunk)]
+        rows, given = iter(drawn), iter(self._sampler.given(scored, wanted))
+        both = [
+            each
+            for chunk in chunks
+            for each in (*islice(given, len(chunk.scored)), *islice(rows, len(chunk.sampled)))
+        ]
+        return per_sequence([each for each in chunks if each.is_sampled or each.scored], both)
 
     def _splits(self, size: int) -> int:
         """Into how many pieces attention cuts each text so that the whole GPU works: 1 to 32."""

@@ -97,13 +97,13 @@ async def test_warming_up_fails_loudly() -> None:
 
 
 def test_every_sampling_parameter_is_on() -> None:
-    """Each differs from its default, but for the grammar, thoughts, and ids that end a reply."""
+    """Each of a reply differs from its default, but for grammar, thoughts, and ids that end it."""
     every, neutral = with_every_parameter(LOAD), SamplingParams()
     off = {
         name for name in SamplingParams.__slots__ if getattr(every, name) == getattr(neutral, name)
     }
 
-    assert off == {"grammar", "stop_token_ids", "thought"}
+    assert off == {"grammar", "prompt_logprobs", "stop_token_ids", "thought"}
 
 
 def test_the_watch_tells_the_middle_from_the_whole() -> None:

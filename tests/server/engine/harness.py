@@ -18,7 +18,7 @@ from server.engine.engine import LocalEngine
 from server.engine.generation import LocalGeneration
 from server.engine.loop import Reading
 from server.engine.sequence import Chunk, Sequence
-from server.engine.types import Delta, Event, Finished, GenerationRequest, SamplingParams
+from server.engine.types import Delta, Event, Finished, GenerationRequest, SamplingParams, Scored
 from tests.tiny import random_adapter
 
 FAMILIES = ("qwen3", "qwen2", "llama")
@@ -102,6 +102,7 @@ async def read(generation: LocalGeneration) -> list[Event]:
     events = [event async for event in generation]
     *deltas, last = events
     assert isinstance(last, Finished)
+    deltas = deltas[1:] if deltas and isinstance(deltas[0], Scored) else deltas
     assert all(isinstance(delta, Delta) for delta in deltas)
     assert sum(delta.tokens for delta in deltas) == last.completion_tokens
     return events

@@ -37,12 +37,14 @@ NAN, INFINITY = float("nan"), float("inf")
         ("logit_bias", {-1: 1.0}),
         ("logit_bias", {5: 100.5}),
         ("logit_bias", {5: NAN}),
-        ("max_tokens", 0),
+        ("max_tokens", -1),
         ("min_tokens", -1),
         ("stop_token_ids", (3, -1)),
         ("stop_token_ids", (2**31,)),
         ("logprobs", -1),
         ("logprobs", 21),
+        ("prompt_logprobs", -1),
+        ("prompt_logprobs", 21),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: Any) -> None:

@@ -134,7 +134,7 @@ async def test_prompt_and_reply_must_fit_the_context(
         {"top_p": 1.5},
         {"top_k": -1},
         {"repetition_penalty": 0.0},
-        {"max_tokens": 0},
+        {"max_tokens": -1},
     ],
 )
 async def test_sampling_out_of_range_is_refused_by_name(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from server.engine.sequence import HEAD_START
 from server.engine.turns import Turns
+from server.engine.types import PRIORITIES
 from tests.server.engine.scripted import sequence
 
 
@@ -106,15 +107,17 @@ def test_priority_goes_first_within_a_line_and_between_lines() -> None:
 
 
 @pytest.mark.parametrize("is_same_model", [True, False])
-def test_the_lowest_priority_is_served_in_spite_of_a_flood_of_the_highest(
-    is_same_model: bool,
+@pytest.mark.parametrize(("low", "high"), [(-1, 1), (PRIORITIES[0], PRIORITIES[-1])])
+def test_a_low_priority_is_served_in_spite_of_a_flood_of_a_high_one(
+    low: int, high: int, is_same_model: bool
 ) -> None:
-    """Two levels are worth two head starts, and no more."""
+    """A level is worth one head start, and no more, also between the lowest and the highest."""
     turns = Turns()
-    humble = sequence(0, model="a", priority=-1)
+    humble = sequence(0, model="a", priority=low)
     turns.add(humble)
-    for before in range(1, 500):
-        turns.add(sequence(before, model="a" if is_same_model else "b", priority=1))
+    for before in range(1, 1000):
+        turns.add(sequence(before, model="a" if is_same_model else "b", priority=high))
         if serve(turns) == humble.key:
             break
-    assert HEAD_START < before <= 2 * HEAD_START + 2
+    levels = high - low
+    assert (levels - 1) * HEAD_START < before <= levels * HEAD_START + 2

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from server.responses.items import Placed
-from server.responses.turns import turns_of
+from server.responses.turns import exchanges, turns_of, without_oldest
 from server.wire.chat import AssistantMessage, DeveloperMessage, Message, ToolMessage, UserMessage
 from server.wire.response_objects import (
     FunctionCallItem,
@@ -86,3 +86,29 @@ def test_parts_are_joined_and_roles_kept() -> None:
     item = MessageItem(id="1", role="developer", content=[*parts])
 
     assert messages([item]) == [DeveloperMessage(content="一\n二")]
+
+
+def left(items: Sequence[Item], dropped: int) -> list[str]:
+    """Where the turns come from that are left."""
+    placed = [Placed(item, item.id) for item in items]
+    return [turn.where for turn in without_oldest(list(turns_of(placed)), dropped)]
+
+
+def test_the_oldest_turns_go_and_what_the_system_says_stays() -> None:
+    """A turn goes with its calls and what they came to, so that none is left without the other."""
+    rule = MessageItem(id="s", role="system", content=[InputText(text="你是猫。")])
+    late = MessageItem(id="d", role="developer", content=[InputText(text="短一点。")])
+    items = [rule, said("1"), call("a"), output("a"), answered("2"), late, said("3"), answered("4")]
+
+    assert exchanges(list(turns_of([Placed(item, "input") for item in items]))) == 2
+    assert left(items, 0) == ["s", "1", "a", "oa", "2", "d", "3", "4"]
+    assert left(items, 1) == ["s", "d", "3", "4"]
+
+
+def test_an_answer_without_a_question_is_a_turn_too() -> None:
+    """Where a conversation begins with the assistant."""
+    items = [answered("1"), said("2"), answered("3"), said("4")]
+
+    assert exchanges(list(turns_of([Placed(item, "input") for item in items]))) == 3
+    assert left(items, 1) == ["2", "3", "4"]
+    assert exchanges([]) == 0

@@ -20,6 +20,7 @@ from server.engine.types import SamplingParams
 from tests.server.engine.harness import FAMILIES, GREEDY, Running, prompt_of, read, running
 from tests.server.engine.test_ahead import HOT, WAYS, outcome
 from tests.server.engine.test_parity import reference
+from tests.server.engine.test_scoring import asking, assert_like, logprobs_of, scored
 
 pytestmark = [
     pytest.mark.anyio,
@@ -126,3 +127,22 @@ async def test_rows_that_only_go_on_are_told_their_numbers_alone(
 
     assert went_on.count(True) > 15
     assert found == await reference_outcomes(base, registries, ways)
+
+
+async def test_prompts_are_scored_beside_replies(
+    base: Base,
+    adapter_paths: dict[str, dict[str, Path]],
+    registries: dict[str, Path],
+    computed_on: str,
+) -> None:
+    """Logprobs as transformers' and PEFT's, of prompts in pieces, while others are replied to."""
+    jobs = [("qwen3", None, prompt_of(60)), ("full", adapter_paths["qwen3"]["full"], prompt_of(33))]
+    settings = {"device": computed_on, "prefill_chunk_tokens": 24}
+    async with running(base, registries["qwen3"], **settings) as engine:
+        steps_of(engine)
+        busy = asyncio.gather(*(reply(engine, "wide", prompt_of(9, seed=at)) for at in range(3)))
+        found = await asyncio.gather(*(scored(engine, name, prompt) for name, _, prompt in jobs))
+        again = await scored(engine, "qwen3", jobs[0][2], asking(max_tokens=5))
+        await busy
+    for told, (_, path, prompt) in zip([*found, again], [*jobs, jobs[0]], strict=True):
+        assert_like(told, prompt, logprobs_of(base.path, path, prompt))
