@@ -65,7 +65,7 @@ class FileRef(msgspec.Struct, frozen=True):
 class Evaluation(msgspec.Struct, frozen=True):
     """What was measured of an adapter on one split of a dataset, by `lccc-admin evaluate`.
 
-    ``metrics`` are by the names of :data:`training.scores.score.METRICS`, over ``dialogues`` for
+    ``metrics`` are by the names of :data:`training.scores.metrics.METRICS`, over ``dialogues`` for
     what is about likelihood and over ``replies`` for what is about texts. ``conditions`` says how
     replies were made and how the base was held; ``measured`` is Unix seconds.
     """

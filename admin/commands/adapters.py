@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters.errors import RegistryCorrupt
+from admin.commands.diff import diff
+from admin.commands.export import export, merge
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
@@ -27,10 +29,14 @@ No adapters yet.
 
 @click.group()
 def adapters() -> None:
-    """See, register, check and remove adapters.
+    """See, register, check, give away and remove adapters.
 
     A running server offers a registered adapter as a model of that name within 2 s.
     """
+
+
+for command in (merge, export, diff):
+    adapters.add_command(command)
 
 
 @adapters.command("list")

@@ -39,7 +39,7 @@ class Part:
 
 def figures(results: Results) -> list[Row]:
     """The table of all models: a row a figure, a column a model, the data's own replies last."""
-    from training.scores.score import METRICS
+    from training.scores.metrics import METRICS
 
     head = ("", *(model.name for model in results.models), DATA)
     rows: list[Row] = [head]
@@ -79,7 +79,7 @@ def prompted(results: Results) -> list[Row]:
 
 def parts(results: Results) -> Iterator[Part]:
     """The whole report."""
-    from training.scores.score import METRICS
+    from training.scores.metrics import METRICS
 
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(results.measured))
     yield Part(

@@ -18,7 +18,7 @@ from training.errors import DataError
 from training.evaluate import validate
 from training.recipe import Quantization
 from training.scores.evaluation import Candidate, Conditions, Results, evaluate
-from training.scores.score import METRICS
+from training.scores.metrics import METRICS
 
 FP32 = Quantization(kind="none", compute_dtype="fp32")
 SHORT = Conditions(split="validation", max_tokens=6, quantization=FP32)
