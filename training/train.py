@@ -32,6 +32,7 @@ from training.quiet import quiet_libraries
 from training.recipe import Recipe
 from training.resume import resumable
 from training.runs import Run, RunStatus, RunStore
+from training.scores.sampling import Sampling
 from training.space import check_room
 from training.trackers import Trackers
 
@@ -106,7 +107,9 @@ def train(
                 journal.warn(remark)
             begun = checkpoint.manifest.step if checkpoint else 0
             journal.report_to(Trackers.open(report_to, run, plan.recipe, begun))
-            loop = Loop(plan, _load(plan, device), journal, identity, _Stop(journal, should_stop))
+            model, stop = _load(plan, device), _Stop(journal, should_stop)
+            sampling = Sampling(plan) if plan.recipe.record.sample_every else None
+            loop = Loop(plan, model, journal, identity, stop, sampling)
             if checkpoint is not None:
                 loop.resume(checkpoint)
             entry = None
