@@ -7,7 +7,6 @@ others before it is written; one that Ollama would render in another way is refu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -169,8 +168,3 @@ def _quoted(text: str) -> str:
     if '"""' in text or text.endswith('"'):
         raise ExportFailed("A Modelfile cannot hold three quotes, or one at the end of a text.")
     return f'"""{text}"""'
-
-
-def write_modelfile(path: Path, text: str) -> None:
-    """Write it beside what it names."""
-    path.write_text(text, encoding="utf-8")
