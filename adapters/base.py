@@ -107,7 +107,7 @@ def _hub_cache(name: str) -> Path | None:
 def _is_complete(snapshot: Path) -> bool:
     """Whether a download reached its end, as far as :func:`read_base` needs it."""
     try:
-        _weights(snapshot)
+        weight_files(snapshot)
     except BaseInvalid:
         return False
     described = any((snapshot / name).is_file() for name in (TEMPLATE, TOKENIZER_CONFIG))
@@ -121,7 +121,7 @@ def read_base(path: Path, name: str) -> Base:
         BaseInvalid: a file is missing, or the architecture is not one of :data:`SUPPORTED`.
     """
     architecture = read_architecture(path)
-    weights = _weights(path)
+    weights = weight_files(path)
     tokenizer = path / TOKENIZER
     if not tokenizer.is_file():
         raise BaseInvalid(f"{path} holds no tokenizer.json (a fast tokenizer is needed).")
@@ -134,8 +134,12 @@ def read_base(path: Path, name: str) -> Base:
     return Base(name=name, path=path, architecture=architecture, ref=ref)
 
 
-def _weights(path: Path) -> list[Path]:
-    """The files that hold the weights, in the order in which they are hashed."""
+def weight_files(path: Path) -> list[Path]:
+    """The files that hold the weights of a checkpoint, in the order in which they are hashed.
+
+    Raises:
+        BaseInvalid: one is missing, or all of them.
+    """
     index = path / INDEX
     if index.is_file() and not (path / SINGLE).is_file():
         for shard in _shards(index):

@@ -127,7 +127,7 @@ def _read_manifest(blob: Path, digest: str) -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
     except _UNREADABLE as error:
         raise RegistryCorrupt(f"{MANIFEST_FILE} {_reason(error)}") from error
-    if hashlib.sha256(data).hexdigest() != digest:
+    if digest not in (hashlib.sha256(data).hexdigest(), manifest.digest):
         raise RegistryCorrupt(f"{MANIFEST_FILE} is not what was registered")
     if {ref.name for ref in manifest.files} != {CONFIG_FILE, WEIGHTS_FILE}:
         raise RegistryCorrupt(f"{MANIFEST_FILE} does not list the adapter's two files")
@@ -139,6 +139,15 @@ def _read_manifest(blob: Path, digest: str) -> Manifest:
         if size != ref.size:
             raise RegistryCorrupt(f"{ref.name} has {size:,} bytes, registered were {ref.size:,}")
     return manifest
+
+
+def manifest_of(layout: Layout, digest: str) -> Manifest:
+    """The manifest of the blob with this digest.
+
+    Raises:
+        RegistryCorrupt: it is not there, or not what was registered; the text is the reason alone.
+    """
+    return _read_manifest(layout.blob(digest), digest)
 
 
 def differences(blob: Path, manifest: Manifest) -> list[str]:

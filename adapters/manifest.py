@@ -2,7 +2,8 @@
 
 It is written beside PEFT's own two files as ``adapter.json``. A directory without one (trained
 elsewhere) gets a manifest at registration. Registering adds nothing that changes with time or
-place, so that the same directory always has the same digest.
+place, so that the same directory always has the same digest. What is measured later is written
+into it too, and is not part of the digest: that stands for what an adapter does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ MANIFEST_FILE = "adapter.json"
 
 # The seven linear projections of a Llama-family layer; nothing else may be adapted.
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+EVALUATIONS_KEPT = 20
 
 SEED_SYSTEM_PROMPT = "你是一个乐于助人的AI助手。"
 
@@ -59,11 +62,35 @@ class FileRef(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class Evaluation(msgspec.Struct, frozen=True):
+    """What was measured of an adapter on one split of a dataset, by `lccc-admin evaluate`.
+
+    ``metrics`` are by the names of :data:`training.scores.metrics.METRICS`, over ``dialogues`` for
+    what is about likelihood and over ``replies`` for what is about texts. ``conditions`` says how
+    replies were made and how the base was held; ``measured`` is Unix seconds.
+    """
+
+    dataset: str
+    dataset_sha256: str
+    split: str
+    dialogues: int
+    replies: int
+    conditions: str
+    measured: int
+    metrics: dict[str, float]
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """On what it was measured; a newer one on the same takes its place."""
+        return self.dataset_sha256, self.split
+
+
 class Manifest(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-adapter/1"):
     """Everything the server needs to know of an adapter before it reads a tensor.
 
     ``metrics`` holds figures of the training, e.g. ``validation_nll`` (nats per token).
-    ``files`` is filled at registration.
+    ``files`` is filled at registration. ``evaluations`` came after the training; the key is absent
+    where there are none.
     """
 
     base: BaseRef
@@ -75,6 +102,7 @@ class Manifest(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-adapte
     run: RunRef | None = None
     metrics: dict[str, float] = {}
     files: tuple[FileRef, ...] = ()
+    evaluations: tuple[Evaluation, ...] | msgspec.UnsetType = msgspec.UNSET
 
     def encoded(self) -> bytes:
         """The canonical bytes; equal manifests give equal bytes."""
@@ -82,8 +110,26 @@ class Manifest(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-adapte
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 over the canonical bytes, and through ``files`` over the weights."""
-        return hashlib.sha256(self.encoded()).hexdigest()
+        """Hex SHA-256 over the canonical bytes, and through ``files`` over the weights.
+
+        Evaluations are left out, so that measuring an adapter does not make another of it.
+        """
+        lasting = msgspec.structs.replace(self, evaluations=msgspec.UNSET)
+        return hashlib.sha256(lasting.encoded()).hexdigest()
+
+    @property
+    def measured(self) -> tuple[Evaluation, ...]:
+        """The evaluations, oldest first; none where the key is absent."""
+        return () if isinstance(self.evaluations, msgspec.UnsetType) else self.evaluations
+
+    def with_evaluation(self, new: Evaluation) -> Manifest:
+        """A manifest with ``new`` as its last evaluation, in place of one of the same subject.
+
+        Only the newest :data:`EVALUATIONS_KEPT` stay.
+        """
+        others = [one for one in self.measured if one.subject != new.subject]
+        kept = (*others, new)[-EVALUATIONS_KEPT:]
+        return msgspec.structs.replace(self, evaluations=kept)
 
 
 def read_manifest(directory: Path) -> Manifest | None:

@@ -30,6 +30,7 @@ from adapters.entry import (
     differences,
     entry_of,
     is_whole,
+    manifest_of,
     read_entry,
     read_record,
 )
@@ -42,7 +43,7 @@ from adapters.errors import (
 )
 from adapters.intake import take_in
 from adapters.layout import NAME, Layout
-from adapters.manifest import MANIFEST_FILE, Manifest
+from adapters.manifest import MANIFEST_FILE, Evaluation, Manifest
 from adapters.storage import (
     Disk,
     FileRefused,
@@ -192,6 +193,31 @@ class Registry:
             self._mark_unused(name)
             self._disk.unlink(self._layout.record(name))
             self._disk.sync(self._layout.names)
+            self._announce(generation)
+
+    def record_evaluation(self, entry: Entry, evaluation: Evaluation) -> None:
+        """Write what was measured of ``entry`` into its manifest; its digest stays as it was.
+
+        It is the blob that was measured which gets it, also where the name has moved on meanwhile.
+
+        Raises:
+            RegistryCorrupt: that blob is gone or damaged.
+            AdapterError: the registry could not be written.
+        """
+        with self._writing(), exclusive_lock(self._layout.lock):
+            try:
+                manifest = manifest_of(self._layout, entry.digest)
+            except RegistryCorrupt as error:
+                raise RegistryCorrupt(
+                    f"What was measured of '{entry.name}' cannot be kept, because {error}."
+                ) from error
+            generation = self._next_generation()
+            blob = self._layout.blob(entry.digest)
+            path = blob / MANIFEST_FILE
+            self._disk.set_mode(blob, 0o755)
+            replace_file(self._disk, path, manifest.with_evaluation(evaluation).encoded())
+            self._disk.set_mode(path, 0o444)
+            self._disk.set_mode(blob, 0o555)
             self._announce(generation)
 
     def collect_garbage(self, grace_s: float = 3600) -> list[str]:

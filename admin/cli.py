@@ -19,6 +19,7 @@ from admin.commands.chat import chat
 from admin.commands.data import data
 from admin.commands.demo import demo
 from admin.commands.doctor import doctor
+from admin.commands.evaluate import evaluate
 from admin.commands.keys import keys
 from admin.commands.openapi import openapi
 from admin.commands.runs import runs
@@ -69,5 +70,9 @@ def main(ctx: click.Context, home: Path | None) -> None:
     ctx.obj = AdminContext(home=where, output=Output())
 
 
-for command in (data, train, runs, adapters, base, serve, keys, chat, demo, bench, doctor, openapi):
+COMMANDS = (
+    *(data, train, runs, evaluate, adapters, base, serve),
+    *(keys, chat, demo, bench, doctor, openapi),
+)
+for command in COMMANDS:
     main.add_command(command)

@@ -118,4 +118,8 @@ def _sentence(event: Event) -> str | None:
             f"validation loss {event.validation_nll:.4f} per token, "
             f"{event.validation_nll_per_character:.4f} per character"
         )
+    if event.kind == "samples":
+        from admin.records.watch import samples_sentence
+
+        return samples_sentence(event)
     return None

@@ -10,6 +10,7 @@ TrainingError
 ├── DeviceBusy        another training is on the GPU
 ├── TrackerMissing    a tracker of experiments is not installed
 ├── TrackerFailed     a tracker of experiments cannot be started
+├── ExportFailed      an adapter cannot be merged or given away in this form
 ├── ResumeRefused     a run cannot be continued as asked
 └── TrainingFailed    a run broke off; its record says where
     └── NoRoom        the disk is too small for it, or full
@@ -115,3 +116,7 @@ class TrainingFailed(TrainingError):
 
 class NoRoom(TrainingFailed):
     """The disk is too small for a training, or full; the message says how much is needed."""
+
+
+class ExportFailed(TrainingError):
+    """An adapter cannot be merged or exported so, or what was written is not what it should be."""

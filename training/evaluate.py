@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
 from training.data.encode import Example
 from training.model import summed_nll
 from training.packing import packs
-
-if TYPE_CHECKING:
-    from peft import PeftModel
 
 TOKENS_PER_FORWARD = 2048
 
@@ -37,15 +34,16 @@ class Validation:
 
 
 def validate(
-    model: PeftModel,
+    model: Any,
     examples: Sequence[Example],
     characters: int,
     tokens_per_forward: int = TOKENS_PER_FORWARD,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Validation | None:
-    """The loss of ``model`` on ``examples``; ``characters`` is the length of their replies.
+    """The loss of ``model``, with LoRA or without, on ``examples``.
 
-    ``None`` where ``should_stop`` broke it off. Leaves the model in the mode that it was in.
+    ``characters`` is the length of their replies. ``None`` where ``should_stop`` broke it off.
+    Leaves the model in the mode that it was in.
     """
     was_training = model.training
     model.eval()

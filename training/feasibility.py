@@ -24,6 +24,11 @@ def check_feasible(plan: Plan) -> None:
             "training.early_stopping_patience needs a validation split, and the dataset "
             f"'{plan.dataset.name}' has none."
         )
+    if plan.recipe.record.sample_every and not plan.validation:
+        raise RecipeError(
+            "record.sample_every needs a validation split, whose questions are asked, and the "
+            f"dataset '{plan.dataset.name}' has none."
+        )
     if plan.recipe.lora.kind == "adalora":
         _check_adalora(plan)
 

@@ -133,6 +133,6 @@ def line(event: Event) -> str:
     shown = (
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in values.items()
-        if name not in ("seq", "kind", "time")
+        if name not in ("seq", "kind", "time", "replies")
     )
     return f"{event.kind}: {', '.join(shown)}"

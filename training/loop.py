@@ -28,6 +28,7 @@ from training.patience import Patience
 from training.plan import Plan
 from training.resume import best_of
 from training.runs.checkpoints import newest_first
+from training.scores.sampling import Sampling
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -48,7 +49,8 @@ class _Window(msgspec.Struct):
 class Loop:
     """One training in progress. ``step`` counts finished optimiser steps.
 
-    ``identity`` is what a resumed run must have in common with it.
+    ``identity`` is what a resumed run must have in common with it; ``sampling`` asks the model
+    where the recipe says so.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Loop:
         journal: Journal,
         identity: dict[str, str],
         should_stop: ShouldStop,
+        sampling: Sampling | None = None,
     ) -> None:
         self.plan = plan
         self.model = model
@@ -67,6 +70,7 @@ class Loop:
         self._identity = identity
         self._journal = journal
         self._should_stop = should_stop
+        self._sampling = sampling
         self._parameters = trainable(model)
         training = plan.recipe.training
         self._optimizer = make_optimizer(model, training, plan.recipe.lora.plus_ratio)
@@ -244,6 +248,18 @@ class Loop:
             self.save()
         if self.step % record.evaluate_every == 0 or is_last:
             self._validate()
+        if self._sampling and (self.step % record.sample_every == 0 or is_last):
+            self._sample(self._sampling)
+
+    def _sample(self, sampling: Sampling) -> None:
+        found = sampling.ask(self.model)
+        self._journal.record(
+            "samples",
+            self.step,
+            epoch=self.plan.epoch_at(self.step),
+            scores=found.scores,
+            replies=found.replies,
+        )
 
     def _owes_validation(self) -> bool:
         """Whether the run was cut off between a step and its validation."""

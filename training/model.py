@@ -58,7 +58,7 @@ def load_model(base: Base, recipe: Recipe, device: torch.device, total_steps: in
     """
     from peft import get_peft_model
 
-    model = _load_base(base, recipe.quantization, device)
+    model = load_base(base, recipe.quantization, device)
     tuned = get_peft_model(model, _lora_config(recipe, total_steps))
     tuned.peft_config[NAME].base_model_name_or_path = base.name
     if recipe.training.gradient_checkpointing:
@@ -86,7 +86,12 @@ def _lora_config(recipe: Recipe, total_steps: int) -> LoraConfig:
     )
 
 
-def _load_base(base: Base, quantization: Quantization, device: torch.device) -> Any:
+def load_base(base: Base, quantization: Quantization, device: torch.device) -> Any:
+    """The base as transformers has it, frozen, in the number format of ``quantization``.
+
+    Raises:
+        RecipeError: the compute dtype is not possible on this device.
+    """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     dtype = compute_dtype(quantization.compute_dtype, device)
@@ -134,15 +139,20 @@ def trainable(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def summed_nll(model: PeftModel, pack: Pack, neftune_alpha: float = 0.0) -> torch.Tensor:
-    """The negative log likelihood of the pack's targets, summed, in nats (a scalar).
+def core_of(model: Any) -> Any:
+    """The causal language model itself, LoRA in place, of a PEFT model or of a bare base."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def target_logits(model: Any, pack: Pack, neftune_alpha: float = 0.0) -> torch.Tensor:
+    """The logits that are to give the pack's targets: [N, vocabulary], fp32.
 
     The dialogues of a pack lie in one row and are kept apart by ``position_ids`` that restart and
     by the absence of an attention mask (transformers then builds the block mask; with a mask of
     ones it would not). The LM head runs at target positions only. ``neftune_alpha`` is the size of
     the noise on the embeddings while the model trains.
     """
-    core = model.get_base_model()
+    core = core_of(model)
     device = core.lm_head.weight.device
     positions = pack.position_ids.to(device)
     embedded = core.get_input_embeddings()(pack.input_ids.to(device))
@@ -151,8 +161,13 @@ def summed_nll(model: PeftModel, pack: Pack, neftune_alpha: float = 0.0) -> torc
     hidden = core.model(
         inputs_embeds=embedded[None], position_ids=positions[None], use_cache=False
     ).last_hidden_state[0]
-    logits = core.lm_head(hidden[pack.predicting.to(device)])
-    return cross_entropy(logits.float(), pack.targets.to(device), reduction="sum")
+    return core.lm_head(hidden[pack.predicting.to(device)]).float()
+
+
+def summed_nll(model: Any, pack: Pack, neftune_alpha: float = 0.0) -> torch.Tensor:
+    """The negative log likelihood of the pack's targets, summed, in nats (a scalar)."""
+    logits = target_logits(model, pack, neftune_alpha)
+    return cross_entropy(logits, pack.targets.to(logits.device), reduction="sum")
 
 
 def _noise(embedded: torch.Tensor, positions: torch.Tensor, alpha: float) -> torch.Tensor:

@@ -152,13 +152,19 @@ class Training(Section, frozen=True, kw_only=True):
 
 
 class Record(Section, frozen=True, kw_only=True):
-    """What is written down and when, in optimiser steps."""
+    """What is written down and when, in optimiser steps.
+
+    Every ``sample_every`` steps (0: never) the model replies to ``samples`` questions of the
+    validation split.
+    """
 
     log_every: Count = 10
     evaluate_every: Count = 500
     save_every: Count = 500
     keep_checkpoints: Count = 3
     evaluation_dialogues: CountOrNone = 1000
+    sample_every: CountOrNone = 0
+    samples: Count = 20
 
 
 class Generation(Section, frozen=True, kw_only=True):

@@ -43,8 +43,10 @@ class Tracker(Protocol):
 
 
 def values_of(event: Event) -> dict[str, float]:
-    """What a tracker is told of an event: ``train/…`` and ``validation/…``, losses in nats."""
+    """What a tracker is told of an event: ``train/…``, ``validation/…`` (nats), ``samples/…``."""
     group = _GROUPS.get(event.kind)
+    if event.scores is not None:
+        return {f"samples/{name}": value for name, value in event.scores.items()}
     return {
         f"{group}/{name}": value
         for field, name in _SHOWN.items()

@@ -6,12 +6,10 @@ It is called by the command line and by the demo; everything a person sees goes 
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,9 +28,11 @@ from training.loop import Loop, ShouldStop
 from training.model import compute_dtype, load_model, training_device
 from training.plan import Plan, make_plan
 from training.publish import write_adapter
+from training.quiet import quiet_libraries
 from training.recipe import Recipe
 from training.resume import resumable
 from training.runs import Run, RunStatus, RunStore
+from training.scores.sampling import Sampling
 from training.space import check_room
 from training.trackers import Trackers
 
@@ -99,7 +99,7 @@ def train(
             checkpoint, remarks = resumable(run, identity) if resume else (None, [])
             journal = stack.enter_context(closing(Journal(run, run.status(), progress)))
             stack.enter_context(recorded(journal, plan))
-            stack.enter_context(_quiet_libraries())
+            stack.enter_context(quiet_libraries())
             if registry and not plan.recipe.lora.is_served:
                 registry = None
                 remarks.append(NOT_SERVED)
@@ -107,7 +107,9 @@ def train(
                 journal.warn(remark)
             begun = checkpoint.manifest.step if checkpoint else 0
             journal.report_to(Trackers.open(report_to, run, plan.recipe, begun))
-            loop = Loop(plan, _load(plan, device), journal, identity, _Stop(journal, should_stop))
+            model, stop = _load(plan, device), _Stop(journal, should_stop)
+            sampling = Sampling(plan) if plan.recipe.record.sample_every else None
+            loop = Loop(plan, model, journal, identity, stop, sampling)
             if checkpoint is not None:
                 loop.resume(checkpoint)
             entry = None
@@ -150,9 +152,7 @@ def _identity(plan: Plan, device: torch.device) -> dict[str, str]:
 def _load(plan: Plan, device: torch.device) -> PeftModel:
     """The model with LoRA's weights as the seed draws them."""
     torch.manual_seed(plan.recipe.training.seed)
-    with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 by an old name
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
-        return load_model(plan.base, plan.recipe, device, plan.total_steps)
+    return load_model(plan.base, plan.recipe, device, plan.total_steps)
 
 
 def _first_status(plan: Plan, adapter: str) -> RunStatus:
@@ -169,21 +169,3 @@ def _first_status(plan: Plan, adapter: str) -> RunStatus:
         updated=now,
         pid=os.getpid(),
     )
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """No weight-loading bars of transformers between our own lines."""
-    from transformers.utils import logging as transformers_logging
-
-    had_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    bitsandbytes_log = logging.getLogger("bitsandbytes")
-    level = bitsandbytes_log.level
-    bitsandbytes_log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        bitsandbytes_log.setLevel(level)
-        if had_bars:
-            transformers_logging.enable_progress_bar()

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters.errors import RegistryCorrupt
+from admin.commands.diff import diff
+from admin.commands.export import export, merge
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
+    from adapters.manifest import Evaluation
     from adapters.registry import Entry, Registry
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
@@ -26,10 +29,14 @@ No adapters yet.
 
 @click.group()
 def adapters() -> None:
-    """See, register, check and remove adapters.
+    """See, register, check, give away and remove adapters.
 
     A running server offers a registered adapter as a model of that name within 2 s.
     """
+
+
+for command in (merge, export, diff):
+    adapters.add_command(command)
 
 
 @adapters.command("list")
@@ -66,7 +73,7 @@ def show(admin: AdminContext, name: str, as_json: bool) -> None:
         admin.output.json(_described(entry))
         return
     for label, value in _details(entry).items():
-        admin.output.data(f"{label:<15}{_printable(str(value))}")
+        admin.output.data(f"{label + '  ':<15}{_printable(str(value))}")
 
 
 @adapters.command()
@@ -205,8 +212,21 @@ def _details(entry: Entry) -> dict[str, Any]:
         "run": f"{run.id}, {run.steps} steps on {run.dataset}" if run else "trained elsewhere",
         "metrics": _pairs(manifest.metrics) or "none",
     }
+    for one in manifest.measured:
+        lines[f"on {one.dataset}"] = _measured(one)
     lines |= {"files": _pairs({ref.name: f"{ref.size:,} bytes" for ref in manifest.files})}
     return lines | {"path": entry.path}
+
+
+def _measured(one: Evaluation) -> str:
+    """The figures that a person asks for first; `--json` has all."""
+    shown = {
+        "perplexity per character": "perplexity_per_character",
+        "BLEU-4 (characters)": "bleu_4_characters",
+        "distinct-2 (characters)": "distinct_2_characters",
+    }
+    values = {name: f"{one.metrics[key]:.3f}" for name, key in shown.items() if key in one.metrics}
+    return f"{one.split}, {_local_time(one.measured)}: {_pairs(values)}"
 
 
 def _pairs(values: dict[str, Any]) -> str:

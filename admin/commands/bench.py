@@ -312,6 +312,49 @@ def bench_records(
         admin.output.table(("records", "median (least to most)"), found.rows())
 
 
+@bench.command("quantization")
+@click.option("--data", "dataset", required=True, help="The prepared dataset to train on.")
+@click.option("--base", "base_name", default="pocket", help="The base to train on.")
+@click.option("--recipe", default="pocket", help="A bundled recipe's name, or a TOML file.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one recipe field."
+)
+@count_option("--rounds", 1, "Pairs of trainings, each from another seed.")
+@json_option
+@pass_admin
+def bench_quantization(
+    admin: AdminContext,
+    dataset: str,
+    base_name: str,
+    recipe: str,
+    overrides: tuple[str, ...],
+    rounds: int,
+    as_json: bool,
+) -> None:
+    """Train on the base in NF4 and on the base as it is, and compare nats per character.
+
+    Data, recipe and seed are the same. The NF4 adapter is measured on its own base and on the base
+    as it is, all on the whole validation split. Nothing is registered; all is deleted at the end.
+    """
+    from admin.bench.quantization import measure_quantization
+    from admin.commands.base import obtain_base
+    from training.data.dataset import PreparedDataset
+    from training.recipe import read_recipe
+
+    resolved = read_recipe(recipe, overrides)
+    prepared = PreparedDataset.open(admin.home.datasets, dataset)
+    first = resolved.training.seed
+    seeds = range(first, first + rounds)
+    base = obtain_base(admin, base_name)
+    found = measure_quantization(admin, base, prepared, resolved, seeds)
+    if as_json:
+        admin.output.json(found)
+        return
+    columns = ("nats per character", f"LoRA, {found.held}", "NF4, as trained", "NF4, as served")
+    admin.output.table(columns, found.rows())
+    admin.output.say(f"{found.base} on {found.dataset}, {found.dialogues} held-out dialogues.")
+
+
 def _workload(given: dict[str, Any]) -> Workload:
     """The load that the options describe, which are taken out of ``given``."""
     from admin.bench.workload import Workload

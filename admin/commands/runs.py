@@ -81,6 +81,7 @@ def show_run(admin: AdminContext, run_id: str, show_all: bool, as_json: bool) ->
     admin.output.table(("run", ""), _facts(status), whole=("run",))
     measured = [event for event in events if event.kind in ("train", "evaluation")]
     _print_measured(admin, measured if show_all else measured[-SHOWN:], len(measured))
+    _print_samples(admin, events)
     for event in events:
         if event.kind == "warning":
             admin.output.warn(f"step {event.step}: {event.message}")
@@ -311,6 +312,26 @@ def _print_measured(admin: AdminContext, events: Sequence[Event], measured: int)
     admin.output.table(("step", "loss", "validation loss", "gradient norm", "tokens/s"), rows)
     if earlier := measured - len(events):
         admin.output.say(f"{earlier} earlier ones are left out; --all shows them.")
+
+
+def _print_samples(admin: AdminContext, events: Sequence[Event]) -> None:
+    """The model's newest replies, and how their figures went."""
+    from training.scores.metrics import METRICS
+
+    sampled = [event for event in events if event.scores is not None]
+    if not sampled:
+        return
+    names = [name for name in METRICS if name in (sampled[-1].scores or {})]
+    columns = ("replies at step", *(METRICS[name].title for name in names))
+    rows = [
+        (event.step, *(_number((event.scores or {}).get(name), 1) for name in names))
+        for event in sampled[-SHOWN:]
+    ]
+    admin.output.data("")
+    admin.output.table(columns, rows)
+    replies = [(one.text, one.reply, one.reference) for one in sampled[-1].replies or ()]
+    admin.output.data("")
+    admin.output.table(("the user", f"at step {sampled[-1].step}", "the data"), replies)
 
 
 def _number(value: float | None, digits: int) -> str:

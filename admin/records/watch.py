@@ -68,10 +68,25 @@ def _parts(event: Event) -> Iterable[str]:
         yield f"{_number(event.tokens_per_s, '.0f')} tokens/s"
     elif event.kind == "evaluation":
         yield f"validation loss {_number(event.validation_nll, '.4f')} per token"
+    elif event.kind == "samples":
+        yield samples_sentence(event)
     elif event.kind == "warning":
         yield f"warning: {event.message}"
     else:
         yield f"wrote {event.path}"
+
+
+def samples_sentence(event: Event) -> str:
+    """The figures of replies that a person asks for first, and the first reply."""
+    scores, replies = event.scores or {}, event.replies or ()
+    shown = {
+        "BLEU-4 of characters": "bleu_4_characters",
+        "distinct-2": "distinct_2_characters",
+        "repetition": "repetition_4_characters",
+    }
+    parts = [f"{title} {scores[name]:.1f} %" for title, name in shown.items() if name in scores]
+    said = [f"{replies[0].text} → {replies[0].reply}"] if replies else []
+    return "  ".join([f"{len(replies)} replies", *parts, *said])
 
 
 def _number(value: float | None, form: str) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from adapters.registry import Registry
 from admin.cli import main
 from tests.records import STARTED, make_run, measure, status
 from tests.tiny import random_adapter, tiny_base
-from training.runs import EventLog, Run, RunState
+from training.runs import EventLog, Run, RunState, Sample
 
 
 @pytest.fixture
@@ -109,6 +110,21 @@ def test_a_broken_record_hides_no_other(home: Home, record: Run) -> None:
     assert [status["id"] for status in listed] == [record.id]
     assert run(home, "show", record.id).exit_code == 0
     assert "status.json cannot be read" in run(home, "show", broken.id).stderr
+
+
+def test_show_has_the_newest_replies_of_the_model(home: Home, record: Run) -> None:
+    """With what the data has, and how their figures went."""
+    with closing(EventLog(record.events_path)) as log:
+        for step, reply in ((10, "啊啊啊"), (20, "多喝水")):
+            said = (Sample("好热", reply, "喝水吧"),)
+            log.append("samples", step, scores={"bleu_4_characters": step / 2}, replies=said)
+
+    shown = run(home, "show", record.id).stdout
+
+    assert "BLEU-4 of characters, %" in shown
+    assert ["20", "10.0"] in [line.split() for line in shown.splitlines()]
+    assert ["好热", "多喝水", "喝水吧"] in [line.split() for line in shown.splitlines()]
+    assert "啊啊啊" not in shown
 
 
 def test_nothing_yet_says_how_to_begin(home: Home) -> None:

@@ -53,6 +53,8 @@ SEED = {
         "save_every": 500,
         "keep_checkpoints": 3,
         "evaluation_dialogues": 1000,
+        "sample_every": 0,
+        "samples": 20,
     },
     "generation": {
         "max_tokens": 100,

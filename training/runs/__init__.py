@@ -8,7 +8,7 @@ the directory and is the only writer; it is asked to stop by the file ``stop``.
 
 from __future__ import annotations
 
-from training.runs.event import Event, Kind, RunState
+from training.runs.event import Event, Kind, RunState, Sample
 from training.runs.history import History
 from training.runs.log import EventLog
 from training.runs.reader import EventReader
@@ -26,4 +26,5 @@ __all__ = [
     "RunState",
     "RunStatus",
     "RunStore",
+    "Sample",
 ]

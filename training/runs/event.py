@@ -7,7 +7,17 @@ from typing import Literal, TypeAlias
 import msgspec
 
 RunState: TypeAlias = Literal["running", "completed", "stopped", "failed", "interrupted"]
-Kind: TypeAlias = Literal["status", "train", "evaluation", "checkpoint", "adapter", "warning"]
+Kind: TypeAlias = Literal[
+    "status", "train", "evaluation", "samples", "checkpoint", "adapter", "warning"
+]
+
+
+class Sample(msgspec.Struct, frozen=True, gc=False):
+    """What the user says, what the model said to it, and what the data has."""
+
+    text: str
+    reply: str
+    reference: str
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -20,6 +30,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     - ``train``: means since the last such event (``loss`` in nats per target token), and the
       speed of the steps alone.
     - ``evaluation``: ``validation_nll`` in nats per token, and per character.
+    - ``samples``: ``replies`` to a few questions of the validation split, and ``scores`` of them by
+      the names of ``training.scores.metrics.METRICS``.
     - ``checkpoint``, ``adapter``: what was written to ``path`` (below the run's directory); of the
       adapter, the hex SHA-256 of each file.
     - ``warning``: ``message``.
@@ -39,5 +51,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     dialogues_per_s: float | None = None
     validation_nll: float | None = None
     validation_nll_per_character: float | None = None
+    scores: dict[str, float] | None = None
+    replies: tuple[Sample, ...] | None = None
     path: str | None = None
     files: dict[str, str] | None = None

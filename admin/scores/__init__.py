@@ -1,0 +1,1 @@
+"""Evaluations for people: tables, and reports as files."""

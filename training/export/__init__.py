@@ -1,0 +1,1 @@
+"""Adapters for others: merged into a base, or in the forms that other servers take."""
