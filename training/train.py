@@ -26,11 +26,13 @@ from training.device_lock import device_held
 from training.environment import environment
 from training.feasibility import NOT_SERVED, check_feasible
 from training.journal import Journal, Progress
-from training.loop import Loop, ShouldStop
+from training.loop import Loop
 from training.model import compute_dtype, load_model, training_device
+from training.optimisation import ShouldStop
 from training.plan import Plan, make_plan
 from training.publish import write_adapter
 from training.recipe import Recipe
+from training.recomputation import Recomputation, device_memory
 from training.resume import resumable
 from training.runs import Run, RunStatus, RunStore
 from training.space import check_room
@@ -105,6 +107,8 @@ def train(
                 remarks.append(NOT_SERVED)
             for remark in remarks:
                 journal.warn(remark)
+            for sentence in remarks_on(plan, device):
+                journal.note(sentence)
             begun = checkpoint.manifest.step if checkpoint else 0
             journal.report_to(Trackers.open(report_to, run, plan.recipe, begun))
             loop = Loop(plan, _load(plan, device), journal, identity, _Stop(journal, should_stop))
@@ -120,6 +124,15 @@ def train(
                 journal.end("completed", why, digest=entry.digest if entry else None)
     served = plan.recipe.lora.is_served
     return Outcome(run, journal.status, entry, loop.why_early, served)
+
+
+def remarks_on(plan: Plan, device: torch.device) -> list[str]:
+    """What whoever trains should know of the plan: what its mode changes, what slows it down."""
+    said = [
+        plan.pace.sentence(plan.recipe, plan.total_steps),
+        Recomputation.of(plan).sentence(plan, device_memory(device)),
+    ]
+    return [sentence for sentence in said if sentence]
 
 
 class _Stop:
@@ -152,7 +165,7 @@ def _load(plan: Plan, device: torch.device) -> PeftModel:
     torch.manual_seed(plan.recipe.training.seed)
     with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 by an old name
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
-        return load_model(plan.base, plan.recipe, device, plan.total_steps)
+        return load_model(plan.base, plan.pace.recipe, device, plan.total_steps)
 
 
 def _first_status(plan: Plan, adapter: str) -> RunStatus:

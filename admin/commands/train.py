@@ -235,12 +235,13 @@ def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
 
 def _print_plan(admin: AdminContext, plan: Plan) -> None:
     from training.feasibility import NOT_SERVED, check_feasible
+    from training.model import training_device
     from training.space import needed_bytes
+    from training.train import remarks_on
 
     check_feasible(plan)
     out, report = admin.output, plan.report
     out.data(plan.recipe.toml())
-    per_step = plan.recipe.training.dialogues_per_step
     memory = plan.memory_estimate()
     rows = [
         ("base", plan.base.name),
@@ -248,15 +249,37 @@ def _print_plan(admin: AdminContext, plan: Plan) -> None:
         ("dialogues", f"{len(plan.train)} ({report.replies} replies)"),
         ("tokens an epoch", f"{report.tokens} ({report.target_tokens} with loss)"),
         ("cut to max_length", sum(n for cut, n in report.cut.items() if cut != "nothing")),
-        ("steps", f"{plan.total_steps} of {per_step} dialogues ({plan.steps_per_epoch} an epoch)"),
+        ("steps", _steps(plan)),
+        ("tokens in one forward", f"{plan.tokens_per_forward} at most"),
+        ("learning rate", f"{plan.pace.recipe.training.learning_rate:.3g}"),
         ("trainable parameters", f"{plan.trainable_parameters:,}"),
         ("memory (estimate)", f"{sum(memory.values()) / 2**20:,.0f} MiB"),
         *((f"  {name}", f"{size / 2**20:,.0f} MiB") for name, size in memory.items()),
+        ("gradient checkpointing", _checkpointing(plan)),
         ("disk (at most)", f"{needed_bytes(plan) / 2**20:,.0f} MiB"),
     ]
     out.table(("plan", ""), rows)
+    for sentence in remarks_on(plan, training_device()):
+        out.say(sentence)
     if not plan.recipe.lora.is_served:
         out.warn(NOT_SERVED)
+
+
+def _checkpointing(plan: Plan) -> str:
+    from training.recomputation import Recomputation
+
+    again = Recomputation.of(plan)
+    state = "on" if plan.recipe.training.gradient_checkpointing else "off"
+    return (
+        f"{state}; with it {again.times:.2f} times the arithmetic, and for the largest forward "
+        f"{again.memory_with / 2**20:,.0f} instead of {again.memory_without / 2**20:,.0f} MiB"
+    )
+
+
+def _steps(plan: Plan) -> str:
+    per_step, own = plan.pace.dialogues_per_step, plan.recipe.training.dialogues_per_step
+    instead = f" instead of {own}" if plan.recipe.training.mode == "throughput" else ""
+    return f"{plan.total_steps} of {per_step} dialogues{instead} ({plan.steps_per_epoch} an epoch)"
 
 
 def _tell(admin: AdminContext, outcome: Outcome, adapter: str, base: Base) -> None:
