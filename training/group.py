@@ -15,11 +15,14 @@ from training.data.encode import Example
 if TYPE_CHECKING:
     import torch
 
-Kind = Literal["step", "validate", "end"]
+Kind = Literal["begin", "step", "validate", "end"]
 
 
 class Order(NamedTuple):
-    """What all do next. ``step`` counts from 0; ``scale`` is what a loss is multiplied with."""
+    """What all do next. ``step`` counts from 0; ``scale`` is what a loss is multiplied with.
+
+    ``begin``: the first gives all its weights, which may be those of a checkpoint.
+    """
 
     kind: Kind
     step: int = 0
@@ -38,6 +41,10 @@ class Group:
 
     def announce(self, _order: Order) -> None:
         """The first says what comes next."""
+
+    def receive(self) -> Order:
+        """What the first has announced; waits for it. Alone there is never anything."""
+        return Order("end")
 
     def add_up(self, _parameters: Sequence[torch.nn.Parameter], nll: float) -> float:
         """The first gets the sum of all gradients, in ``grad``, and that of ``nll``."""

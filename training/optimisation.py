@@ -58,11 +58,8 @@ class Optimisation:
 
     def begin(self) -> None:
         """Give all processes the weights that are here."""
+        self._group.announce(Order("begin"))
         self._group.spread(self._share.parameters)
-
-    def end(self) -> None:
-        """Tell the other processes that nothing more comes."""
-        self._group.announce(Order("end"))
 
     def step(self, number: int, examples: Sequence[Example]) -> Stepped:
         """Make optimiser step ``number`` (from 0) of the plan, whose examples are ``examples``.

@@ -37,12 +37,16 @@ class Pace:
     recipe: Recipe
 
     @classmethod
-    def of(cls, recipe: Recipe, lengths: np.ndarray) -> Pace:
-        """The pace at which dialogues of ``lengths`` ([D], in tokens) are trained on."""
+    def of(cls, recipe: Recipe, lengths: np.ndarray, processes: int = 1) -> Pace:
+        """The pace at which dialogues of ``lengths`` ([D], in tokens) are trained on.
+
+        Throughput mode fills a forward of each of the ``processes``.
+        """
         own = recipe.training.dialogues_per_step
         if recipe.training.mode == "exact":
             return cls(own, recipe)
-        filling = dialogues_that_fill(recipe.training.forward_limit(recipe.prompt), lengths)
+        limit = recipe.training.forward_limit(recipe.prompt)
+        filling = min(processes * dialogues_that_fill(limit, lengths), len(lengths))
         return cls(filling, _paced(recipe, filling / own))
 
     def sentence(self, asked: Recipe, steps: int) -> str | None:

@@ -42,6 +42,7 @@ class Plan:
     validation: Examples
     order: StepOrder
     pace: Pace
+    processes: int = 1
 
     @property
     def report(self) -> EncodeReport:
@@ -79,7 +80,8 @@ class Plan:
     def identity(self) -> dict[str, str]:
         """What a resumed run must have in common with the run that it continues."""
         training = self.recipe.training
-        return {
+        shared = {"processes": str(self.processes)} if self.processes > 1 else {}
+        return shared | {
             "dataset": self.dataset.manifest.sha256,
             "base weights": self.base.ref.weights_sha256,
             "tokenizer": self.base.ref.tokenizer_sha256,
@@ -166,10 +168,11 @@ def make_plan(
     dataset: PreparedDataset,
     tokenizer: PreTrainedTokenizerBase,
     on_progress: OnProgress | None = None,
+    processes: int = 1,
 ) -> Plan:
     """Encode the dataset for ``base``, unless that has been done before, and count.
 
-    ``on_progress`` gets (dialogues done, dialogues in all).
+    ``on_progress`` gets (dialogues done, dialogues in all). ``processes`` train together.
 
     Raises:
         DataError: nothing to train on, a dialogue that the base's template refuses, or no room on
@@ -179,7 +182,7 @@ def make_plan(
     train = encode_split(dataset, "train", base, tokenizer, encoding, on_progress)
     if not train:
         raise DataError("the training split has no dialogue with a reply", file=dataset.path)
-    pace = Pace.of(recipe, train.dialogue_lengths())
+    pace = Pace.of(recipe, train.dialogue_lengths(), processes)
     validation = encode_split(dataset, "validation", base, tokenizer, encoding, on_progress)
     return Plan(
         base=base,
@@ -189,4 +192,5 @@ def make_plan(
         validation=validation.examples(recipe.record.evaluation_dialogues or None),
         order=StepOrder(len(train), pace.dialogues_per_step, recipe.training.seed),
         pace=pace,
+        processes=processes,
     )

@@ -25,6 +25,8 @@ from training.data.token_cache import OnProgress, load_tokenizer
 from training.device_lock import device_held
 from training.environment import environment
 from training.feasibility import NOT_SERVED, check_feasible
+from training.follower import follow
+from training.group import ALONE, Group, Order
 from training.journal import Journal, Progress
 from training.loop import Loop
 from training.model import compute_dtype, load_model, training_device
@@ -35,6 +37,7 @@ from training.recipe import Recipe
 from training.recomputation import Recomputation, device_memory
 from training.resume import resumable
 from training.runs import Run, RunStatus, RunStore
+from training.share import Share
 from training.space import check_room
 from training.trackers import Trackers
 
@@ -58,13 +61,17 @@ class Outcome:
 
 
 def plan_training(
-    base: Base, recipe: Recipe, dataset: PreparedDataset, on_progress: OnProgress | None = None
+    base: Base,
+    recipe: Recipe,
+    dataset: PreparedDataset,
+    on_progress: OnProgress | None = None,
+    processes: int = 1,
 ) -> Plan:
     """The plan for these three, with the base's own tokenizer; as :func:`make_plan`."""
-    return make_plan(base, recipe, dataset, load_tokenizer(base.path), on_progress)
+    return make_plan(base, recipe, dataset, load_tokenizer(base.path), on_progress, processes)
 
 
-def train(
+def train(  # noqa: PLR0913 - what a training may be told, by name
     plan: Plan,
     adapter: str,
     *,
@@ -74,10 +81,12 @@ def train(
     should_stop: ShouldStop = lambda: False,
     resume: Run | None = None,
     report_to: Sequence[str] = (),
+    group: Group = ALONE,
 ) -> Outcome:
     """Train ``adapter`` by ``plan``, or go on with the run ``resume``; register it at the end.
 
-    ``report_to`` are names of :data:`training.trackers.TRACKERS`.
+    ``report_to`` are names of :data:`training.trackers.TRACKERS`. This process is the first of
+    ``group``; the others :func:`assist`, and are told the end when all went well.
 
     Raises:
         RecipeError: settings that do not go together with the data or the number of steps.
@@ -111,7 +120,8 @@ def train(
                 journal.note(sentence)
             begun = checkpoint.manifest.step if checkpoint else 0
             journal.report_to(Trackers.open(report_to, run, plan.recipe, begun))
-            loop = Loop(plan, _load(plan, device), journal, identity, _Stop(journal, should_stop))
+            stop = _Stop(journal, should_stop)
+            loop = Loop(plan, _load(plan, device), journal, identity, stop, group)
             if checkpoint is not None:
                 loop.resume(checkpoint)
             entry = None
@@ -122,8 +132,20 @@ def train(
                 entry = registry.register(run.adapter, adapter, plan.base) if registry else None
                 why = f"ended early: {loop.why_early}" if loop.why_early else None
                 journal.end("completed", why, digest=entry.digest if entry else None)
+    group.announce(Order("end"))
     served = plan.recipe.lora.is_served
     return Outcome(run, journal.status, entry, loop.why_early, served)
+
+
+def assist(plan: Plan, group: Group) -> None:
+    """Compute along with the first process of ``group``, which trains by the same ``plan``.
+
+    Raises:
+        DeviceBusy: another training is on this process's GPU.
+    """
+    device = training_device()
+    with device_held(device), _quiet_libraries():
+        follow(Share(plan, _load(plan, device), group), group)
 
 
 def remarks_on(plan: Plan, device: torch.device) -> list[str]:
