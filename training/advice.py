@@ -36,9 +36,9 @@ def gpu_memory(device: torch.device) -> Memory | None:
 def memory_advice(plan: Plan, step: int, memory: Memory | None) -> str:
     """Sentences about what made step ``step`` (from 0) too large, and what would make it smaller.
 
-    The most tokens of a forward are ``training.batch_size`` times ``prompt.max_length``; the
-    dialogues of an optimiser step, and with them the result, depend on the product of batch size
-    and accumulation alone.
+    A forward is bounded by ``training.tokens_per_forward``, in exact mode otherwise by
+    ``training.batch_size`` times ``prompt.max_length``. There the dialogues of an optimiser step,
+    and with them the result, depend on the product of batch size and accumulation alone.
     """
     return " ".join([*_facts(plan, step, memory), *_remedies(plan, step)])
 
@@ -79,6 +79,13 @@ def largest_forward(plan: Plan, step: int) -> int:
 def _fewer_tokens(plan: Plan, step: int) -> str:
     """How a forward gets to hold half the tokens at most: by the batch, else by the length."""
     most = largest_forward(plan, step) // 2
+    if plan.recipe.training.mode == "throughput":
+        return f"Start anew with training.tokens_per_forward={max(16, most)}."
+    if plan.recipe.training.tokens_per_forward:
+        return (
+            f"Start anew with training.tokens_per_forward={max(16, most)}: the same result in "
+            "smaller forwards, unless one dialogue alone is larger."
+        )
     training, length = plan.recipe.training, plan.recipe.prompt.max_length
     product = training.dialogues_per_step
     fitting = [size for size in range(1, product + 1) if product % size == 0]

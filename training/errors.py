@@ -8,6 +8,7 @@ TrainingError
 ├── RunNotFound       no run of this id
 ├── RunBusy           a run is in use by another process
 ├── DeviceBusy        another training is on the GPU
+├── DeviceMissing     there are fewer GPUs than processes
 ├── TrackerMissing    a tracker of experiments is not installed
 ├── TrackerFailed     a tracker of experiments cannot be started
 ├── ExportFailed      an adapter cannot be merged or given away in this form
@@ -84,6 +85,16 @@ class DeviceBusy(TrainingError):
         super().__init__(
             f"Another training is running on this GPU ({name}){process}. Wait for its end, stop it "
             "with `lccc-admin runs stop RUN`, or choose another GPU with CUDA_VISIBLE_DEVICES."
+        )
+
+
+class DeviceMissing(TrainingError):
+    """There are fewer GPUs on the machine than processes that train on it."""
+
+    def __init__(self, processes: int, gpus: int) -> None:
+        super().__init__(
+            f"{processes} processes on this machine need a GPU each, and there are {gpus}: "
+            f"--processes {gpus}, or more machines with --machines."
         )
 
 

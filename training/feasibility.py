@@ -18,7 +18,7 @@ def check_feasible(plan: Plan) -> None:
     Raises:
         RecipeError: the message names the field.
     """
-    schedule(plan.recipe.training, plan.total_steps)
+    schedule(plan.pace.recipe.training, plan.total_steps)
     if plan.recipe.training.early_stopping_patience and not plan.validation:
         raise RecipeError(
             "training.early_stopping_patience needs a validation split, and the dataset "

@@ -1,29 +1,25 @@
 """The optimisation loop: steps, validation, checkpoints. It knows a run's record, not the CLI.
 
-One optimiser step is the recipe's ``batch_size * gradient_accumulation`` dialogues, laid end to
-end without padding in as few forwards as fit. The gradient is that of the mean over all target
-tokens of the step, as padded accumulation would give it.
+One optimiser step is the dialogues of the plan's pace (in exact mode ``batch_size *
+gradient_accumulation``), laid end to end without padding in as few forwards as fit. The gradient is
+that of the mean over all target tokens of the step, as padded accumulation would give it.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
 
-from training.adalora import RankAllocation
 from training.checkpoint import Checkpoint, prune_checkpoints, save_checkpoint
-from training.data.encode import Example
 from training.errors import TrainingFailed
-from training.evaluate import validate
+from training.group import ALONE, Group
 from training.journal import Journal
-from training.model import adapter_state, load_adapter_state, summed_nll, trainable
-from training.optimizer import make_optimizer, schedule
-from training.packing import packs
+from training.model import adapter_state, load_adapter_state
+from training.optimisation import NotFinite, Optimisation, ShouldStop
 from training.patience import Patience
 from training.plan import Plan
 from training.resume import best_of
@@ -32,8 +28,6 @@ from training.scores.sampling import Sampling
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-ShouldStop = Callable[[], bool]
 
 
 class _Window(msgspec.Struct):
@@ -60,6 +54,7 @@ class Loop:
         journal: Journal,
         identity: dict[str, str],
         should_stop: ShouldStop,
+        group: Group = ALONE,
         sampling: Sampling | None = None,
     ) -> None:
         self.plan = plan
@@ -71,16 +66,7 @@ class Loop:
         self._journal = journal
         self._should_stop = should_stop
         self._sampling = sampling
-        self._parameters = trainable(model)
-        training = plan.recipe.training
-        self._optimizer = make_optimizer(model, training, plan.recipe.lora.plus_ratio)
-        self._rates = [group["lr"] for group in self._optimizer.param_groups]
-        self._schedule = schedule(training, plan.total_steps)
-        self._ranks = RankAllocation(model)
-        # fp16 gradients underflow without a scale; for other dtypes the scaler does nothing
-        self._scaler = torch.amp.GradScaler(
-            model.device.type, enabled=model.get_base_model().dtype is torch.float16
-        )
+        self._optimisation = Optimisation(plan, model, group)
         self._window = _Window()
         self._saved_at: int | None = None
         self._patience = self._new_patience()
@@ -89,9 +75,7 @@ class Loop:
         """Continue exactly where ``checkpoint`` was written."""
         load_adapter_state(self.model, checkpoint.weights())
         state = checkpoint.state()
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
-        self._ranks.load(state["ranks"])
+        self._optimisation.load(state)
         self._window = _Window(**state["window"])
         _restore_random(state["random"])
         self.step = self._saved_at = checkpoint.manifest.step
@@ -109,6 +93,7 @@ class Loop:
         self._journal.began(self.plan, self.step)
         self._own_up_to_checkpoint()
         self.model.train()
+        self._optimisation.begin()
         if self._owes_validation():
             self._validate()
         while self.step < self.plan.total_steps and not self._patience.is_over:
@@ -171,64 +156,31 @@ class Loop:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "optimizer": self._optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
-            "ranks": self._ranks.state(),
+            **self._optimisation.state(),
             "window": msgspec.to_builtins(self._window),
             "random": _random_state(),
         }
 
     def _prune(self) -> None:
-        keep = self.plan.recipe.record.keep_checkpoints
+        keep = self.plan.pace.recipe.record.keep_checkpoints
         prune_checkpoints(self.run.checkpoints, keep, self.best[0] if self.best else None)
 
     def _one_step(self) -> None:
         started = time.monotonic()
         dialogues = self.plan.step_dialogues(self.step)
         examples = [example for dialogue in dialogues for example in dialogue]
-        targets = sum(example.targets for example in examples)
-        factor = self._schedule(self.step)
-        self._learning_rate = self.plan.recipe.training.learning_rate * factor
-        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
-        nll = self._backward(examples, targets)
-        self._update(nll / targets)
+        try:
+            stepped = self._optimisation.step(self.step, examples)
+        except NotFinite as error:
+            raise self._diverged(f"{error} is") from error
+        self._learning_rate, self._gradient_norm = stepped.learning_rate, stepped.gradient_norm
         self.step += 1
         window = self._window
-        window.nll += nll
-        window.targets += targets
+        window.nll += stepped.nll
+        window.targets += stepped.targets
         window.tokens += sum(len(example.ids) for example in examples)
         window.dialogues += len(dialogues)
         window.seconds += time.monotonic() - started
-
-    def _backward(self, examples: list[Example], targets: int) -> float:
-        """Add up the gradient of the mean over all targets; the summed loss in nats."""
-        nll = 0.0
-        for pack in packs(examples, self.plan.tokens_per_forward):
-            loss = summed_nll(self.model, pack, self.plan.recipe.training.neftune_alpha)
-            self._scaler.scale(loss / targets).backward()
-            nll += loss.item()
-        if self._ranks.is_on:
-            self._scaler.scale(self._ranks.penalty()).backward()
-        return nll
-
-    def _update(self, loss: float) -> None:
-        """Clip and step; a loss or gradient that is not finite ends the training."""
-        self._scaler.unscale_(self._optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(
-            self._parameters, self.plan.recipe.training.max_grad_norm
-        ).item()
-        is_skipped = self._scaler.is_enabled() and not math.isfinite(norm)  # the scale is lowered
-        if not math.isfinite(loss) or not (math.isfinite(norm) or is_skipped):
-            raise self._diverged(
-                f"step {self.step + 1}: the loss ({loss}) or the gradient norm ({norm}) is"
-            )
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        if not is_skipped:
-            self._ranks.allocate(self.step + 1)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._gradient_norm = norm
 
     def _diverged(self, what: str) -> TrainingFailed:
         good = newest_first(self.run.checkpoints)
@@ -240,7 +192,7 @@ class Loop:
 
     def _record(self) -> None:
         """Log, save and validate where the recipe says so, and at the end."""
-        record = self.plan.recipe.record
+        record = self.plan.pace.recipe.record
         is_last = self.step == self.plan.total_steps
         if self.step % record.log_every == 0 or is_last or self.step == 1:
             self._log()
@@ -263,7 +215,7 @@ class Loop:
 
     def _owes_validation(self) -> bool:
         """Whether the run was cut off between a step and its validation."""
-        record = self.plan.recipe.record
+        record = self.plan.pace.recipe.record
         is_due = self.step % record.evaluate_every == 0 or self.step == self.plan.total_steps
         return (
             self.step > 0
@@ -290,12 +242,7 @@ class Loop:
         """Measure; the checkpoint of a new best is kept, so that it can be published later."""
         if not self.plan.validation:
             return
-        found = validate(
-            self.model,
-            self.plan.validation,
-            self.plan.validation_characters,
-            should_stop=self._should_stop,
-        )
+        found = self._optimisation.validation(self._should_stop)
         if found is None:
             return
         if not math.isfinite(found.nll):

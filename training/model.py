@@ -25,8 +25,10 @@ BF16_CAPABILITY = (8, 0)  # Ampere; `is_bf16_supported()` is also true where bf1
 
 
 def training_device() -> torch.device:
-    """The first CUDA device, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """The CUDA device of this process (the first unless told otherwise), else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def compute_dtype(asked: str, device: torch.device) -> torch.dtype:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from adapters.base import Architecture, Base
-from adapters.manifest import PROJECTIONS
 from training.data.dataset import PreparedDataset
 from training.data.encode import EncodeReport, Encoding, Example
 from training.data.token_cache import OnProgress, encode_split
 from training.data.tokens import Examples, TokenFiles
 from training.errors import DataError
+from training.flops import linear_parameters
 from training.order import StepOrder
+from training.pace import Pace
 from training.recipe import Lora, Recipe
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Plan:
     """A resolved training.
 
     ``train`` holds the examples of each dialogue, ``validation`` those of a fixed part of that
-    split; both are read from the disk when asked for.
+    split; both are read from the disk when asked for. ``recipe`` is what was asked for, and
+    ``pace`` has the same in steps of the training's own size.
     """
 
     base: Base
@@ -39,6 +41,8 @@ class Plan:
     train: TokenFiles
     validation: Examples
     order: StepOrder
+    pace: Pace
+    processes: int = 1
 
     @property
     def report(self) -> EncodeReport:
@@ -57,7 +61,7 @@ class Plan:
     @property
     def total_steps(self) -> int:
         """Optimiser steps; the last epoch may be a part of one."""
-        asked = self.recipe.training.max_steps
+        asked = self.pace.recipe.training.max_steps
         return asked or max(1, round(self.recipe.training.epochs * self.steps_per_epoch))
 
     def epoch_at(self, step: int) -> float:
@@ -76,7 +80,8 @@ class Plan:
     def identity(self) -> dict[str, str]:
         """What a resumed run must have in common with the run that it continues."""
         training = self.recipe.training
-        return {
+        shared = {"processes": str(self.processes)} if self.processes > 1 else {}
+        return shared | {
             "dataset": self.dataset.manifest.sha256,
             "base weights": self.base.ref.weights_sha256,
             "tokenizer": self.base.ref.tokenizer_sha256,
@@ -85,10 +90,19 @@ class Plan:
             "roles": self.recipe.prompt.roles,
             "lora": str(self.recipe.lora),
             "quantization": str(self.recipe.quantization),
-            "batch": f"{training.batch_size} x {training.gradient_accumulation}",
+            "batch": self._batch,
             "optimizer": training.optimizer,
             "seed": str(training.seed),
         }
+
+    @property
+    def _batch(self) -> str:
+        training = self.recipe.training
+        exact = f"{training.batch_size} x {training.gradient_accumulation}"
+        if training.mode == "exact":
+            return exact
+        filled = f"{self.pace.dialogues_per_step} in {self.tokens_per_forward} tokens"
+        return f"{filled} instead of {exact}, learning rate {training.learning_rate_scaling}"
 
     @property
     def trainable_parameters(self) -> int:
@@ -96,17 +110,15 @@ class Plan:
         lora = msgspec.structs.replace(self.recipe.lora, r=self.recipe.initial_r)
         return lora_parameters(self.base.architecture, lora)
 
-    def memory_estimate(self) -> dict[str, int]:
-        """Bytes by purpose, estimated, for a step of dialogues of the mean length."""
+    def memory_estimate(self, tokens_per_forward: int | None = None) -> dict[str, int]:
+        """Bytes by purpose, estimated; by default for a step of dialogues of the mean length."""
         shape, quantization = self.base.architecture, self.recipe.quantization
-        linears = shape.layers * sum(
-            inputs * outputs for inputs, outputs in map(shape.projection_shape, PROJECTIONS)
-        )
+        linears = linear_parameters(shape)
         embedding = shape.vocab_size * shape.hidden_size
         wide = 4 if quantization.compute_dtype == "fp32" else 2
         nf4 = 0.5 + (0.127 / 8 if quantization.double else 0.5 / 8)  # QLoRA paper, section 3
         linear = {"nf4": nf4, "int8": 1, "none": wide}[quantization.kind]
-        tokens = self._tokens_per_forward()
+        tokens = tokens_per_forward or self._tokens_per_forward()
         per_token = shape.hidden_size * (1 if self._checkpoints_layers else 34) * shape.layers
         return {
             "base": int(linears * linear + embedding * wide),
@@ -121,17 +133,13 @@ class Plan:
 
     def _tokens_per_forward(self) -> int:
         mean = self.report.tokens / max(1, self.report.dialogues)
-        step = math.ceil(mean * self.recipe.training.dialogues_per_step)
+        step = math.ceil(mean * self.pace.dialogues_per_step)
         return min(self.tokens_per_forward, step)
 
     @property
     def tokens_per_forward(self) -> int:
-        """The most tokens in one forward: a full ``batch_size``, as without packing.
-
-        A step of shorter dialogues takes fewer forwards than ``gradient_accumulation``, never
-        more memory.
-        """
-        return self.recipe.training.batch_size * self.recipe.prompt.max_length
+        """The most tokens in one forward; as :meth:`training.recipe.Training.forward_limit`."""
+        return self.recipe.training.forward_limit(self.recipe.prompt)
 
 
 def lora_parameters(architecture: Architecture, lora: Lora) -> int:
@@ -160,10 +168,11 @@ def make_plan(
     dataset: PreparedDataset,
     tokenizer: PreTrainedTokenizerBase,
     on_progress: OnProgress | None = None,
+    processes: int = 1,
 ) -> Plan:
     """Encode the dataset for ``base``, unless that has been done before, and count.
 
-    ``on_progress`` gets (dialogues done, dialogues in all).
+    ``on_progress`` gets (dialogues done, dialogues in all). ``processes`` train together.
 
     Raises:
         DataError: nothing to train on, a dialogue that the base's template refuses, or no room on
@@ -173,6 +182,7 @@ def make_plan(
     train = encode_split(dataset, "train", base, tokenizer, encoding, on_progress)
     if not train:
         raise DataError("the training split has no dialogue with a reply", file=dataset.path)
+    pace = Pace.of(recipe, train.dialogue_lengths(), processes)
     validation = encode_split(dataset, "validation", base, tokenizer, encoding, on_progress)
     return Plan(
         base=base,
@@ -180,5 +190,7 @@ def make_plan(
         dataset=dataset,
         train=train,
         validation=validation.examples(recipe.record.evaluation_dialogues or None),
-        order=StepOrder(len(train), recipe.training.dialogues_per_step, recipe.training.seed),
+        order=StepOrder(len(train), pace.dialogues_per_step, recipe.training.seed),
+        pace=pace,
+        processes=processes,
     )

@@ -19,6 +19,7 @@ from training.settings import Section, SettingsFiles
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = "qwen3-0.6b-lccc"
+FILLED_FORWARD = 4096  # tokens of a forward in throughput mode
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 CountOrNone = Annotated[int, msgspec.Meta(ge=0)]
@@ -61,6 +62,8 @@ OptimizerName = Literal[
     "adafactor",
     "sgd",
 ]
+Mode = Literal["exact", "throughput"]
+LearningRateScaling = Literal["sqrt", "linear", "none"]
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -123,12 +126,19 @@ class AdaLora(Section, frozen=True, kw_only=True):
 class Training(Section, frozen=True, kw_only=True):
     """The optimisation. ``batch_size`` counts dialogues, ``max_steps`` optimiser steps.
 
+    ``mode``: ``exact`` makes optimiser steps of ``batch_size * gradient_accumulation`` dialogues,
+    ``throughput`` of as many as fill a forward; :mod:`training.pace` says what that changes, and
+    ``learning_rate_scaling`` how the learning rate grows with them. ``tokens_per_forward`` bounds a
+    forward (0: ``batch_size`` times ``prompt.max_length``, in throughput mode 4,096).
     ``scheduler_options`` are those of transformers' scheduler of that name. ``neftune_alpha`` adds
     noise to the embeddings while training (Jain et al. 2023; 0: none).
     ``early_stopping_patience``: how many validations in a row may fail to lower the loss by more
     than ``early_stopping_min_delta`` nats per token (0: all).
     """
 
+    mode: Mode = "exact"
+    tokens_per_forward: CountOrNone = 0
+    learning_rate_scaling: LearningRateScaling = "sqrt"
     epochs: Positive = 3.0
     max_steps: CountOrNone = 0
     batch_size: Count = 2
@@ -148,7 +158,19 @@ class Training(Section, frozen=True, kw_only=True):
 
     @property
     def dialogues_per_step(self) -> int:
+        """Of a step in exact mode; all numbers of steps in the recipe are of such steps."""
         return self.batch_size * self.gradient_accumulation
+
+    def forward_limit(self, prompt: Prompt) -> int:
+        """The most tokens in one forward, unless one sequence alone has more.
+
+        A step of shorter dialogues takes fewer forwards than ``gradient_accumulation``, never more
+        memory.
+        """
+        if self.tokens_per_forward:
+            return self.tokens_per_forward
+        filled = self.mode == "throughput"
+        return FILLED_FORWARD if filled else self.batch_size * prompt.max_length
 
 
 class Record(Section, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ def checkpoint_bytes(plan: Plan) -> int:
 
 def checkpoints_at_once(plan: Plan) -> int:
     """The most that lie on the disk together: those kept, the best, and the one being written."""
-    record, steps = plan.recipe.record, plan.total_steps
+    record, steps = plan.pace.recipe.record, plan.total_steps
     saves = steps // record.save_every + steps // record.evaluate_every + 1
     return min(saves, record.keep_checkpoints + 2)
 

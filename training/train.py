@@ -23,16 +23,21 @@ from training.data.token_cache import OnProgress, load_tokenizer
 from training.device_lock import device_held
 from training.environment import environment
 from training.feasibility import NOT_SERVED, check_feasible
+from training.follower import follow
+from training.group import ALONE, Group, Order
 from training.journal import Journal, Progress
-from training.loop import Loop, ShouldStop
+from training.loop import Loop
 from training.model import compute_dtype, load_model, training_device
+from training.optimisation import ShouldStop
 from training.plan import Plan, make_plan
 from training.publish import write_adapter
 from training.quiet import quiet_libraries
 from training.recipe import Recipe
+from training.recomputation import Recomputation, device_memory
 from training.resume import resumable
 from training.runs import Run, RunStatus, RunStore
 from training.scores.sampling import Sampling
+from training.share import Share
 from training.space import check_room
 from training.trackers import Trackers
 
@@ -56,13 +61,17 @@ class Outcome:
 
 
 def plan_training(
-    base: Base, recipe: Recipe, dataset: PreparedDataset, on_progress: OnProgress | None = None
+    base: Base,
+    recipe: Recipe,
+    dataset: PreparedDataset,
+    on_progress: OnProgress | None = None,
+    processes: int = 1,
 ) -> Plan:
     """The plan for these three, with the base's own tokenizer; as :func:`make_plan`."""
-    return make_plan(base, recipe, dataset, load_tokenizer(base.path), on_progress)
+    return make_plan(base, recipe, dataset, load_tokenizer(base.path), on_progress, processes)
 
 
-def train(
+def train(  # noqa: PLR0913 - what a training may be told, by name
     plan: Plan,
     adapter: str,
     *,
@@ -72,10 +81,12 @@ def train(
     should_stop: ShouldStop = lambda: False,
     resume: Run | None = None,
     report_to: Sequence[str] = (),
+    group: Group = ALONE,
 ) -> Outcome:
     """Train ``adapter`` by ``plan``, or go on with the run ``resume``; register it at the end.
 
-    ``report_to`` are names of :data:`training.trackers.TRACKERS`.
+    ``report_to`` are names of :data:`training.trackers.TRACKERS`. This process is the first of
+    ``group``; the others :func:`assist`, and are told the end when all went well.
 
     Raises:
         RecipeError: settings that do not go together with the data or the number of steps.
@@ -105,11 +116,13 @@ def train(
                 remarks.append(NOT_SERVED)
             for remark in remarks:
                 journal.warn(remark)
+            for sentence in remarks_on(plan, device):
+                journal.note(sentence)
             begun = checkpoint.manifest.step if checkpoint else 0
             journal.report_to(Trackers.open(report_to, run, plan.recipe, begun))
             model, stop = _load(plan, device), _Stop(journal, should_stop)
             sampling = Sampling(plan) if plan.recipe.record.sample_every else None
-            loop = Loop(plan, model, journal, identity, stop, sampling)
+            loop = Loop(plan, model, journal, identity, stop, group, sampling)
             if checkpoint is not None:
                 loop.resume(checkpoint)
             entry = None
@@ -120,8 +133,29 @@ def train(
                 entry = registry.register(run.adapter, adapter, plan.base) if registry else None
                 why = f"ended early: {loop.why_early}" if loop.why_early else None
                 journal.end("completed", why, digest=entry.digest if entry else None)
+    group.announce(Order("end"))
     served = plan.recipe.lora.is_served
     return Outcome(run, journal.status, entry, loop.why_early, served)
+
+
+def assist(plan: Plan, group: Group) -> None:
+    """Compute along with the first process of ``group``, which trains by the same ``plan``.
+
+    Raises:
+        DeviceBusy: another training is on this process's GPU.
+    """
+    device = training_device()
+    with device_held(device), quiet_libraries():
+        follow(Share(plan, _load(plan, device), group), group)
+
+
+def remarks_on(plan: Plan, device: torch.device) -> list[str]:
+    """What whoever trains should know of the plan: what its mode changes, what slows it down."""
+    said = [
+        plan.pace.sentence(plan.recipe, plan.total_steps),
+        Recomputation.of(plan).sentence(plan, device_memory(device)),
+    ]
+    return [sentence for sentence in said if sentence]
 
 
 class _Stop:
@@ -152,7 +186,7 @@ def _identity(plan: Plan, device: torch.device) -> dict[str, str]:
 def _load(plan: Plan, device: torch.device) -> PeftModel:
     """The model with LoRA's weights as the seed draws them."""
     torch.manual_seed(plan.recipe.training.seed)
-    return load_model(plan.base, plan.recipe, device, plan.total_steps)
+    return load_model(plan.base, plan.pace.recipe, device, plan.total_steps)
 
 
 def _first_status(plan: Plan, adapter: str) -> RunStatus:

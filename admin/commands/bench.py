@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -79,7 +80,7 @@ adapters_option = click.option(
 
 @click.group()
 def bench() -> None:
-    """Measure a server or the engine, alone or in turn with a peer.
+    """Measure a server, the engine or trainings, alone or in turn with a peer.
 
     TTFT, ITL, TPOT and throughput are what vLLM's benchmark calls so. Replies have their full
     length, prompts differ in every request, and the base `bench-0.6b` (the shape of Qwen3-0.6B,
@@ -107,6 +108,9 @@ class JsonObjects(click.ParamType[tuple[dict[str, Any], ...]]):
         return tuple(objects)
 
 
+TRL = "A virtual environment (or a Python) that has TRL, bitsandbytes, PEFT and psutil."
+PEAK = "16-bit TFLOP/s that the GPU could do, for MFU.  [default: as its name says]"
+TRAIN_SIDES = ("exact", "padded", "trl", "throughput", "trl-packed")
 EXTRA_BODY = (
     "Fields to merge into each request; null takes one out. Of a list, the objects take turns."
 )
@@ -353,6 +357,45 @@ def bench_quantization(
     columns = ("nats per character", f"LoRA, {found.held}", "NF4, as trained", "NF4, as served")
     admin.output.table(columns, found.rows())
     admin.output.say(f"{found.base} on {found.dataset}, {found.dialogues} held-out dialogues.")
+
+
+@bench.command("train")
+@click.option("--trl", type=click.Path(path_type=Path), metavar="VENV", help=TRL)
+@click.option(
+    "--side",
+    "sides",
+    multiple=True,
+    type=click.Choice(TRAIN_SIDES),
+    help="Measure only these.  [default: all that can be]",
+)
+@count_option("--steps", 1, "Optimiser steps of exact mode in a round.")
+@count_option("--rounds", 2, "How often each side plays; sides take turns.")
+@count_option(
+    "--tokens-per-forward", 1024, "What throughput mode and a packed peer fill.", least=64
+)
+@count_option("--seed", 0, "Chooses the dialogues.", least=0)
+@click.option("--recipe", default="qwen3-0.6b-lccc", help="As for `train`.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As for `train`.")
+@click.option("--peak-tflops", type=click.FloatRange(0, min_open=True), help=PEAK)
+@base_option
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@json_option
+@pass_admin
+def bench_train(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
+    """Compare our training with a plain loop and with TRL, on the same dialogues in turn.
+
+    Exact mode plays against micro-batches that are padded to `prompt.max_length`, and against TRL's
+    SFTTrainer with dynamic padding; throughput mode against TRL with packing. All have the recipe's
+    LoRA, quantisation and gradient checkpointing, and a process of their own; the dialogues are
+    random ones in LCCC's shape. Peak memory is allocated on a GPU, or resident on a CPU.
+    """
+    from admin.bench.train import TrainOptions, measure_train
+
+    found = measure_train(admin, TrainOptions(**given))
+    if as_json:
+        admin.output.json(found)
+    else:
+        admin.output.table(found.columns, found.rows())
 
 
 def _workload(given: dict[str, Any]) -> Workload:

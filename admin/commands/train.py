@@ -6,19 +6,24 @@ import shlex
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from adapters.base import DEFAULT_BASE
 from adapters.errors import AdapterInvalid
 from admin.context import AdminContext, pass_admin
+from admin.launch import STOPPING, Machines, joined, launch, stop_when_asked
 
 if TYPE_CHECKING:
     from adapters.base import Base
+    from training.data.dataset import PreparedDataset
+    from training.group import Group
     from training.plan import Plan
+    from training.recipe import Recipe
     from training.runs import Run
     from training.train import Outcome
 
@@ -48,6 +53,18 @@ TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
     help="Also tell a tracker of experiments what is measured; several can be named.",
 )
 @click.option("--resume", metavar="RUN", help="Continue a stopped or broken run.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    help="Train in so many processes on this machine, each on a GPU of its own.",
+)
+@click.option("--machines", type=click.IntRange(1), default=1, help="Machines that train together.")
+@click.option(
+    "--machine-rank", type=click.IntRange(0), default=0, help="Which of them this is, from 0."
+)
+@click.option("--main-address", metavar="HOST:PORT", help="Where machine 0 listens for the others.")
+@click.option("--group", type=click.Path(path_type=Path), hidden=True)
 @click.option("--no-register", is_flag=True, help="Leave the adapter in the run's directory.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the plan, then stop.")
 @pass_admin
@@ -60,6 +77,11 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     overrides: tuple[str, ...],
     report_to: tuple[str, ...],
     resume: str | None,
+    processes: int,
+    machines: int,
+    machine_rank: int,
+    main_address: str | None,
+    group: Path | None,
     no_register: bool,
     dry_run: bool,
 ) -> None:
@@ -67,26 +89,124 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
 
     The seed's recipe is the default; `--set lora.r=8` and the like change single fields.
     Ctrl-C stops with a checkpoint, `--resume RUN` continues from the newest one.
+    With several processes each takes a part of every step; on several machines, run the same
+    command on each, with the same data and base there, and only `--machine-rank` differing.
     """
     from training.trackers import check_trackers
 
     check_trackers(report_to)
     if resume:
         _refuse_with_resume()
-        run, plan, adapter = _resumed(admin, resume, dry_run=dry_run)
-    else:
-        if not dataset or not adapter:
-            missing = "--data" if not dataset else "--name"
-            raise click.UsageError(f"Missing option '{missing}' (or --resume RUN).")
-        run = None
-        plan = _new_plan(admin, dataset, adapter, base, recipe, overrides, dry_run=dry_run)
-    if dry_run:
-        _print_plan(admin, plan)
-        return
-    outcome = run_training(
-        admin, plan, adapter, register=not no_register, resume=run, report_to=report_to
+    elif not dataset or not adapter:
+        missing = "--data" if not dataset else "--name"
+        raise click.UsageError(f"Missing option '{missing}' (or --resume RUN).")
+    request = _Request(
+        dataset, adapter, base, recipe, overrides, resume, processes * machines, dry_run
     )
-    _tell(admin, outcome, adapter, plan.base)
+    if processes * machines > 1 and group is None and not dry_run:
+        _launch(admin, request, processes, Machines.of(machines, machine_rank, main_address))
+        return
+    with joined(group) as together:
+        run, plan, adapter = _planned(admin, request)
+        if dry_run:
+            _print_plan(admin, plan)
+        elif together.is_first:
+            outcome = run_training(
+                admin,
+                plan,
+                adapter,
+                register=not no_register,
+                resume=run,
+                report_to=report_to,
+                group=together,
+                directory=group,
+            )
+            _tell(admin, outcome, adapter, plan.base)
+        else:
+            from training.train import assist
+
+            assist(plan, together)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is to be trained; of a run that is resumed, only ``resume`` counts."""
+
+    dataset: str | None
+    adapter: str | None
+    base: str
+    recipe: str | None
+    overrides: tuple[str, ...]
+    resume: str | None
+    processes: int
+    is_dry: bool
+
+
+class _Parts(NamedTuple):
+    """What a plan is made of, and the run that it goes on with."""
+
+    run: Run | None
+    base: Base
+    recipe: Recipe
+    dataset: PreparedDataset
+    adapter: str
+
+
+def _parts(admin: AdminContext, asked: _Request) -> _Parts:
+    """Look everything up, and obtain the base."""
+    from adapters.registry import Registry
+    from admin.commands.base import base_argument
+    from training.data.dataset import PreparedDataset
+    from training.recipe import DEFAULT_RECIPE, decode_recipe, read_recipe
+    from training.runs import RunStore
+
+    if asked.resume:
+        run = RunStore(admin.home.runs).get(asked.resume)
+        status = run.status()
+        recipe = decode_recipe(run.recipe_path.read_text("utf-8"), str(run.recipe_path))
+        prepared = PreparedDataset.open(admin.home.datasets, status.dataset)
+        argument = base_argument(admin, status.base, status.base_path)
+        base = _base(admin, argument, asked.is_dry)
+        return _Parts(run, base, recipe, prepared, status.adapter)
+    assert asked.dataset is not None
+    assert asked.adapter is not None
+    recipe = read_recipe(asked.recipe or DEFAULT_RECIPE, asked.overrides)
+    prepared = PreparedDataset.open(admin.home.datasets, asked.dataset)
+    Registry(admin.home.registry).check_name(asked.adapter, asked.base)
+    base = _base(admin, asked.base, asked.is_dry)
+    return _Parts(None, base, recipe, prepared, asked.adapter)
+
+
+def _planned(admin: AdminContext, asked: _Request) -> tuple[Run | None, Plan, str]:
+    from training.train import plan_training
+
+    parts = _parts(admin, asked)
+    with _encoding_progress(admin) as on_progress:
+        plan = plan_training(parts.base, parts.recipe, parts.dataset, on_progress, asked.processes)
+    return parts.run, plan, parts.adapter
+
+
+def _launch(admin: AdminContext, asked: _Request, processes: int, machines: Machines) -> None:
+    """Look everything up once, so that what is wrong is said once; then start the processes."""
+    _parts(admin, asked)
+    context = click.get_current_context()
+    arguments = ["--home", str(admin.home.root), "train"]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        is_own = name not in ("dataset", "adapter", "base", "recipe", "overrides")
+        if asked.resume and not is_own:  # a run keeps its own
+            continue
+        arguments += _told(parameter, context.params.get(name))
+    launch(arguments, processes, machines, admin.output.say)
+
+
+def _told(parameter: click.Parameter, value: object) -> list[str]:
+    """A parameter as it stands on a command line."""
+    if value is None or value is False:
+        return []
+    values = value if isinstance(value, tuple) else (value,)
+    flag = parameter.opts[0]
+    return [part for one in values for part in ([flag] if one is True else [flag, str(one)])]
 
 
 def _refuse_with_resume() -> None:
@@ -96,45 +216,6 @@ def _refuse_with_resume() -> None:
     for parameter, option in {**own, "overrides": "set"}.items():
         if context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{option} cannot go with --resume: a run keeps its own.")
-
-
-def _new_plan(
-    admin: AdminContext,
-    dataset: str,
-    adapter: str,
-    base: str,
-    recipe: str | None,
-    overrides: tuple[str, ...],
-    *,
-    dry_run: bool,
-) -> Plan:
-    from adapters.registry import Registry
-    from training.data.dataset import PreparedDataset
-    from training.recipe import DEFAULT_RECIPE, read_recipe
-    from training.train import plan_training
-
-    resolved = read_recipe(recipe or DEFAULT_RECIPE, overrides)
-    prepared = PreparedDataset.open(admin.home.datasets, dataset)
-    Registry(admin.home.registry).check_name(adapter, base)
-    found = _base(admin, base, dry_run)
-    with _encoding_progress(admin) as on_progress:
-        return plan_training(found, resolved, prepared, on_progress)
-
-
-def _resumed(admin: AdminContext, run_id: str, *, dry_run: bool) -> tuple[Run, Plan, str]:
-    from admin.commands.base import base_argument
-    from training.data.dataset import PreparedDataset
-    from training.recipe import decode_recipe
-    from training.runs import RunStore
-    from training.train import plan_training
-
-    run = RunStore(admin.home.runs).get(run_id)
-    status = run.status()
-    recipe = decode_recipe(run.recipe_path.read_text("utf-8"), str(run.recipe_path))
-    prepared = PreparedDataset.open(admin.home.datasets, status.dataset)
-    base = _base(admin, base_argument(admin, status.base, status.base_path), dry_run)
-    with _encoding_progress(admin) as on_progress:
-        return run, plan_training(base, recipe, prepared, on_progress), status.adapter
 
 
 def _base(admin: AdminContext, name: str, dry_run: bool) -> Base:
@@ -169,17 +250,25 @@ def run_training(
     register: bool = True,
     resume: Run | None = None,
     report_to: Sequence[str] = (),
+    group: Group | None = None,
+    directory: Path | None = None,
 ) -> Outcome:
-    """Train with a progress display; the first Ctrl-C or SIGTERM asks for a clean stop."""
+    """Train with a progress display; the first Ctrl-C or SIGTERM asks for a clean stop.
+
+    As the first of ``group`` it is asked in ``directory`` instead.
+    """
     from adapters.registry import Registry
     from admin.progress import TrainingProgress
+    from training.group import ALONE
     from training.runs import RunStore
     from training.train import train as run_train
 
     try:
         with (
             TrainingProgress(admin.output, adapter) as progress,
-            stop_on_signal(progress.note) as should_stop,
+            stop_on_signal(progress.note)
+            if directory is None
+            else stop_when_asked(directory, progress.note) as should_stop,
         ):
             return run_train(
                 plan,
@@ -190,6 +279,7 @@ def run_training(
                 should_stop=should_stop,
                 resume=resume,
                 report_to=report_to,
+                group=group or ALONE,
             )
     except AdapterInvalid as refusal:
         admin.output.say("The training is finished, its adapter was not registered. When what is")
@@ -219,7 +309,7 @@ def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
         if asked and not said:
             said = True
             with suppress(OSError):  # the terminal may be what is gone
-                say("Stopping after this step, with a checkpoint (again: at once) …")
+                say(STOPPING)
         return asked
 
     numbers = [signal.SIGINT, signal.SIGTERM]
@@ -235,12 +325,13 @@ def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
 
 def _print_plan(admin: AdminContext, plan: Plan) -> None:
     from training.feasibility import NOT_SERVED, check_feasible
+    from training.model import training_device
     from training.space import needed_bytes
+    from training.train import remarks_on
 
     check_feasible(plan)
     out, report = admin.output, plan.report
     out.data(plan.recipe.toml())
-    per_step = plan.recipe.training.dialogues_per_step
     memory = plan.memory_estimate()
     rows = [
         ("base", plan.base.name),
@@ -248,15 +339,37 @@ def _print_plan(admin: AdminContext, plan: Plan) -> None:
         ("dialogues", f"{len(plan.train)} ({report.replies} replies)"),
         ("tokens an epoch", f"{report.tokens} ({report.target_tokens} with loss)"),
         ("cut to max_length", sum(n for cut, n in report.cut.items() if cut != "nothing")),
-        ("steps", f"{plan.total_steps} of {per_step} dialogues ({plan.steps_per_epoch} an epoch)"),
+        ("steps", _steps(plan)),
+        ("tokens in one forward", f"{plan.tokens_per_forward} at most"),
+        ("learning rate", f"{plan.pace.recipe.training.learning_rate:.3g}"),
         ("trainable parameters", f"{plan.trainable_parameters:,}"),
         ("memory (estimate)", f"{sum(memory.values()) / 2**20:,.0f} MiB"),
         *((f"  {name}", f"{size / 2**20:,.0f} MiB") for name, size in memory.items()),
+        ("gradient checkpointing", _checkpointing(plan)),
         ("disk (at most)", f"{needed_bytes(plan) / 2**20:,.0f} MiB"),
     ]
     out.table(("plan", ""), rows)
+    for sentence in remarks_on(plan, training_device()):
+        out.say(sentence)
     if not plan.recipe.lora.is_served:
         out.warn(NOT_SERVED)
+
+
+def _checkpointing(plan: Plan) -> str:
+    from training.recomputation import Recomputation
+
+    again = Recomputation.of(plan)
+    state = "on" if plan.recipe.training.gradient_checkpointing else "off"
+    return (
+        f"{state}; with it {again.times:.2f} times the arithmetic, and for the largest forward "
+        f"{again.memory_with / 2**20:,.0f} instead of {again.memory_without / 2**20:,.0f} MiB"
+    )
+
+
+def _steps(plan: Plan) -> str:
+    per_step, own = plan.pace.dialogues_per_step, plan.recipe.training.dialogues_per_step
+    instead = f" instead of {own}" if plan.recipe.training.mode == "throughput" else ""
+    return f"{plan.total_steps} of {per_step} dialogues{instead} ({plan.steps_per_epoch} an epoch)"
 
 
 def _tell(admin: AdminContext, outcome: Outcome, adapter: str, base: Base) -> None:

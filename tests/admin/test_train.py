@@ -170,6 +170,23 @@ def test_a_dry_run_prints_recipe_and_plan_and_leaves_nothing(home: Home, model: 
     assert not home.runs.exists()
 
 
+def test_a_dry_run_shows_what_mode_and_checkpointing_cost(home: Home, model: Path) -> None:
+    """Dialogues a step, the learning rate that comes of them, and what would be quicker."""
+    fuller = ("training.mode=throughput", "training.tokens_per_forward=1500")
+    sets = [part for one in fuller for part in ("--set", one)]
+
+    result = new(home, model, *sets, "--set", "training.gradient_checkpointing=true", "--dry-run")
+
+    assert result.exit_code == 0, result.stderr
+    (many,) = re.findall(r"^steps +1 of (\d+) dialogues instead of 4", result.stdout, re.MULTILINE)
+    assert re.search(r"^tokens in one forward +1500 at most", result.stdout, re.MULTILINE)
+    assert re.search(
+        r"^gradient checkpointing +on; with it 1\.\d+ times", result.stdout, re.MULTILINE
+    )
+    assert f"Throughput mode: {many} dialogues a step instead of 4" in result.stderr
+    assert "--set training.gradient_checkpointing=false" in result.stderr
+
+
 @pytest.mark.parametrize(("base", "verb"), [("pocket", "builds it"), ("org/model", "downloads it")])
 def test_a_dry_run_gets_no_base(
     home: Home, monkeypatch: pytest.MonkeyPatch, base: str, verb: str

@@ -52,10 +52,10 @@ class Work:
         )
         store = RunStore(self.runs)
         begun = next(iter(store.all()), None)
-        train(plan, "bot", runs=store, registry=None, progress=_Nobody(), resume=begun)
+        train(plan, "bot", runs=store, registry=None, progress=Nobody(), resume=begun)
 
 
-class _Nobody:
+class Nobody:
     """A progress that nobody watches."""
 
     def began(self, *_: object) -> None:

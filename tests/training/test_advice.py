@@ -45,6 +45,18 @@ def test_where_no_batch_is_small_enough_the_length_is(make_plan: MakePlan) -> No
     assert f"prompt.max_length={half}, which would cut {cut} of this step's 1 dialogues" in advice
 
 
+def test_a_bound_on_the_forward_is_what_is_lowered(make_plan: MakePlan) -> None:
+    """In throughput mode always, in exact mode where the recipe has one."""
+    for mode, told in (("throughput", "."), ("exact", ": the same result in smaller forwards")):
+        plan = make_plan(f"training.mode={mode}", "training.tokens_per_forward=700")
+        half = largest_forward(plan, 0) // 2
+
+        advice = memory_advice(plan, 0, None)
+
+        assert f"Start anew with training.tokens_per_forward={half}{told}" in advice
+        assert "batch_size" not in advice
+
+
 def test_what_the_recipe_leaves_unused_is_named(make_plan: MakePlan) -> None:
     """Checkpointing and quantisation, with what the latter saves."""
     wasteful = make_plan("training.gradient_checkpointing=false", "quantization.kind=none")

@@ -30,6 +30,9 @@ SEED = {
     },
     "adalora": {"initial_r": 0, "start": 0.1, "end": 0.6, "every": 10, "orthogonality": 0.5},
     "training": {
+        "mode": "exact",
+        "tokens_per_forward": 0,
+        "learning_rate_scaling": "sqrt",
         "epochs": 3.0,
         "max_steps": 0,
         "batch_size": 2,

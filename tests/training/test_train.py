@@ -124,6 +124,34 @@ def test_a_training_learns_records_and_registers(
     assert manifest.metrics == {"validation_nll": status.validation_nll}
 
 
+def test_throughput_mode_says_what_it_changes_and_resumes_exactly(
+    make_plan: MakePlan, run_training: RunTraining
+) -> None:
+    """Fewer, larger steps at a higher rate; stopped and resumed it ends with the same weights."""
+    fuller = (
+        "training.mode=throughput",
+        "training.tokens_per_forward=1500",
+        "training.max_steps=20",
+    )
+    plan = make_plan(*fuller, "training.gradient_checkpointing=true")
+    watcher = Watcher()
+
+    straight = run_training(plan, watcher, register=False).run
+    stopped = run_training(plan, Watcher(stop_after=2), register=False)
+    resumed = run_training(plan, register=False, resume=stopped.run)
+
+    assert stopped.status.state == "stopped"
+    assert resumed.status.state == "completed"
+    assert 2 < plan.total_steps < 20
+    last = f"checkpoints/step-{plan.total_steps}/lora.safetensors"
+    assert (straight.directory / last).read_bytes() == (resumed.run.directory / last).read_bytes()
+    rates = {one.learning_rate for one in straight.events() if one.kind == "train"}
+    assert rates == {0.01 * math.sqrt(plan.pace.dialogues_per_step / 4)}
+    said = "\n".join(watcher.notes)
+    assert f"{plan.pace.dialogues_per_step} dialogues a step instead of 4" in said
+    assert "Gradient checkpointing takes" in said
+
+
 def test_a_run_says_what_it_was_made_with(make_plan: MakePlan, run_training: RunTraining) -> None:
     """Inputs by hash, seeds, versions, hardware and command; the adapter by the hash of its files.
 
@@ -160,7 +188,7 @@ def test_the_published_weights_are_those_of_the_best_step(
     """A training that gets worse after its best validation publishes the best, not the last."""
     measured = iter([5.0, 4.0, 6.0])
     monkeypatch.setattr(
-        "training.loop.validate",
+        "training.share.validate",
         lambda *_, **__: Validation(nll=next(measured), tokens=1, characters=1),
     )
     plan = make_plan("training.max_steps=9", "record.keep_checkpoints=1")
@@ -237,7 +265,7 @@ def test_a_best_from_before_the_stop_stays_the_best(
     """Status and manifest name the best step of the whole run, not of its resumed part."""
     measured = iter([1.0, 5.0, 6.0])
     monkeypatch.setattr(
-        "training.loop.validate",
+        "training.share.validate",
         lambda *_, **__: Validation(nll=next(measured), tokens=1, characters=1),
     )
     plan = make_plan("training.max_steps=9", "record.keep_checkpoints=1")
@@ -499,7 +527,7 @@ def test_a_training_without_room_leaves_no_trace(
 @pytest.mark.parametrize(
     ("seam", "what"),
     [
-        ("training.loop.validate", "The validation loss of step 3 is not finite"),
+        ("training.share.validate", "The validation loss of step 3 is not finite"),
         ("training.loop.adapter_state", "LoRA's weights of step 2 are not finite"),
     ],
 )
@@ -513,7 +541,7 @@ def test_what_is_not_finite_is_neither_kept_nor_published(
 ) -> None:
     """A validation, and weights that are about to be saved."""
     broken: dict[str, Any] = {
-        "training.loop.validate": Validation(nll=math.nan, tokens=1, characters=1),
+        "training.share.validate": Validation(nll=math.nan, tokens=1, characters=1),
         "training.loop.adapter_state": {"a": torch.tensor([1.0, math.inf])},
     }
     monkeypatch.setattr(seam, lambda *_, **__: broken[seam])
@@ -535,7 +563,7 @@ def test_a_training_that_gets_no_better_ends_early(
     """
     measured = iter([5.0, 4.0, 4.5, 4.2])
     monkeypatch.setattr(
-        "training.loop.validate",
+        "training.share.validate",
         lambda *_, **__: Validation(nll=next(measured), tokens=1, characters=1),
     )
     plan = make_plan("training.max_steps=60", "training.early_stopping_patience=2")

@@ -130,6 +130,11 @@ class TokenFiles(Sequence[list[Example]]):
         """The number of tokens of each example."""
         return np.diff(self._examples["end"].astype(np.int64), prepend=0)
 
+    def dialogue_lengths(self) -> np.ndarray:
+        """The number of tokens of each dialogue's examples together ([D], int64)."""
+        ends = self._examples["end"].astype(np.int64)[self._dialogues.astype(np.int64) - 1]
+        return np.diff(ends, prepend=0)
+
     def _start(self, dialogue: int) -> int:
         return self._end(dialogue - 1) if dialogue else 0
 

@@ -1,0 +1,104 @@
+"""How a side talks to the benchmark: told to play a round on stdin, it answers on stdout.
+
+A message is one line of JSON. Whatever libraries print goes to stderr instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TextIO
+
+LOOK_EVERY_S = 0.005
+
+
+class Playing:
+    """The side's end of the two pipes. Make it before anything is printed."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._answers: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        self.device = device
+
+    def ready(self, **facts: Any) -> None:
+        """Everything is loaded; ``facts`` are for the report."""
+        self._answer({"ready": facts})
+
+    def next_round(self) -> int | None:
+        """The number of the round that is to be played now; ``None``: no more."""
+        line = sys.stdin.readline()
+        return json.loads(line)["round"] if line else None
+
+    def play(self, work: Callable[[], None]) -> None:
+        """Do the work of one round, and answer how long it took and what memory it held."""
+        measuring = Measuring(self.device)
+        work()
+        self.played(measuring)
+
+    def played(self, measuring: Measuring) -> None:
+        """Answer what was measured of a round that is over."""
+        self._answer(measuring.end())
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        self._answers.write(json.dumps(message) + "\n")
+        self._answers.flush()
+
+
+class Measuring:
+    """The time and the peak of memory from here to :meth:`end`.
+
+    On a GPU the peak is what was allocated there, on a CPU the resident memory of the process,
+    looked at every few milliseconds; what is free is given back before.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._gpu = device if device.startswith("cuda") else None
+        gc.collect()
+        if self._gpu:
+            import torch
+
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats(self._gpu)
+        else:
+            with suppress(OSError, AttributeError):  # another C library
+                ctypes.CDLL("libc.so.6").malloc_trim(0)
+        self._peak = 0
+        self._is_over = threading.Event()
+        self._looking = threading.Thread(target=self._look, daemon=True)
+        if not self._gpu:
+            self._looking.start()
+        self._began_s, self._began_cpu_s = time.perf_counter(), time.process_time()
+
+    def end(self) -> dict[str, float]:
+        """Seconds on the clock, and on all processors together, and the peak in bytes."""
+        if self._gpu:
+            import torch
+
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - self._began_s
+        cpu_seconds = time.process_time() - self._began_cpu_s
+        if self._gpu:
+            self._peak = torch.cuda.max_memory_allocated(self._gpu)
+        else:
+            self._is_over.set()
+            self._looking.join()
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_bytes": self._peak}
+
+    def _look(self) -> None:
+        while not self._is_over.is_set():
+            self._peak = max(self._peak, resident_bytes())
+            self._is_over.wait(LOOK_EVERY_S)
+
+
+def resident_bytes() -> int:
+    """The memory that this process has in RAM."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
