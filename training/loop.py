@@ -21,6 +21,7 @@ from training.data.encode import Example
 from training.errors import TrainingFailed
 from training.evaluate import validate
 from training.journal import Journal
+from training.memory import memory_in_use
 from training.model import adapter_state, load_adapter_state, summed_nll, trainable
 from training.optimizer import make_optimizer, schedule
 from training.packing import packs
@@ -268,6 +269,7 @@ class Loop:
             gradient_norm=self._gradient_norm,
             tokens_per_s=window.tokens / window.seconds,
             dialogues_per_s=window.dialogues / window.seconds,
+            memory_bytes=memory_in_use(self.model.device),
         )
 
     def _validate(self) -> None:

@@ -15,6 +15,7 @@ import click
 from adapters.base import DEFAULT_BASE
 from adapters.errors import AdapterInvalid
 from admin.context import AdminContext, pass_admin
+from admin.plan_view import print_plan
 
 if TYPE_CHECKING:
     from adapters.base import Base
@@ -50,6 +51,7 @@ TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 @click.option("--resume", metavar="RUN", help="Continue a stopped or broken run.")
 @click.option("--no-register", is_flag=True, help="Leave the adapter in the run's directory.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the plan, then stop.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print the plan as JSON.")
 @pass_admin
 def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     admin: AdminContext,
@@ -62,6 +64,7 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     resume: str | None,
     no_register: bool,
     dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Fine-tune an adapter with QLoRA and register it.
 
@@ -70,6 +73,8 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     """
     from training.trackers import check_trackers
 
+    if as_json and not dry_run:
+        raise click.UsageError("--json goes with --dry-run; a training is read with `runs watch`.")
     check_trackers(report_to)
     if resume:
         _refuse_with_resume()
@@ -81,7 +86,7 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
         run = None
         plan = _new_plan(admin, dataset, adapter, base, recipe, overrides, dry_run=dry_run)
     if dry_run:
-        _print_plan(admin, plan)
+        print_plan(admin, plan, as_json=as_json)
         return
     outcome = run_training(
         admin, plan, adapter, register=not no_register, resume=run, report_to=report_to
@@ -231,32 +236,6 @@ def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _print_plan(admin: AdminContext, plan: Plan) -> None:
-    from training.feasibility import NOT_SERVED, check_feasible
-    from training.space import needed_bytes
-
-    check_feasible(plan)
-    out, report = admin.output, plan.report
-    out.data(plan.recipe.toml())
-    per_step = plan.recipe.training.dialogues_per_step
-    memory = plan.memory_estimate()
-    rows = [
-        ("base", plan.base.name),
-        ("dataset", plan.dataset.name),
-        ("dialogues", f"{len(plan.train)} ({report.replies} replies)"),
-        ("tokens an epoch", f"{report.tokens} ({report.target_tokens} with loss)"),
-        ("cut to max_length", sum(n for cut, n in report.cut.items() if cut != "nothing")),
-        ("steps", f"{plan.total_steps} of {per_step} dialogues ({plan.steps_per_epoch} an epoch)"),
-        ("trainable parameters", f"{plan.trainable_parameters:,}"),
-        ("memory (estimate)", f"{sum(memory.values()) / 2**20:,.0f} MiB"),
-        *((f"  {name}", f"{size / 2**20:,.0f} MiB") for name, size in memory.items()),
-        ("disk (at most)", f"{needed_bytes(plan) / 2**20:,.0f} MiB"),
-    ]
-    out.table(("plan", ""), rows)
-    if not plan.recipe.lora.is_served:
-        out.warn(NOT_SERVED)
 
 
 def _tell(admin: AdminContext, outcome: Outcome, adapter: str, base: Base) -> None:

@@ -7,7 +7,17 @@ from typing import Literal, TypeAlias
 import msgspec
 
 RunState: TypeAlias = Literal["running", "completed", "stopped", "failed", "interrupted"]
-Kind: TypeAlias = Literal["status", "train", "evaluation", "checkpoint", "adapter", "warning"]
+Kind: TypeAlias = Literal[
+    "status", "train", "evaluation", "samples", "checkpoint", "adapter", "warning"
+]
+
+
+class Sample(msgspec.Struct, frozen=True, gc=False):
+    """What the model said to a prompt of the validation split, which has ``expected`` there."""
+
+    prompt: str
+    reply: str
+    expected: str
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -18,8 +28,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     - ``status``: ``state``, and ``message`` where there is a reason. Each ``running`` is a start or
       a resumption at ``step``; what stands before it about later steps no longer counts.
     - ``train``: means since the last such event (``loss`` in nats per target token), and the
-      speed of the steps alone.
+      speed of the steps alone; ``memory_bytes`` is the most that was allocated on the GPU, or
+      what the process has in memory.
     - ``evaluation``: ``validation_nll`` in nats per token, and per character.
+    - ``samples``: the replies of the model as it is, always to the same prompts.
     - ``checkpoint``, ``adapter``: what was written to ``path`` (below the run's directory); of the
       adapter, the hex SHA-256 of each file.
     - ``warning``: ``message``.
@@ -39,5 +51,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     dialogues_per_s: float | None = None
     validation_nll: float | None = None
     validation_nll_per_character: float | None = None
+    memory_bytes: int | None = None
+    samples: tuple[Sample, ...] | None = None
     path: str | None = None
     files: dict[str, str] | None = None
