@@ -51,7 +51,7 @@ async def command(home: Home, *arguments: str, timeout_s: float = TIMEOUT_S) -> 
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            await process.communicate()  # to the end of its pipes, which its end alone is not
     if process.returncode:
         text = said.decode("utf-8", "replace")
         if message := error_in(text):
