@@ -1,4 +1,4 @@
-"""The pages of data and trainings in a real browser."""
+"""The whole way in a browser, with everything real: a file, a training, an adapter, a chat."""
 
 from __future__ import annotations
 
@@ -16,12 +16,22 @@ from tests.browser.conftest import PHONE, Open, Workshop
 from tests.fakes import ScriptedEngine
 from tests.records import make_run, measure
 from tests.training.conftest import DIALOGUES
-from training.runs import EventLog
+from tests.waiting import eventually
+from training.runs import EventLog, RunStore
 
 pytest.importorskip("playwright.sync_api")
 
 from playwright.sync_api import Browser, Page, expect
 
+STEPS = 120
+QUICK = {
+    "training.max_steps": str(STEPS),
+    "training.batch_size": "2",
+    "training.learning_rate": "0.01",
+    "record.log_every": "1",
+    "record.evaluate_every": "40",
+    "generation.max_tokens": "12",
+}
 PATIENCE_MS = 120_000  # several processes load torch, maybe beside other tests
 
 
@@ -37,6 +47,63 @@ def button(page: Page, name: str) -> Any:
 
 def loss(page: Page) -> Any:
     return page.locator(".chart").first
+
+
+def points(page: Page) -> int:
+    """How many points the loss has, as it is told to who does not see it."""
+    found = re.search(r"：(\d+) 个点", loss(page).get_attribute("aria-label") or "")
+    return int(found[1]) if found else 0
+
+
+@pytest.mark.timeout(600)
+def test_from_a_file_to_a_chat(workshop: Workshop, tmp_path: Path) -> None:
+    """Upload, train with the curve moving, reload, a second tab, stop, resume, and talk to it."""
+    raw = tmp_path / "对话.json"
+    raw.write_text(json.dumps({"train": DIALOGUES[:20], "valid": DIALOGUES[20:]}), "utf-8")
+    page = workshop.open("data")
+    upload(page, raw, "small")
+    expect(page.locator("article.card h2")).to_have_text("small", timeout=PATIENCE_MS)
+
+    page.click(".rail >> text=训练")
+    button(page, "新训练").click()
+    form = page.locator(".training-form")
+    form.locator("[name=adapter]").fill("bot")
+    form.locator("summary").click()
+    for name, value in QUICK.items():
+        form.locator(f"[name='{name}']").fill(value)
+    form.locator("[name='quantization.compute_dtype']").select_option("fp32")
+    expect(button(page, "开始训练")).to_be_disabled()
+    button(page, "检查").click()
+    expect(form.locator(".plan")).to_contain_text(f"{STEPS} 步，每步 8 段对话", timeout=PATIENCE_MS)
+    button(page, "开始训练").click()
+
+    expect(page.locator(".run-head h2")).to_contain_text("bot-", timeout=PATIENCE_MS)
+    assert eventually(lambda: points(page) > 2)
+    before = points(page)
+    assert eventually(lambda: points(page) > before)
+    page.reload()
+    other = workshop.open(page.url.partition("#/")[2])
+    assert eventually(lambda: points(page) > before)
+    button(page, "停止").click()
+    page.get_by_role("dialog").get_by_role("button", name="停止").click()
+    for tab in (page, other):
+        expect(tab.locator(".run-head .badge")).to_have_text("已停止", timeout=PATIENCE_MS)
+    (run,) = RunStore(workshop.home.runs).all()
+    stopped_at = run.status().step
+    assert 2 < stopped_at < STEPS
+    assert eventually(lambda: points(page) == points(other) == stopped_at)
+
+    button(page, "继续").click()
+    for tab in (page, other):
+        expect(tab.locator(".run-head .badge")).to_have_text("已完成", timeout=PATIENCE_MS)
+        assert eventually(lambda tab=tab: points(tab) == STEPS)
+
+    page.click(".rail >> text=聊天")
+    page.select_option(".picker select", "bot")
+    page.fill(".composer textarea", "今天好热")
+    page.keyboard.press("Enter")
+    expect(page.locator(".reply .stats")).to_contain_text("token", timeout=PATIENCE_MS)
+    expect(page.locator(".reply h2")).to_have_text("bot")
 
 
 def test_what_the_command_line_refuses_is_said_in_the_page(
