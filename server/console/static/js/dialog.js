@@ -9,13 +9,20 @@ export function openDialog(title, body, onclose = () => {}) {
   const element = h("dialog", { class: "dialog", "aria-labelledby": "dialog-title" });
   const close = () => element.close();
   fill(element, h("header", {}, heading, iconButton("close", t("close"), close)), body);
+  addEventListener("hashchange", close); // another page: what was asked is no longer there
   element.addEventListener("close", () => {
+    removeEventListener("hashchange", close);
     element.remove();
     onclose();
   });
   document.body.append(element);
   element.showModal();
   return { element, close };
+}
+
+/** Close whatever is asked, as when nobody is signed in any more. */
+export function closeDialogs() {
+  for (const element of document.querySelectorAll("dialog")) element.close();
 }
 
 /** Ask for a yes: a promise of true or false. */

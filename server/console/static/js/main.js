@@ -2,6 +2,7 @@
 // and returns what ends it.
 
 import { del, get, post, whenSignedOut } from "./api.js";
+import { closeDialogs } from "./dialog.js";
 import { fill, h, icon, iconButton, field } from "./dom.js";
 import { disconnect, whenConnected } from "./feed.js";
 import { LANGUAGES, language, setLanguage, t } from "./i18n.js";
@@ -74,6 +75,7 @@ function signIn(message = "") {
   shows += 1;
   leave();
   disconnect();
+  closeDialogs();
   banner("");
   leave = () => {};
   document.title = `${t("sign.in")} – ${t("app")}`;

@@ -143,7 +143,7 @@ export class RunView {
       this.chart.show(this.losses(), this.range, this.settings.isLog);
       this.describe(this.main, "loss");
       this.small.forEach((place, index) => this.describe(place, SMALL[index]));
-      this.charts.forEach((chart, index) => chart.show(this.each((curves, ink) => [this.line(curves, SMALL[index], ink)]), this.range, false));
+      this.charts.forEach((chart, index) => chart.show(this.each((curves, ink) => this.lines(curves, SMALL[index], ink)), this.range, false));
       this.showTable();
     });
   }
@@ -164,8 +164,11 @@ export class RunView {
     });
   }
 
-  line(curves, name, ink) {
-    return { label: curves.id, colour: ink, ...envelope(curves.points(name, this.range)) };
+  lines(curves, name, ink) {
+    const points = curves.points(name, this.range);
+    const { smoothing } = this.settings;
+    if (!smoothing) return [{ label: curves.id, colour: ink, ...envelope(points) }];
+    return [{ label: "", colour: ink, faint: true, ...envelope(points) }, { label: curves.id, colour: ink, ...smoothed(points, smoothing) }];
   }
 
   /** A chart in words, for who does not see it. */
