@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -32,6 +33,7 @@ async def command(home: Home, *arguments: str, timeout_s: float = TIMEOUT_S) -> 
     Raises:
         Refused: 400 with the command's own message; 503 where it took too long.
     """
+    check_arguments(arguments)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "admin", "--home", str(home.root), *arguments),
@@ -59,6 +61,25 @@ async def command(home: Home, *arguments: str, timeout_s: float = TIMEOUT_S) -> 
         logger.error("lccc-admin %s failed:\n%s", arguments[0], text)
         raise RuntimeError(f"lccc-admin {arguments[0]} failed")
     return msgspec.json.decode(printed)
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """No process can be given a NUL, or half a surrogate pair; both may come from clients.
+
+    Raises:
+        Refused: 400.
+    """
+    for argument in arguments:
+        if "\0" in argument or not _is_text(argument):
+            raise Refused(Problem(status=400, message="A value has characters that are no text."))
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def error_in(said: str) -> str | None:

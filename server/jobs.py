@@ -26,7 +26,7 @@ import msgspec
 
 from adapters.home import Home
 from adapters.storage import Disk, is_in_use, replace_file
-from server.command import error_in
+from server.command import check_arguments, error_in
 from training.runs import RunStore
 
 Kind = Literal["train", "resume", "prepare"]
@@ -129,8 +129,10 @@ class Jobs:
         """Run the command line with ``arguments``, apart from this process.
 
         Raises:
+            Refused: 400, an argument is none.
             OSError: the process cannot be started.
         """
+        check_arguments(arguments)
         self._root.mkdir(parents=True, exist_ok=True)
         self._forget_old()
         now = time.time()
@@ -160,7 +162,6 @@ class Jobs:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=self._home.root,
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
                 pass_fds=(lock,),

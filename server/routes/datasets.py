@@ -11,7 +11,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 
 from server.access import ADMIN
 from server.command import command
-from server.datasets import find_dataset, list_datasets
+from server.datasets import dataset_names, find_dataset, list_datasets
 from server.errors import Problem, Refused
 from server.openapi_of_admin import (
     DATASET_ERRORS,
@@ -97,7 +97,7 @@ async def preview_dataset(
     data preview` does.
     """
     found = find_dataset(settings.home.datasets, name)
-    total = found.splits[split].dialogues
+    total = found.splits[split].dialogues if split in found.splits else 0
     shown = DatasetPreview(split=split, first=first, total=total, data=[])
     if first > total:
         return shown
@@ -128,7 +128,7 @@ async def prepare_dataset(
     """Run `lccc-admin data prepare` on an uploaded file, in a process of its own."""
     decoded = decode_body(await body_of(request), PrepareRequest)
     asked = decoded.request
-    if (settings.home.datasets / asked.name).exists() and not asked.overwrite:
+    if asked.name in dataset_names(settings.home.datasets) and not asked.overwrite:
         message = f"name: there is a dataset '{asked.name}' already; overwrite: true replaces it."
         raise Refused(Problem(status=409, message=message, param="name", code="dataset_exists"))
     try:

@@ -13,9 +13,9 @@ FileName = Annotated[
     str,
     Meta(
         min_length=1,
-        max_length=128,
+        max_length=80,
         description="A plain file name, without directories.",
-        pattern=r"^[^/\\\x00-\x1f\x7f]+$",
+        pattern=r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$",
     ),
 ]
 Share = Annotated[float, Meta(ge=0, lt=1)]

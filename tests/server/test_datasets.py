@@ -89,11 +89,18 @@ def test_half_a_file_is_not_prepared(admin: TestClient[Any]) -> None:
     assert (half.status_code, none.status_code) == (409, 404)
 
 
-@pytest.mark.parametrize("name", ["../a", "a/b", "", "a\x00", "\n"])
+@pytest.mark.parametrize("name", ["../a", "a/b", "", "..", ".a", "a\x00", "\n", "x" * 81])
 def test_a_file_has_a_plain_name(admin: TestClient[Any], name: str) -> None:
     """No directories, no control characters."""
     answer = admin.post("/admin/uploads", json={"name": name, "size": 1})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "name")
+
+
+def test_no_process_is_given_what_is_no_text(admin: TestClient[Any]) -> None:
+    """A NUL in a value is the client's mistake."""
+    upload = send(admin, "a.json", b"[]")
+    asked = {"name": "a", "upload": upload, "overrides": {"spacing": "a\x00"}}
+    assert admin.post("/admin/datasets", json=asked).status_code == 400
 
 
 def test_a_damaged_dataset_is_listed_with_the_reason(
