@@ -130,6 +130,8 @@ class Journal:
 def line(event: Event) -> str:
     """An event as a line of the log."""
     values = msgspec.to_builtins(event)
+    if event.samples:
+        values["samples"] = len(event.samples)  # what was said is for the record
     shown = (
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in values.items()

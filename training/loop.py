@@ -27,6 +27,7 @@ from training.optimizer import make_optimizer, schedule
 from training.packing import packs
 from training.patience import Patience
 from training.plan import Plan
+from training.replies import Replies
 from training.resume import best_of
 from training.runs.checkpoints import newest_first
 
@@ -49,7 +50,8 @@ class _Window(msgspec.Struct):
 class Loop:
     """One training in progress. ``step`` counts finished optimiser steps.
 
-    ``identity`` is what a resumed run must have in common with it.
+    ``identity`` is what a resumed run must have in common with it; ``replies`` are recorded at each
+    validation.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class Loop:
         journal: Journal,
         identity: dict[str, str],
         should_stop: ShouldStop,
+        replies: Replies | None = None,
     ) -> None:
+        self._replies = replies
         self.plan = plan
         self.model = model
         self.run = journal.run
@@ -298,6 +302,8 @@ class Loop:
             validation_nll=found.nll_per_token,
             validation_nll_per_character=found.nll_per_character,
         )
+        if self._replies and (said := self._replies.say(self.model)):
+            self._journal.record("samples", self.step, samples=said)
 
 
 def _random_state() -> dict[str, Any]:

@@ -152,13 +152,17 @@ class Training(Section, frozen=True, kw_only=True):
 
 
 class Record(Section, frozen=True, kw_only=True):
-    """What is written down and when, in optimiser steps."""
+    """What is written down and when, in optimiser steps.
+
+    ``samples`` is how many replies are recorded at each validation, always to the same lines.
+    """
 
     log_every: Count = 10
     evaluate_every: Count = 500
     save_every: Count = 500
     keep_checkpoints: Count = 3
     evaluation_dialogues: CountOrNone = 1000
+    samples: CountOrNone = 3
 
 
 class Generation(Section, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ from training.model import compute_dtype, load_model, training_device
 from training.plan import Plan, make_plan
 from training.publish import write_adapter
 from training.recipe import Recipe
+from training.replies import Replies
 from training.resume import resumable
 from training.runs import Run, RunStatus, RunStore
 from training.space import check_room
@@ -107,7 +108,8 @@ def train(
                 journal.warn(remark)
             begun = checkpoint.manifest.step if checkpoint else 0
             journal.report_to(Trackers.open(report_to, run, plan.recipe, begun))
-            loop = Loop(plan, _load(plan, device), journal, identity, _Stop(journal, should_stop))
+            stop = _Stop(journal, should_stop)
+            loop = Loop(plan, _load(plan, device), journal, identity, stop, _replies(plan))
             if checkpoint is not None:
                 loop.resume(checkpoint)
             entry = None
@@ -145,6 +147,14 @@ def _identity(plan: Plan, device: torch.device) -> dict[str, str]:
     dtype = str(compute_dtype(recipe.quantization.compute_dtype, device))
     identity = {**plan.identity, "compute dtype": dtype}
     return identity | ({"adalora": str(recipe.adalora)} if recipe.lora.kind == "adalora" else {})
+
+
+def _replies(plan: Plan) -> Replies | None:
+    """What is recorded of the model's talk; nothing where the recipe wants nothing."""
+    count = plan.recipe.record.samples
+    if not count or not plan.validation:
+        return None
+    return Replies(load_tokenizer(plan.base.path), plan.validation, count)
 
 
 def _load(plan: Plan, device: torch.device) -> PeftModel:

@@ -53,6 +53,7 @@ SEED = {
         "save_every": 500,
         "keep_checkpoints": 3,
         "evaluation_dialogues": 1000,
+        "samples": 3,  # ours: replies beside the losses
     },
     "generation": {
         "max_tokens": 100,
