@@ -10,7 +10,7 @@ import msgspec
 
 
 class Home(msgspec.Struct, frozen=True):
-    """The directory that holds bases, datasets, runs, the registry and keys."""
+    """The directory of bases, datasets, runs, registry, keys, and what the console has begun."""
 
     root: Path
 
@@ -43,3 +43,11 @@ class Home(msgspec.Struct, frozen=True):
     @property
     def keys(self) -> Path:
         return self.root / "keys"
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    @property
+    def uploads(self) -> Path:
+        return self.root / "uploads"

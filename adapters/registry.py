@@ -220,6 +220,31 @@ class Registry:
             self._disk.set_mode(blob, 0o555)
             self._announce(generation)
 
+    def rename(self, name: str, to: str, base: str) -> Entry:
+        """Call the adapter ``name`` ``to`` from now on; ``base`` is what its base is called.
+
+        For a moment both names are there, and after a crash both may be.
+
+        Raises:
+            AdapterNotFound: it is not registered; the message lists what is.
+            RegistryCorrupt: it is registered but broken.
+            AdapterExists: ``to`` is not free.
+            AdapterError: ``to`` cannot be used, or the registry could not be written.
+        """
+        self.get(name)  # before anything is written: there may be no registry at all
+        with self._writing(), exclusive_lock(self._layout.lock):
+            entry = self.get(name)
+            if to in self._known():
+                raise AdapterExists(to)
+            for problem in self._name_problems(to, base):
+                raise AdapterError(f"The {problem}.")
+            record = Record(to, entry.digest, self._next_generation(), entry.created)
+            replace_file(self._disk, self._layout.record(to), record.encoded())
+            self._disk.unlink(self._layout.record(name))
+            self._disk.sync(self._layout.names)
+            self._announce(record.generation)
+            return entry_of(self._layout, record, entry.manifest)
+
     def collect_garbage(self, grace_s: float = 3600) -> list[str]:
         """Delete what no name has needed for ``grace_s`` seconds; the digests of deleted blobs.
 

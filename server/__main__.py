@@ -41,15 +41,21 @@ def run(
         LcccError: the base is not usable, the port is taken, or the engine cannot start.
     """
     prepare_environment(os.environ)  # before torch is imported, which local_engine does
-    logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
+    _log_to_stderr(log_level.upper())
     with listen(settings) as listener:
         if prepare is not None:
             prepare()
         go_offline(os.environ)
         server = DrainingServer(settings, engine or local_engine(settings), on_ready)
         asyncio.run(serve(server, listener))
+
+
+def _log_to_stderr(level: str) -> None:
+    """The handler has the level too, because the console's log book has ours tell more."""
+    stderr = logging.StreamHandler(sys.stderr)
+    stderr.setLevel(level)
+    form = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=level, handlers=[stderr], format=form)
 
 
 def main() -> int:

@@ -13,35 +13,69 @@ from litestar.di import Provide
 
 from adapters.base import find_base
 from server.access import hide_from_strangers, require_access
+from server.changes import Changes
 from server.document import document
 from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine
 from server.errors import handle_error
+from server.feed import Sources
 from server.gate import Gate
+from server.jobs import Jobs
+from server.logbook import Logbook
 from server.metrics import MeteredEngine, Metrics
 from server.options import list_all_methods
 from server.registrar import Registrar
 from server.responses.store import ResponseStore
+from server.routes.adapters import (
+    download_adapter,
+    register_adapter,
+    remove_adapter,
+    rename_adapter,
+)
 from server.routes.chat import create_chat_completion
 from server.routes.console import console_file
+from server.routes.datasets import (
+    all_datasets,
+    begin_upload,
+    continue_upload,
+    prepare_dataset,
+    preview_dataset,
+    retrieve_dataset,
+)
 from server.routes.docs import docs_file, docs_page
+from server.routes.events import admin_events
 from server.routes.health import health, ready
+from server.routes.jobs import list_jobs, retrieve_job
+from server.routes.logs import list_log_lines
 from server.routes.lora import load_lora_adapter, unload_lora_adapter
 from server.routes.metrics import metrics, version_of_server
 from server.routes.models import list_models, retrieve_model
+from server.routes.recipes import list_recipes, plan_run
 from server.routes.responses import (
     create_response,
     delete_response,
     list_input_items,
     retrieve_response,
 )
+from server.routes.runs import (
+    list_runs,
+    resume_run,
+    retrieve_run,
+    run_log,
+    run_metrics,
+    start_run,
+    stop_run,
+)
 from server.routes.schema import openapi_document
 from server.routes.session import close_session, open_session, own_session
 from server.routes.text import create_completion
 from server.routes.tokens import detokenize, tokenize
+from server.run_records import RunRecords
 from server.security import HostPolicy
 from server.settings import ServerSettings
 from server.sse import leave_shutdown_to_us
+from server.trainings import Trainings
+from server.uploads import Uploads
 
 
 def create_app(
@@ -68,6 +102,7 @@ def create_app(
                 "metrics": Metrics(),
                 "document": cache(describe),
                 "doorkeeper": Doorkeeper(settings, token=token),
+                **_workshop(settings),
             }
         ),
         openapi_config=None,
@@ -116,6 +151,19 @@ def _store(settings: ServerSettings) -> ResponseStore:
     return ResponseStore(settings.max_stored_responses, settings.max_stored_bytes)
 
 
+def _workshop(settings: ServerSettings) -> dict[str, Any]:
+    """What the console works with beside the engine."""
+    home = settings.home
+    records, jobs = RunRecords(home.runs), Jobs(home)
+    return {
+        "records": records,
+        "jobs": jobs,
+        "trainings": Trainings(home, settings.base, records, jobs),
+        "uploads": Uploads(home.uploads),
+        "sources": Sources(records, jobs, Logbook(), Changes(home)),
+    }
+
+
 def _routes() -> list[Any]:
     generating = [create_chat_completion, create_completion]
     responses = [create_response, retrieve_response, delete_response, list_input_items]
@@ -123,7 +171,15 @@ def _routes() -> list[Any]:
     v1 = Router("/v1", route_handlers=[*generating, *responses, *models])
     about = [health, ready, metrics, version_of_server, openapi_document, docs_page, docs_file]
     signing = [open_session, own_session, close_session]
-    return [v1, tokenize, detokenize, *about, *signing, console_file]
+    return [v1, tokenize, detokenize, *about, *signing, *_admin_routes(), console_file]
+
+
+def _admin_routes() -> list[Any]:
+    runs = [list_runs, retrieve_run, run_metrics, run_log, start_run, stop_run, resume_run]
+    datasets = [all_datasets, retrieve_dataset, preview_dataset, prepare_dataset]
+    files = [begin_upload, continue_upload, register_adapter, rename_adapter, remove_adapter]
+    others = [download_adapter, list_recipes, plan_run, list_jobs, retrieve_job, list_log_lines]
+    return [*runs, *datasets, *files, *others, admin_events]
 
 
 def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -138,6 +194,7 @@ def _dependencies() -> dict[str, Provide]:
         "metrics": Provide(_metrics, sync_to_thread=False),
         "registrar": Provide(_registrar, sync_to_thread=False),
         "doorkeeper": Provide(_doorkeeper, sync_to_thread=False),
+        **{name: Provide(_kept(name), sync_to_thread=False) for name in _WORKSHOP},
         "document": Provide(_document, sync_to_thread=True),  # the first call takes a while
     }
 
@@ -148,12 +205,13 @@ def _running(make: Callable[[], Engine]) -> Callable[[Litestar], Any]:
         engine = MeteredEngine(make(), app.state.metrics)
         app.state.engine = engine
         app.state.registrar = Registrar(app.state.settings, engine)
-        try:
-            if not engine.is_ready:
-                await engine.start()
-            yield
-        finally:
-            await engine.close()
+        with app.state.sources.logbook.opened():
+            try:
+                if not engine.is_ready:
+                    await engine.start()
+                yield
+            finally:
+                await engine.close()
 
     return lifespan
 
@@ -180,6 +238,16 @@ def _registrar(state: State) -> Registrar:
 
 def _doorkeeper(state: State) -> Doorkeeper:
     return state.doorkeeper
+
+
+_WORKSHOP = ("records", "jobs", "trainings", "uploads", "sources")
+
+
+def _kept(name: str) -> Callable[[State], Any]:
+    def kept(state: State) -> Any:
+        return state[name]
+
+    return kept
 
 
 def _document(state: State) -> bytes:

@@ -23,6 +23,7 @@ from litestar.types import ControllerRouterHandler
 from server.access import Access, access_of
 from server.examples import ANSWERS, PROBLEMS, REQUESTS, STREAMS
 from server.openapi import HEADERS, SCHEMAS, WIRE_TYPES
+from server.openapi_of_admin import ADMIN_TYPES
 
 Part = dict[str, Any]
 
@@ -47,7 +48,9 @@ _TAGS = {
     "models": "What is served.",
     "adapters": "Adapters that come and go while the server runs, as in vLLM.",
     "tokens": "Text to tokens and back.",
-    "console": "What the web console signs in with.",
+    "training": "Trainings: planned, started, watched, stopped and resumed.",
+    "data": "Dialogues: uploaded, prepared and looked at.",
+    "console": "What the web console signs in with, and what it shows of the server.",
     "health": "For those who watch the server.",
 }
 _SECURITY: Mapping[Access, list[Part]] = {
@@ -72,7 +75,6 @@ _REFUSALS_OF: Mapping[Access, tuple[str, ...]] = {
     "inference": ("Malformed", "NoKey", "ForeignPage", "ForeignHost", "Failed", "Unavailable"),
     "admin": ("Malformed", "NoKey", "NoAdmin", "ForeignHost", "Failed", "Unavailable"),
 }
-_REFUSALS_WITH_BODY = ("TooLarge", "NotJson")
 _TEXT, _NUMBER = {"type": "string"}, {"type": "integer", "minimum": 0}
 _HEADERS: dict[str, tuple[Part, str]] = {
     "x-request-id": (_TEXT, "Names this request, also in the log: yours, if you send a plain one."),
@@ -145,7 +147,9 @@ def _operations(found: Part) -> Iterator[Part]:
 
 def _schemas() -> Part:
     """Every wire type. Their docstrings are Markdown only without Python's indentation."""
-    _, schemas = msgspec.json.schema_components(WIRE_TYPES, ref_template=SCHEMAS + "{name}")
+    _, schemas = msgspec.json.schema_components(
+        (*WIRE_TYPES, *ADMIN_TYPES), ref_template=SCHEMAS + "{name}"
+    )
     for schema in schemas.values():
         if "description" in schema:
             schema["description"] = inspect.cleandoc(schema["description"]).replace("``", "`")
@@ -159,9 +163,11 @@ def _complete(operation: Part, access: Access) -> None:
         del responses["400"]
     for status, response in responses.items():
         response["headers"] = response.get("headers", {}) | _headers(status, access)
-    if "requestBody" in operation:
+    kinds = operation.get("requestBody", {}).get("content", {})
+    shared = _REFUSALS_OF[access] + (("TooLarge",) if kinds else ())
+    if "application/json" in kinds:
         responses["200"]["headers"] |= _references("x-ignored-parameters")
-    shared = _REFUSALS_OF[access] + (_REFUSALS_WITH_BODY if "requestBody" in operation else ())
+        shared += ("NotJson",)
     for name in shared:
         responses.setdefault(_REFUSALS[name][0], {"$ref": f"#/components/responses/{name}"})
     operation["responses"].get("204", {}).pop(
@@ -197,7 +203,8 @@ def _references(*names: str) -> Part:
 def _add_examples(operation: Part) -> None:
     name = operation["operationId"]
     if body := operation.get("requestBody"):
-        _exemplify(body["content"]["application/json"], REQUESTS.get(name, {}))
+        for content in body["content"].values():
+            _exemplify(content, REQUESTS.get(name, {}))
     success = operation["responses"].get("200", {})
     for kind, content in success.get("content", {}).items():
         examples = STREAMS if kind == "text/event-stream" else ANSWERS

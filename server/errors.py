@@ -35,6 +35,7 @@ from server.engine.errors import (
     UnknownModel,
 )
 from server.wire.errors import ErrorBody, ErrorEnvelope, InvalidRequest
+from training.errors import DataError, DatasetNotFound, RunNotFound, TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ _ENGINE_PROBLEMS: dict[type[EngineError], Problem] = {
         headers={"retry-after": "60", "x-should-retry": "false"},
     ),
 }
+_GONE = Problem(status=499, message="The client closed the connection.")
 _BUG = Problem(status=500, message="The server failed to answer.", type="server_error")
 
 
@@ -129,10 +131,10 @@ def problem_of(error: Exception) -> Problem:
             return Problem(
                 status=error.status, message=error.message, param=error.param, code=error.code
             )
-        case EngineError():
-            return _engine_problem(error)
+        case EngineError() | TrainingError():
+            return _problem_below(error)
         case ClientGone():
-            return Problem(status=499, message="The client closed the connection.")
+            return _GONE
         case HTTPException():
             return _http_problem(error)
         case _:
@@ -149,6 +151,21 @@ def _http_problem(error: HTTPException) -> Problem:
             return Problem(status=400, message=f"{name}: {reason}.", param=name)
         case _ if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return Problem(status=error.status_code, message=error.detail)
+        case _:
+            return _BUG
+
+
+def _problem_below(error: EngineError | TrainingError) -> Problem:
+    return _engine_problem(error) if isinstance(error, EngineError) else _training_problem(error)
+
+
+def _training_problem(error: TrainingError) -> Problem:
+    """Of the records that the console shows; nothing else of training happens here."""
+    match error:
+        case RunNotFound() | DatasetNotFound():
+            return Problem(status=404, message=str(error), code="not_found")
+        case DataError():
+            return Problem(status=503, message=str(error), type="server_error", code="data_damaged")
         case _:
             return _BUG
 

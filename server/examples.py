@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from server import examples_of_responses
+from server import examples_of_admin, examples_of_responses
 from server.doorkeeper import INSUFFICIENT, INVALID, MISSING, UNREADABLE
 from server.errors import SHUTTING_DOWN, Problem
 from server.sse import DONE, frame
@@ -54,6 +54,7 @@ _TEXT = {"model": "cat", "prompt": "床前明月光，", "max_tokens": 16}
 _LOAD = {"lora_name": "support", "lora_path": "/srv/adapters/support"}
 
 REQUESTS: Mapping[str, Mapping[str, Any]] = {
+    **examples_of_admin.REQUESTS,
     **examples_of_responses.REQUESTS,
     "createChatCompletion": {
         "a reply": _CHAT,
@@ -133,6 +134,7 @@ def _plain(answer: Struct) -> Any:
 
 
 ANSWERS: Mapping[str, Any] = {
+    **examples_of_admin.ANSWERS,
     **examples_of_responses.ANSWERS,
     "createChatCompletion": _plain(
         ChatCompletion(

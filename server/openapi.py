@@ -61,44 +61,45 @@ SCHEMAS = "#/components/schemas/"
 HEADERS = "#/components/headers/"
 
 
-def _error(description: str) -> ResponseSpec:
+def error(description: str) -> ResponseSpec:
+    """A refusal in our one shape."""
     return ResponseSpec(ErrorEnvelope, generate_examples=False, description=description)
 
 
 ERRORS: dict[int, ResponseSpec] = {
-    400: _error("The request is malformed, out of bounds or too long; `param` names the field."),
-    404: _error("No such model is served."),
-    429: _error("Too many requests are waiting; `retry-after` says when to try again."),
-    503: _error("The server is stopping, or the adapter cannot be served."),
+    400: error("The request is malformed, out of bounds or too long; `param` names the field."),
+    404: error("No such model is served."),
+    429: error("Too many requests are waiting; `retry-after` says when to try again."),
+    503: error("The server is stopping, or the adapter cannot be served."),
 }
 TOKEN_ERRORS = {status: ERRORS[status] for status in (400, 404)}
 LOOKUP_ERRORS = {404: ERRORS[404]}
-KEPT_ERRORS = {400: _error("The request is malformed."), 404: _error("No such response is kept.")}
-READY_ERRORS = {503: _error("Not ready: starting, stopping or failed.")}
+KEPT_ERRORS = {400: error("The request is malformed."), 404: error("No such response is kept.")}
+READY_ERRORS = {503: error("Not ready: starting, stopping or failed.")}
 LOAD_ERRORS = {
-    400: _error(
+    400: error(
         "The request is malformed, the name is taken or cannot be used, or the adapter cannot be "
         "served, with every reason; nothing has changed."
     ),
-    403: _error(
+    403: error(
         "A page of another origin asks, the key is no admin key, or the path is not below an "
         "allowed directory."
     ),
-    404: _error("There is no adapter in the directory."),
-    503: _error("The registry cannot be written, or the keys cannot be read."),
+    404: error("There is no adapter in the directory."),
+    503: error("The registry cannot be written, or the keys cannot be read."),
 }
-UNLOAD_ERRORS = {404: _error("There is no such adapter."), 503: LOAD_ERRORS[503]}
+UNLOAD_ERRORS = {404: error("There is no such adapter."), 503: LOAD_ERRORS[503]}
 
 SESSION_ERRORS = {
-    400: _error("The request is malformed."),
-    401: _error("The key is not valid."),
-    403: _error("A page of another origin asks, or the key is no admin key."),
-    503: _error("The keys cannot be read."),
+    400: error("The request is malformed."),
+    401: error("The key is not valid."),
+    403: error("A page of another origin asks, or the key is no admin key."),
+    503: error("The keys cannot be read."),
 }
 
 
 @dataclass
-class _BodyOperation(Operation):
+class BodyOperation(Operation):
     """Adds what Litestar cannot see: the body that it does not decode."""
 
     body: ClassVar[type]
@@ -111,7 +112,7 @@ class _BodyOperation(Operation):
 
 
 @dataclass
-class _StreamOperation(_BodyOperation):
+class _StreamOperation(BodyOperation):
     """And the answer as a stream."""
 
     whole: ClassVar[type]
@@ -154,21 +155,21 @@ class ResponsesOperation(_StreamOperation):
 
 
 @dataclass
-class TokenizeOperation(_BodyOperation):
+class TokenizeOperation(BodyOperation):
     """``POST /tokenize``."""
 
     body = TokenizeRequest
 
 
 @dataclass
-class DetokenizeOperation(_BodyOperation):
+class DetokenizeOperation(BodyOperation):
     """``POST /detokenize``."""
 
     body = DetokenizeRequest
 
 
 @dataclass
-class LoadAdapterOperation(_BodyOperation):
+class LoadAdapterOperation(BodyOperation):
     """``POST /v1/load_lora_adapter``."""
 
     body = LoadAdapterRequest
@@ -184,14 +185,14 @@ class LoadAdapterOperation(_BodyOperation):
 
 
 @dataclass
-class UnloadAdapterOperation(_BodyOperation):
+class UnloadAdapterOperation(BodyOperation):
     """``POST /v1/unload_lora_adapter``."""
 
     body = UnloadAdapterRequest
 
 
 @dataclass
-class SessionOperation(_BodyOperation):
+class SessionOperation(BodyOperation):
     """``POST /admin/session``."""
 
     body = SignIn

@@ -27,6 +27,7 @@ from server.settings import ServerSettings
 FAREWELL_S = 2.0
 _TICK_S = 0.05
 _BACKLOG = 2048
+_LARGEST_MESSAGE = 64 << 10  # bytes, of what pages send; they ask and upload nothing
 
 
 class PortTaken(LcccError):
@@ -148,7 +149,9 @@ class DrainingServer(uvicorn.Server):
         config = uvicorn.Config(
             create_app(settings, engine=engine, token=self._token),
             http=with_deadlines(settings.header_timeout_s, settings.body_timeout_s),
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=_LARGEST_MESSAGE,
+            ws_per_message_deflate=False,  # what it costs in memory a page is not worth it
             loop="asyncio",
             lifespan="on",
             backlog=_BACKLOG,

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import tempfile
+import zipfile
 from pathlib import Path
+from typing import IO
 
 from adapters.errors import (
     AdapterError,
@@ -17,7 +20,7 @@ from adapters.errors import (
     AdapterInvalid,
     AdapterNotFound,
 )
-from adapters.manifest import CONFIG_FILE
+from adapters.manifest import CONFIG_FILE, MANIFEST_FILE
 from adapters.registry import Entry, Registry, name_problems
 from server.engine.types import Engine
 from server.errors import Problem, Refused
@@ -72,7 +75,53 @@ class Registrar:
         await self._engine.refresh()
         logger.info("Removed '%s'.", name)
 
+    async def rename(self, name: str, to: str) -> Entry:
+        """Serve ``name`` as ``to`` from now on.
+
+        Raises:
+            Refused: 400 for a name that is taken or cannot be used, 404 where there is none; 503 if
+                it is broken, or the registry could not be written.
+        """
+        async with self._writing:
+            entry = await asyncio.to_thread(self._rename, name, to)
+        await self._engine.refresh()
+        logger.info("Renamed '%s' to '%s'.", name, to)
+        return entry
+
+    def packed(self, name: str) -> IO[bytes]:
+        """A ZIP file of the adapter's files, each as it was registered; reads and hashes them.
+
+        Raises:
+            Refused: 404 if there is none, 503 if it is damaged.
+        """
+        try:
+            entry = self._registry.get(name)
+            file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # who reads it closes it
+            with zipfile.ZipFile(file, "w") as archive:
+                for ref in entry.manifest.files:
+                    archive.writestr(ref.name, entry.read(ref.name))
+                archive.writestr(MANIFEST_FILE, entry.manifest.encoded())
+        except AdapterNotFound as error:
+            raise Refused(_problem(404, str(error), "name", "adapter_not_found")) from error
+        except AdapterError as error:
+            raise Refused(_unwritable(error)) from error
+        file.seek(0)
+        return file
+
     # In a thread
+
+    def _rename(self, name: str, to: str) -> Entry:
+        base = self._engine.base.name
+        for problem in name_problems(to, base):
+            raise Refused(_problem(400, f"The {problem}.", "to"))
+        try:
+            return self._registry.rename(name, to, base)
+        except AdapterNotFound as error:
+            raise Refused(_problem(404, str(error), "name", "adapter_not_found")) from error
+        except AdapterExists as error:
+            raise Refused(_problem(400, str(error), "to", "adapter_exists", _FINAL)) from error
+        except AdapterError as error:
+            raise Refused(_unwritable(error)) from error
 
     def _register(self, name: str, path: str, *, replaces: bool, assume_base: bool) -> Entry:
         source = self._source(path)

@@ -29,7 +29,12 @@ ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
 DOCUMENTS = (*READMES, "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "openapi/README.md")
 PROGRAM = "lccc-admin"
-NOT_IN_THE_OPENAPI_DOCUMENT = {("GET", "/console"), ("GET", "/openapi.json"), ("GET", "/docs")}
+NOT_IN_THE_OPENAPI_DOCUMENT = {
+    ("GET", "/admin/events"),
+    ("GET", "/console"),
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+}
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")

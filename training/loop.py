@@ -18,6 +18,7 @@ from training.checkpoint import Checkpoint, prune_checkpoints, save_checkpoint
 from training.errors import TrainingFailed
 from training.group import ALONE, Group
 from training.journal import Journal
+from training.memory import memory_in_use
 from training.model import adapter_state, load_adapter_state
 from training.optimisation import NotFinite, Optimisation, ShouldStop
 from training.patience import Patience
@@ -236,6 +237,7 @@ class Loop:
             gradient_norm=self._gradient_norm,
             tokens_per_s=window.tokens / window.seconds,
             dialogues_per_s=window.dialogues / window.seconds,
+            memory_bytes=memory_in_use(self.model.device),
         )
 
     def _validate(self) -> None:

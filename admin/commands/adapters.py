@@ -144,6 +144,18 @@ def gc(admin: AdminContext, grace_s: float) -> None:
 
 
 @adapters.command()
+@click.argument("name")
+@click.argument("to")
+@pass_admin
+def rename(admin: AdminContext, name: str, to: str) -> None:
+    """Call the adapter NAME from now on TO. Clients that ask for NAME are then told it is gone."""
+    registry = _registry(admin)
+    entry = registry.get(name)
+    registry.rename(name, to, entry.manifest.base.name)
+    admin.output.say(f"'{name}' is now '{to}'. A running server knows within 2 s.")
+
+
+@adapters.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @pass_admin
 def verify(admin: AdminContext, names: tuple[str, ...]) -> None:

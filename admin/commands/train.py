@@ -17,6 +17,7 @@ from adapters.base import DEFAULT_BASE
 from adapters.errors import AdapterInvalid
 from admin.context import AdminContext, pass_admin
 from admin.launch import STOPPING, Machines, joined, launch, stop_when_asked
+from admin.plan_view import print_plan
 
 if TYPE_CHECKING:
     from adapters.base import Base
@@ -67,6 +68,7 @@ TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 @click.option("--group", type=click.Path(path_type=Path), hidden=True)
 @click.option("--no-register", is_flag=True, help="Leave the adapter in the run's directory.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the plan, then stop.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print the plan as JSON.")
 @pass_admin
 def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     admin: AdminContext,
@@ -84,6 +86,7 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     group: Path | None,
     no_register: bool,
     dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Fine-tune an adapter with QLoRA and register it.
 
@@ -94,6 +97,8 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     """
     from training.trackers import check_trackers
 
+    if as_json and not dry_run:
+        raise click.UsageError("--json goes with --dry-run; a training is read with `runs watch`.")
     check_trackers(report_to)
     if resume:
         _refuse_with_resume()
@@ -109,7 +114,7 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     with joined(group) as together:
         run, plan, adapter = _planned(admin, request)
         if dry_run:
-            _print_plan(admin, plan)
+            print_plan(admin, plan, as_json=as_json)
         elif together.is_first:
             outcome = run_training(
                 admin,
@@ -321,55 +326,6 @@ def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _print_plan(admin: AdminContext, plan: Plan) -> None:
-    from training.feasibility import NOT_SERVED, check_feasible
-    from training.model import training_device
-    from training.space import needed_bytes
-    from training.train import remarks_on
-
-    check_feasible(plan)
-    out, report = admin.output, plan.report
-    out.data(plan.recipe.toml())
-    memory = plan.memory_estimate()
-    rows = [
-        ("base", plan.base.name),
-        ("dataset", plan.dataset.name),
-        ("dialogues", f"{len(plan.train)} ({report.replies} replies)"),
-        ("tokens an epoch", f"{report.tokens} ({report.target_tokens} with loss)"),
-        ("cut to max_length", sum(n for cut, n in report.cut.items() if cut != "nothing")),
-        ("steps", _steps(plan)),
-        ("tokens in one forward", f"{plan.tokens_per_forward} at most"),
-        ("learning rate", f"{plan.pace.recipe.training.learning_rate:.3g}"),
-        ("trainable parameters", f"{plan.trainable_parameters:,}"),
-        ("memory (estimate)", f"{sum(memory.values()) / 2**20:,.0f} MiB"),
-        *((f"  {name}", f"{size / 2**20:,.0f} MiB") for name, size in memory.items()),
-        ("gradient checkpointing", _checkpointing(plan)),
-        ("disk (at most)", f"{needed_bytes(plan) / 2**20:,.0f} MiB"),
-    ]
-    out.table(("plan", ""), rows)
-    for sentence in remarks_on(plan, training_device()):
-        out.say(sentence)
-    if not plan.recipe.lora.is_served:
-        out.warn(NOT_SERVED)
-
-
-def _checkpointing(plan: Plan) -> str:
-    from training.recomputation import Recomputation
-
-    again = Recomputation.of(plan)
-    state = "on" if plan.recipe.training.gradient_checkpointing else "off"
-    return (
-        f"{state}; with it {again.times:.2f} times the arithmetic, and for the largest forward "
-        f"{again.memory_with / 2**20:,.0f} instead of {again.memory_without / 2**20:,.0f} MiB"
-    )
-
-
-def _steps(plan: Plan) -> str:
-    per_step, own = plan.pace.dialogues_per_step, plan.recipe.training.dialogues_per_step
-    instead = f" instead of {own}" if plan.recipe.training.mode == "throughput" else ""
-    return f"{plan.total_steps} of {per_step} dialogues{instead} ({plan.steps_per_epoch} an epoch)"
 
 
 def _tell(admin: AdminContext, outcome: Outcome, adapter: str, base: Base) -> None:

@@ -11,6 +11,7 @@ import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 
+# A package for charts from Python, which is never imported: here it is a directory with uPlot.
+_LIBRARY = "youplot"
+
 # Asked for again each time, and answered by 304.
 _CACHED = {"cache-control": "no-cache"}
 
@@ -46,12 +50,32 @@ def files() -> Mapping[str, _File]:
     found = {}
     for path in sorted(FILES.rglob("*")):
         if path.is_file():
-            content = path.read_bytes()
-            kind = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0]
-            etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-            name = path.relative_to(FILES).as_posix()
-            found[name] = _File(content, kind or "application/octet-stream", etag)
+            found[path.relative_to(FILES).as_posix()] = _file(path)
     return found
+
+
+def _file(path: Path) -> _File:
+    content = path.read_bytes()
+    kind = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0]
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    return _File(content, kind or "application/octet-stream", etag)
+
+
+@cache
+def library() -> Mapping[str, _File]:
+    """The chart library's files by the names that the console asks for (uPlot, MIT).
+
+    They come with an installed package, of which no code runs.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    spec = find_spec(_LIBRARY)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"No package {_LIBRARY}: install it.")
+    theirs = Path(spec.origin).parent / "vendor"
+    names = {"vendor/uplot.js": "uplot.iife.min.js", "vendor/uplot.css": "uplot.min.css"}
+    return {name: _file(theirs / file) for name, file in names.items()}
 
 
 @get(["/console", "/console/{name:path}"], include_in_schema=False, opt=FREE)
@@ -59,7 +83,8 @@ async def console_file(
     request: Request[Any, Any, Any], name: FromPath[str] = "/"
 ) -> Response[bytes]:
     """One of the console's files; the page itself for the path without a name."""
-    found = files().get(name.strip("/") or "index.html")
+    asked = name.strip("/") or "index.html"
+    found = library().get(asked) if asked.startswith("vendor/") else files().get(asked)
     if found is None:
         raise NotFoundException
     headers = HEADERS | _CACHED | {"etag": found.etag}

@@ -10,10 +10,15 @@ from litestar.params import SkipValidation
 
 from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine
+from server.feed import Sources
+from server.jobs import Jobs
 from server.metrics import Metrics
 from server.registrar import Registrar
 from server.responses.store import ResponseStore
+from server.run_records import RunRecords
 from server.settings import ServerSettings
+from server.trainings import Trainings
+from server.uploads import Uploads
 
 ProvidedEngine = NamedDependency[SkipValidation[Engine]]
 ProvidedSettings = NamedDependency[SkipValidation[ServerSettings]]
@@ -22,3 +27,8 @@ ProvidedMetrics = NamedDependency[SkipValidation[Metrics]]
 ProvidedRegistrar = NamedDependency[SkipValidation[Registrar]]
 ProvidedDoorkeeper = NamedDependency[SkipValidation[Doorkeeper]]
 ProvidedDocument = NamedDependency[SkipValidation[bytes]]
+ProvidedRecords = NamedDependency[SkipValidation[RunRecords]]
+ProvidedJobs = NamedDependency[SkipValidation[Jobs]]
+ProvidedTrainings = NamedDependency[SkipValidation[Trainings]]
+ProvidedSources = NamedDependency[SkipValidation[Sources]]
+ProvidedUploads = NamedDependency[SkipValidation[Uploads]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -216,6 +217,20 @@ def decode_sign_in(body: bytes) -> Decoded[SignIn]:
         InvalidRequest: it names the parameter.
     """
     return _SIGN_IN.decode(body)
+
+
+def decode_body(body: bytes, request_type: type[RequestT]) -> Decoded[RequestT]:
+    """Read the body of one of the admin's requests, which have nothing unsupported.
+
+    Raises:
+        InvalidRequest: it names the parameter.
+    """
+    return _form(request_type).decode(body)
+
+
+@cache
+def _form(request_type: type[RequestT]) -> Form[RequestT]:
+    return Form(request_type, {})
 
 
 def _check(request: Parameters, most: int | None) -> None:

@@ -55,6 +55,38 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, (time.time() - seconds, time.time() - seconds))
 
 
+class TestRenaming:
+    def test_moves_the_name_and_nothing_else(self, registry: Registry, source: Path, base: Base):
+        """The blob stays, pollers see a change, and the time of registration is kept."""
+        entry = registry.register(source, "cat", base)
+        before = registry.signature()
+
+        renamed = registry.rename("cat", "kitten", base.name)
+
+        assert (renamed.digest, renamed.created) == (entry.digest, entry.created)
+        assert list(registry.snapshot().entries) == ["kitten"]
+        assert registry.get("kitten") == renamed
+        assert registry.signature() != before
+
+    def test_never_takes_a_name_away_from_another(
+        self, registry: Registry, source: Path, base: Base
+    ):
+        """Nor the base's; both adapters are as they were."""
+        registry.register(source, "cat", base)
+        registry.register(source, "dog", base)
+        before = registry.snapshot()
+
+        with pytest.raises(AdapterExists):
+            registry.rename("cat", "dog", base.name)
+        for name in ("Dog", "tiny", "a b", ""):
+            with pytest.raises(AdapterError):
+                registry.rename("cat", name, base.name)
+        with pytest.raises(AdapterNotFound):
+            registry.rename("none", "kitten", base.name)
+
+        assert registry.snapshot() == before
+
+
 class TestANameThatMayNotBeReplaced:
     def test_has_to_be_free(self, registry: Registry, source: Path, base: Base):
         """A taken one is refused before anything is copied, and stays what it is."""

@@ -95,6 +95,20 @@ def lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.splitlines()]
 
 
+class TestRename:
+    def test_it_is_served_as_the_new_name(
+        self, invoke: Invoke, registry: Registry, elsewhere: Path, base: Base
+    ):
+        """And says so; the old name is unknown from then on."""
+        registry.register(elsewhere, "cat", base, assume_base=True)
+
+        result = invoke("rename", "cat", "kitten")
+
+        assert result.exit_code == 0
+        assert "'cat' is now 'kitten'" in result.stderr
+        assert list(registry.snapshot().entries) == ["kitten"]
+
+
 class TestList:
     def test_an_empty_registry_says_how_to_get_an_adapter(self, invoke: Invoke):
         """To the person; the pipe gets nothing, or empty JSON."""

@@ -187,6 +187,20 @@ def test_a_dry_run_shows_what_mode_and_checkpointing_cost(home: Home, model: Pat
     assert "--set training.gradient_checkpointing=false" in result.stderr
 
 
+def test_a_plan_as_json_has_the_same_as_values(home: Home, model: Path) -> None:
+    """For programs, such as the console; alone it means nothing."""
+    plan = json.loads(new(home, model, "--dry-run", "--json").stdout)
+
+    assert (plan["steps"], plan["dialogues_per_step"], plan["steps_per_epoch"]) == (3, 4, 5)
+    assert plan["recipe"]["training"]["max_steps"] == 3
+    assert "training.max_steps" in plan["changed"]
+    assert "prompt.system" not in plan["changed"]
+    assert plan["memory_total"] == sum(plan["memory"].values()) > 0
+    assert (plan["pace"], plan["is_served"]) == (None, True)
+    alone = new(home, model, "--json")
+    assert (alone.exit_code, "--dry-run" in alone.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(("base", "verb"), [("pocket", "builds it"), ("org/model", "downloads it")])
 def test_a_dry_run_gets_no_base(
     home: Home, monkeypatch: pytest.MonkeyPatch, base: str, verb: str

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
+from adapters.home import Home
 from server.background import serve_in_thread
+from server.process import Serving
 from server.settings import ServerSettings
 from tests.conftest import Live
 from tests.fakes import Script, ScriptedEngine, card
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
@@ -87,6 +90,43 @@ def console(chromium: Browser, settings: ServerSettings) -> Iterator[Open]:
     yield open_console
     for each in reversed(closing):
         each.__exit__(None, None, None)
+    assert not seen.errors
+    assert not seen.foreign
+
+
+@dataclass
+class Workshop:
+    """A real server whose base is the tiny one, and a browser profile that is signed in there."""
+
+    serving: Serving
+    home: Home
+    profile: BrowserContext
+    seen: Seen
+
+    def open(self, path: str = "") -> Page:
+        """A tab of the console at ``path``."""
+        page = self.profile.new_page()
+        watch(page, self.seen, self.serving.base_url)
+        page.goto(f"{self.serving.base_url}/console#token={self.serving.token}")
+        page.wait_for_selector(".rail")
+        if path:
+            page.evaluate("path => { location.hash = path }", f"#/{path}")
+        return page
+
+
+@pytest.fixture
+def workshop(chromium: Browser, settings: ServerSettings) -> Iterator[Workshop]:
+    """Everything real: the engine, trainings, datasets; what the console must not do is noted."""
+    from tests.tiny import tiny_base
+
+    tiny_base(settings.home.bases / "tiny")
+    seen = Seen()
+    changed = msgspec.structs.replace(settings, base="tiny", device="cpu")
+    with serve_in_thread(changed) as serving:
+        profile = chromium.new_context(locale="zh-CN")
+        profile.set_default_timeout(120_000)
+        yield Workshop(serving, settings.home, profile, seen)
+        profile.close()
     assert not seen.errors
     assert not seen.foreign
 

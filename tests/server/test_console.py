@@ -48,6 +48,17 @@ def test_the_browser_is_told_to_load_and_run_nothing_else(client: TestClient[Any
         assert not re.search(r"https?://(?!www\.w3\.org/)(?![^\s]*\\s)", source), name
 
 
+def test_the_charts_come_with_an_installed_package(client: TestClient[Any]) -> None:
+    """The library and its style, under the same policy, and nothing else of the package."""
+    for name, kind in (("uplot.js", "text/javascript"), ("uplot.css", "text/css")):
+        answer = client.get(f"/console/vendor/{name}")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith(kind)
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert "u-over" in answer.text
+    assert client.get("/console/vendor/__init__.py").status_code == 404
+
+
 def test_a_file_is_sent_once(client: TestClient[Any]) -> None:
     """Asked for again with its tag, it is 304 without a body."""
     first = client.get("/console/style.css")

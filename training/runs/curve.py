@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 import msgspec
@@ -53,8 +53,17 @@ class Curve:
         rest = len(self._whole) * self._size < len(self.steps)
         return [*self._whole, *([self._bucket(len(self._whole))] if rest else [])]
 
+    def between(self, first_step: int, last_step: int, limit: int) -> list[Bucket]:
+        """The points of these steps and one on either side, in at most ``limit`` buckets."""
+        start = max(0, bisect_left(self.steps, first_step) - 1)
+        end = min(len(self.steps), bisect_right(self.steps, last_step) + 1)
+        size = max(1, -(-(end - start) // limit))
+        return [self._slice(at, min(at + size, end)) for at in range(start, end, size)]
+
     def _bucket(self, index: int) -> Bucket:
         start = index * self._size
-        end = min(start + self._size, len(self.steps))
+        return self._slice(start, min(start + self._size, len(self.steps)))
+
+    def _slice(self, start: int, end: int) -> Bucket:
         values = self.values[start:end]
         return Bucket(self.steps[start], self.steps[end - 1], min(values), max(values), values[-1])

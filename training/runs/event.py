@@ -28,7 +28,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     - ``status``: ``state``, and ``message`` where there is a reason. Each ``running`` is a start or
       a resumption at ``step``; what stands before it about later steps no longer counts.
     - ``train``: means since the last such event (``loss`` in nats per target token), and the
-      speed of the steps alone.
+      speed of the steps alone; ``memory_bytes`` is the most that was allocated on the GPU, or
+      what the process has in memory.
     - ``evaluation``: ``validation_nll`` in nats per token, and per character.
     - ``samples``: ``replies`` to a few questions of the validation split, and ``scores`` of them by
       the names of ``training.scores.metrics.METRICS``.
@@ -51,6 +52,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     dialogues_per_s: float | None = None
     validation_nll: float | None = None
     validation_nll_per_character: float | None = None
+    memory_bytes: int | None = None
     scores: dict[str, float] | None = None
     replies: tuple[Sample, ...] | None = None
     path: str | None = None

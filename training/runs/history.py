@@ -29,12 +29,13 @@ def standing(events: Iterable[Event]) -> list[Event]:
 class History:
     """The curves of a log that may be growing, by the names of :class:`Event`'s fields.
 
-    ``limit`` is the most buckets in a view of a curve.
+    ``limit`` is the most buckets in a view of a curve; ``seq`` numbers the last event taken in.
     """
 
     def __init__(
         self, path: Path, names: Sequence[str] = ("loss", "validation_nll"), limit: int = 1000
     ) -> None:
+        self.seq = 0
         self.curves = {name: Curve(limit) for name in names}
         self._values = {name: attrgetter(name) for name in names}
         self._reader: EventReader[Any] = EventReader(path, _row(names))
@@ -55,6 +56,7 @@ class History:
                     curve.drop_after(row.step)
                 start = index
         self._extend(rows[start:])
+        self.seq = rows[-1].seq if rows else self.seq
         return bool(rows)
 
     def _extend(self, rows: Sequence[Any]) -> None:
@@ -66,5 +68,5 @@ class History:
 def _row(names: Sequence[str]) -> type[msgspec.Struct]:
     """Events with these fields alone: what is not looked at is not parsed."""
     curves = [(name, float | None, None) for name in names]
-    fields: list[Any] = [("step", int), ("state", RunState | None, None), *curves]
+    fields: list[Any] = [("seq", int), ("step", int), ("state", RunState | None, None), *curves]
     return msgspec.defstruct("Row", fields, frozen=True, gc=False)

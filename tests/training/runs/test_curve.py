@@ -65,3 +65,17 @@ def test_an_update_leaves_finished_buckets_alone() -> None:
 
     assert all(old is new for old, new in zip(before[:5], after[:5], strict=True))
     assert after[-1].high == 2.0
+
+
+def test_a_part_has_all_the_points_for_itself() -> None:
+    """And one on either side, so that a line leaves the picture where it should."""
+    curve = curve_of([float(step) for step in range(1, 101)])
+
+    part = curve.between(20, 23, limit=8)
+    whole = curve.between(0, 10**9, limit=8)
+
+    assert [one.first_step for one in part] == [19, 20, 21, 22, 23, 24]
+    assert len(whole) == 8
+    assert (whole[0].first_step, whole[-1].last_step) == (1, 100)
+    assert all(one.high == float(one.last_step) for one in whole)
+    assert Curve().between(0, 10, limit=8) == []

@@ -19,6 +19,9 @@ export function whenSignedOut(callback) {
   onSignedOut = callback;
 }
 
+/** Show the sign-in: the session has ended. */
+export const signedOut = () => onSignedOut();
+
 async function answered(response) {
   if (response.ok) return response;
   let body = null;
@@ -82,25 +85,18 @@ export async function* events(body) {
   }
 }
 
-/** Upload a file with progress (fetch tells none). */
-export function upload(path, file, onProgress) {
-  return new Promise((resolve, reject) => {
-    const sending = new XMLHttpRequest();
-    sending.open("POST", path);
-    sending.setRequestHeader("x-lccc-csrf", "1");
-    sending.setRequestHeader("content-type", "application/octet-stream");
-    sending.upload.onprogress = (event) => onProgress(event.lengthComputable ? event.loaded / event.total : 0);
-    sending.onload = () => {
-      let body = null;
-      try {
-        body = JSON.parse(sending.responseText);
-      } catch {
-        // the status says enough
-      }
-      if (sending.status < 300) resolve(body);
-      else reject(new ApiError(sending.status, body));
-    };
-    sending.onerror = () => reject(new ApiError(0, { error: { message: "The connection broke off." } }));
-    sending.send(file);
-  });
+const PIECE_BYTES = 8 << 20;
+
+/** Send a file in pieces, each in a request of its own; its id. `onProgress(share)` is told. */
+export async function upload(file, onProgress, signal) {
+  const { id } = await post("/admin/uploads", { name: file.name, size: file.size }, { signal });
+  const headers = { ...HEADERS, "content-type": "application/octet-stream" };
+  for (let offset = 0; offset < file.size; ) {
+    const body = file.slice(offset, offset + PIECE_BYTES);
+    const path = `/admin/uploads/${id}?offset=${offset}`;
+    const response = await answered(await fetch(path, { method: "PATCH", headers, credentials: "same-origin", body, signal }));
+    offset = (await response.json()).received;
+    onProgress(offset / file.size);
+  }
+  return id;
 }

@@ -47,6 +47,11 @@ const PATHS = {
   pause: "M8 5v14M16 5v14",
   play: "M7 5l12 7-12 7z",
   check: "M5 12l5 5L20 7",
+  upload: "M12 20V9M7 13l5-5 5 5M5 4h14",
+  minus: "M5 12h14",
+  left: "M14 6l-6 6 6 6",
+  right: "M10 6l6 6-6 6",
+  whole: "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5",
 };
 
 /** A line drawing that assistive technology skips: the button around it has the name. */

@@ -29,3 +29,18 @@ export const number = (value) => new Intl.NumberFormat(current === "zh" ? "zh-CN
 export function time(seconds) {
   return new Date(1000 * seconds).toLocaleString(current === "zh" ? "zh-CN" : "en", { dateStyle: "short", timeStyle: "short" });
 }
+
+/** Bytes as a person reads them: 1.2 GB. */
+export function bytes(count) {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  const step = count ? Math.min(units.length - 1, Math.floor(Math.log2(count) / 10)) : 0;
+  return `${number(Number((count / 1024 ** step).toPrecision(3)))} ${units[step]}`;
+}
+
+/** Seconds as 1:02:03, or 2:03. */
+export function duration(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  if (!parts[0]) parts.shift();
+  return parts.map((part, index) => (index ? String(part).padStart(2, "0") : String(part))).join(":");
+}

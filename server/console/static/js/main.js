@@ -2,18 +2,24 @@
 // and returns what ends it.
 
 import { del, get, post, whenSignedOut } from "./api.js";
+import { closeDialogs } from "./dialog.js";
 import { fill, h, icon, iconButton, field } from "./dom.js";
+import { disconnect, whenConnected } from "./feed.js";
 import { LANGUAGES, language, setLanguage, t } from "./i18n.js";
 
 const PAGES = {
   chat: () => import("./chat.js").then((module) => module.chatPage),
+  training: () => import("./training.js").then((module) => module.trainingPage),
+  data: () => import("./data.js").then((module) => module.dataPage),
   models: () => import("./models.js").then((module) => module.modelsPage),
+  logs: () => import("./logs.js").then((module) => module.logsPage),
   overview: () => import("./overview.js").then((module) => module.overviewPage),
 };
 const THEMES = ["system", "light", "dark"];
 const THEME = "lccc.theme";
 const app = document.getElementById("app");
 let leave = () => {};
+let shows = 0; // a page that arrives late does not end up over a later one
 
 function theme() {
   return localStorage.getItem(THEME) ?? "system";
@@ -35,14 +41,20 @@ function nextLanguage() {
   show();
 }
 
-const page = () => (location.hash.slice(2) in PAGES ? location.hash.slice(2) : "chat");
+/** `#/page/subject`: which page, and what of it. */
+function where() {
+  const [name, subject] = location.hash.slice(2).split("/", 2);
+  return Object.hasOwn(PAGES, name) ? [name, decodeURIComponent(subject ?? "")] : ["chat", ""];
+}
+
+const page = () => where()[0];
 
 /** Show everything anew, the current page in it. */
 async function show() {
   leave();
   leave = () => {};
   document.title = `${t(`page.${page()}`)} – ${t("app")}`;
-  const place = h("main", { id: "content", tabindex: "-1" });
+  const content = h("main", { id: "content", tabindex: "-1" });
   const links = Object.keys(PAGES).map((name) =>
     h("a", { href: `#/${name}`, "aria-current": name === page() ? "page" : null }, icon(name), h("span", {}, t(`page.${name}`))),
   );
@@ -53,13 +65,18 @@ async function show() {
     iconButton("theme", t("theme", t(`theme.${theme()}`)), nextTheme),
     iconButton("out", t("sign.out"), signOut),
   );
-  fill(app, h("a", { class: "skip", href: "#content", onclick: (event) => (event.preventDefault(), place.focus()) }, t("skip")), h("nav", { class: "rail", "aria-label": t("app") }, links, buttons), place);
+  fill(app, h("a", { class: "skip", href: "#content", onclick: (event) => (event.preventDefault(), content.focus()) }, t("skip")), h("nav", { class: "rail", "aria-label": t("app") }, links, buttons), content);
+  const shown = ++shows;
   const enter = await PAGES[page()]();
-  leave = enter(place) ?? (() => {});
+  if (shown === shows) leave = enter(content, where()[1]) ?? (() => {});
 }
 
 function signIn(message = "") {
+  shows += 1;
   leave();
+  disconnect();
+  closeDialogs();
+  banner("");
   leave = () => {};
   document.title = `${t("sign.in")} – ${t("app")}`;
   const input = h("input", { type: "password", autocomplete: "current-password", required: true, name: "key" });
@@ -82,6 +99,12 @@ function signIn(message = "") {
     ),
   );
   input.focus();
+}
+
+/** Tell above everything that the server is away; nothing where it is there. */
+function banner(text) {
+  document.querySelector(".banner")?.remove();
+  if (text) document.body.prepend(h("p", { class: "banner", role: "status" }, text));
 }
 
 function nextLanguageOnly() {
@@ -108,6 +131,7 @@ async function start() {
     return;
   }
   whenSignedOut(() => signIn());
+  whenConnected((isOpen) => banner(isOpen ? "" : t("unreachable")));
   addEventListener("hashchange", show);
   await show();
 }

@@ -1,0 +1,33 @@
+"""``python -m admin.job DIRECTORY ARGUMENT...``: the command line as a job that the server started.
+
+What it writes goes where the server has led it. At its end it notes its exit code in
+``DIRECTORY/exit``, because the server that started it may be gone by then.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from adapters.storage import Disk, replace_file
+from admin.cli import main as command_line
+
+EXIT = "exit"
+
+
+def main() -> None:
+    """Run the command line, and say how it ended, also of a bug."""
+    directory, arguments = Path(sys.argv[1]), sys.argv[2:]
+    code: object = 1
+    try:
+        command_line(arguments, prog_name="lccc-admin")
+    except SystemExit as end:
+        code = end.code or 0
+        raise
+    finally:
+        number = code if isinstance(code, int) else 1
+        replace_file(Disk(), directory / EXIT, b"%d\n" % number)
+
+
+if __name__ == "__main__":
+    main()

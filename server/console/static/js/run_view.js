@@ -1,0 +1,312 @@
+// One run: how it stands, its curves with those of others over them, and what it has made.
+
+import { get, post } from "./api.js";
+import { fill, h, icon, iconButton, field } from "./dom.js";
+import { Chart, colour, short } from "./chart.js";
+import { RunCurves, envelope, smoothed } from "./curves.js";
+import { openRegister } from "./adapter_dialogs.js";
+import { confirmed } from "./dialog.js";
+import { bytes, duration, number, t, time } from "./i18n.js";
+
+const SMALL = ["learning_rate", "gradient_norm", "tokens_per_s", "memory_bytes"];
+const SETTINGS = "lccc.curves";
+const ASK_MS = 300;
+const RESUMABLE = ["stopped", "failed", "interrupted"];
+const FORMATS = { memory_bytes: bytes };
+
+export class RunView {
+  constructor(place, id, others, jobs) {
+    this.id = id;
+    this.jobs = jobs;
+    this.range = null;
+    this.detail = null;
+    this.settings = { smoothing: 0.6, isLog: false, ...JSON.parse(localStorage.getItem(SETTINGS) ?? "{}") };
+    this.build(place);
+    this.curves = new Map();
+    this.overlay(others);
+    this.ask();
+  }
+
+  build(place) {
+    this.head = h("div", { class: "card run-head" });
+    this.tiles = h("div", { class: "tiles" });
+    this.tip = h("p", { class: "tip", "aria-hidden": "true" });
+    this.legend = h("ul", { class: "legend" });
+    this.main = h("div", { class: "chart", role: "img", "aria-label": t("curve.loss") });
+    this.small = SMALL.map((name) => h("div", { class: "chart", role: "img", "aria-label": t(`curve.${name}`) }));
+    this.table = h("div", { class: "scrolled" });
+    this.made = h("div", { class: "made" });
+    const losses = h("section", { class: "card" }, this.tools(), this.legend, this.main, this.tip, h("details", { class: "numbers" }, h("summary", {}, t("curve.table")), this.table));
+    const rest = h("div", { class: "small-charts" }, SMALL.map((name, index) => h("section", { class: "card" }, h("h3", {}, t(`curve.${name}`)), this.small[index])));
+    fill(place, this.head, this.tiles, losses, rest, this.made);
+    const onzoom = (from, to) => this.zoom(from, to);
+    this.chart = new Chart(this.main, { height: 300, onzoom });
+    this.chart.tip = (step, rows) => this.point(step, rows);
+    this.charts = this.small.map((each, index) => new Chart(each, { height: 150, onzoom, format: FORMATS[SMALL[index]] ?? short }));
+  }
+
+  tools() {
+    const value = h("output", {}, String(this.settings.smoothing));
+    const smoothing = h("input", { type: "range", min: "0", max: "0.99", step: "0.01", value: String(this.settings.smoothing), oninput: (event) => this.set({ smoothing: Number(event.target.value) }, () => (value.textContent = event.target.value)) });
+    const log = h("input", { type: "checkbox", checked: this.settings.isLog, onchange: (event) => this.set({ isLog: event.target.checked }) });
+    return h(
+      "div",
+      { class: "chart-tools" },
+      h("h2", {}, t("curve.loss")),
+      h("label", { class: "inline" }, t("curve.smoothing"), smoothing, value),
+      h("label", { class: "inline" }, log, t("curve.log")),
+      h(
+        "span",
+        { class: "zoom", role: "group", "aria-label": t("curve.zoom") },
+        iconButton("left", t("curve.left"), () => this.chart.moved(-0.25)),
+        iconButton("minus", t("curve.out"), () => this.chart.scaled(2)),
+        iconButton("add", t("curve.in"), () => this.chart.scaled(0.5)),
+        iconButton("right", t("curve.right"), () => this.chart.moved(0.25)),
+        iconButton("whole", t("curve.whole"), () => this.zoom(null, null)),
+      ),
+    );
+  }
+
+  set(change, then = () => {}) {
+    Object.assign(this.settings, change);
+    localStorage.setItem(SETTINGS, JSON.stringify(this.settings));
+    then();
+    this.draw();
+  }
+
+  /** Show these runs' curves too. */
+  overlay(others) {
+    const wanted = [this.id, ...others];
+    for (const [id, curves] of this.curves) {
+      if (wanted.includes(id)) continue;
+      curves.end();
+      this.curves.delete(id);
+    }
+    for (const id of wanted) {
+      if (!this.curves.has(id)) this.curves.set(id, new RunCurves(id, (events) => this.changed(id, events)));
+    }
+    this.draw();
+  }
+
+  get own() {
+    return this.curves.get(this.id);
+  }
+
+  changed(id, events = []) {
+    if (id === this.id && (!this.detail || events.some((event) => event.kind !== "train"))) this.ask();
+    this.draw();
+  }
+
+  jobsChanged(jobs) {
+    this.jobs = jobs;
+    this.showHead();
+  }
+
+  async ask() {
+    this.isStale = true;
+    if (this.isAsking) return; // the answer that comes is followed by another question
+    this.isAsking = true;
+    while (this.isStale && !this.isEnded) {
+      this.isStale = false;
+      await this.askOnce();
+      await new Promise((resolve) => setTimeout(resolve, ASK_MS));
+    }
+    this.isAsking = false;
+  }
+
+  async askOnce() {
+    try {
+      const detail = await get(`/admin/runs/${encodeURIComponent(this.id)}`);
+      if (this.isEnded) return;
+      this.detail = detail;
+      this.showHead();
+      this.showMade();
+    } catch (failure) {
+      if (!this.isEnded) fill(this.head, h("p", { class: "error", role: "alert" }, failure.message));
+    }
+  }
+
+  get run() {
+    return this.own?.status ?? this.detail?.run;
+  }
+
+  // What is shown
+
+  /** All that curves show, at the next frame: events may come in hundreds. */
+  draw() {
+    if (this.frame || this.isEnded) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
+      this.showHead();
+      this.showTiles();
+      this.showLegend();
+      this.chart.show(this.losses(), this.range, this.settings.isLog);
+      this.describe(this.main, "loss");
+      this.small.forEach((place, index) => this.describe(place, SMALL[index]));
+      this.charts.forEach((chart, index) => chart.show(this.each((curves, ink) => this.lines(curves, SMALL[index], ink)), this.range, false));
+      this.showTable();
+    });
+  }
+
+  each(make) {
+    return [...this.curves.values()].flatMap((curves, index) => make(curves, colour(index)));
+  }
+
+  losses() {
+    const { smoothing } = this.settings;
+    return this.each((curves, ink) => {
+      const points = curves.points("loss", this.range);
+      const series = [{ label: `${curves.id} ${t("curve.train")}`, colour: ink, ...(smoothing ? smoothed(points, smoothing) : envelope(points)) }];
+      if (smoothing) series.unshift({ label: "", colour: ink, faint: true, ...envelope(points) });
+      const validation = curves.points("validation_nll", this.range);
+      if (validation.length) series.push({ label: `${curves.id} ${t("curve.validation_nll")}`, colour: ink, dashed: true, ...envelope(validation) });
+      return series;
+    });
+  }
+
+  lines(curves, name, ink) {
+    const points = curves.points(name, this.range);
+    const { smoothing } = this.settings;
+    if (!smoothing) return [{ label: curves.id, colour: ink, ...envelope(points) }];
+    return [{ label: "", colour: ink, faint: true, ...envelope(points) }, { label: curves.id, colour: ink, ...smoothed(points, smoothing) }];
+  }
+
+  /** A chart in words, for who does not see it. */
+  describe(place, name) {
+    const points = this.own?.whole[name] ?? [];
+    const label = t(`curve.${name}`);
+    place.setAttribute("aria-label", points.length ? t("curve.described", label, number(points.length), number(points[0][0]), number(points.at(-1)[1]), short(points.at(-1)[4])) : label);
+  }
+
+  zoom(from, to) {
+    this.range = from === null ? null : [from, to];
+    for (const curves of this.curves.values()) curves.look(from, to);
+    this.draw();
+  }
+
+  point(step, rows) {
+    const texts = rows.map(([series, value]) => h("span", {}, h("i", { class: "dot" }), `${series.label} ${short(value)}`));
+    texts.forEach((each, index) => (each.firstChild.style.background = rows[index][0].colour));
+    fill(this.tip, step === null ? [] : [h("b", {}, t("curve.step", number(step))), texts]);
+  }
+
+  showLegend() {
+    const entries = this.each((curves, ink) => {
+      const dot = h("i", { class: "dot" });
+      dot.style.background = ink;
+      return [h("li", {}, dot, curves.id)];
+    });
+    fill(this.legend, entries, h("li", { class: "hint" }, h("i", { class: "dash" }), t("curve.validation_nll")), h("li", { class: "hint" }, t("curve.hint")));
+  }
+
+  showTiles() {
+    const { last = {}, left } = this.own ?? {};
+    const tile = (name, value) => h("div", { class: "card tile" }, h("span", { class: "field-label" }, name), h("strong", {}, value));
+    fill(
+      this.tiles,
+      tile(t("curve.train"), short(last.loss)),
+      tile(t("curve.validation_nll"), short(last.validation_nll)),
+      tile(t("curve.learning_rate"), short(last.learning_rate)),
+      tile(t("curve.gradient_norm"), short(last.gradient_norm)),
+      tile(t("curve.tokens_per_s"), last.tokens_per_s ? number(Math.round(last.tokens_per_s)) : "–"),
+      tile(t("curve.memory_bytes"), last.memory_bytes ? bytes(last.memory_bytes) : "–"),
+      tile(t("run.left"), left === null || left === undefined ? "–" : duration(left)),
+    );
+  }
+
+  showHead() {
+    const { run } = this;
+    if (!run || !this.detail) return;
+    const state = JSON.stringify([run, this.detail.has_adapter, this.failure()]);
+    if (state === this.shownHead) return;
+    this.shownHead = state;
+    const step = Math.max(run.step, this.own?.step ?? 0);
+    const isResuming = this.jobs.some((job) => job.run === run.id && job.state === "running") && run.state !== "running";
+    const buttons = [
+      run.state === "running" ? h("button", { type: "button", class: "tonal with-icon", disabled: run.is_asked_to_stop, onclick: () => this.stop() }, icon("stop"), t(run.is_asked_to_stop ? "run.stopping" : "run.stop")) : null,
+      RESUMABLE.includes(run.state) ? h("button", { type: "button", class: "tonal with-icon", disabled: isResuming, onclick: () => this.act("resume") }, icon("play"), t(isResuming ? "run.beginning" : "run.resume")) : null,
+      this.detail.has_adapter ? h("button", { type: "button", class: "chip", onclick: () => openRegister(run) }, t("run.register")) : null,
+      h("a", { class: "button chip", href: `#/logs/${encodeURIComponent(`run:${run.id}`)}` }, t("run.log")),
+    ];
+    const problem = run.error ?? this.failure();
+    fill(
+      this.head,
+      h("header", {}, h("h2", {}, run.id), h("span", { class: `badge run-${run.state}` }, t(`run.state.${run.state}`))),
+      h("p", { class: "hint" }, t("run.about", run.adapter, run.base, run.dataset, time(run.started))),
+      h("label", { class: "progress" }, h("progress", { max: String(run.total_steps || 1), value: String(step) }), h("span", {}, t("run.steps", number(step), number(run.total_steps)))),
+      run.best_step ? h("p", { class: "hint" }, t("run.best", short(run.validation_nll), number(run.best_step))) : null,
+      problem ? h("p", { class: "error", role: "alert" }, problem) : null,
+      (this.refusal = h("p", { class: "error", role: "alert" })),
+      h("div", { class: "buttons" }, buttons),
+    );
+  }
+
+  /** What kept the last resumption from beginning. */
+  failure() {
+    const last = this.jobs.find((job) => job.run === this.id);
+    return last?.kind === "resume" && last.state === "failed" && this.run?.state !== "running" && last.started > this.run.updated ? last.error : null;
+  }
+
+  async stop() {
+    if (await confirmed(t("run.stop"), t("run.stop.hint"), t("run.stop"))) this.act("stop");
+  }
+
+  async act(verb) {
+    try {
+      await post(`/admin/runs/${encodeURIComponent(this.id)}/${verb}`);
+      this.ask();
+    } catch (failure) {
+      this.refusal.textContent = failure.message;
+    }
+  }
+
+  showTable() {
+    const { whole } = this.own;
+    const rows = whole.loss.slice(-20).reverse().map((point) => {
+      const at = (name) => whole[name].findLast((each) => each[1] <= point[1])?.[4];
+      return h("tr", {}, h("th", { scope: "row" }, number(point[1])), ["loss", "validation_nll", "learning_rate", "gradient_norm", "tokens_per_s"].map((name) => h("td", {}, short(at(name)))));
+    });
+    const heads = ["curve.steps", "curve.train", "curve.validation_nll", "curve.learning_rate", "curve.gradient_norm", "curve.tokens_per_s"];
+    if (!this.table.closest("details").open) return;
+    fill(this.table, h("table", {}, h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, t(head))))), h("tbody", {}, rows)));
+  }
+
+  showMade() {
+    const { checkpoints, samples, warnings, changed, recipe } = this.detail;
+    const fields = changed.map((name) => [name, recipe[name.split(".")[0]][name.split(".")[1]]]);
+    fill(
+      this.made,
+      warnings.length ? h("section", { class: "card" }, h("h2", {}, t("run.warnings")), warnings.map((each) => h("p", { class: "warning" }, `${t("curve.step", number(each.step))}：${each.message}`))) : null,
+      samples.length ? h("section", { class: "card" }, h("h2", {}, t("run.samples")), h("p", { class: "hint" }, t("run.samples.hint")), samplesTable(samples)) : null,
+      checkpoints.length ? h("section", { class: "card scrolled" }, h("h2", {}, t("run.checkpoints")), checkpointsTable(checkpoints)) : null,
+      h("section", { class: "card" }, h("h2", {}, t("run.recipe")), h("p", { class: "hint" }, t("run.recipe.hint")), fields.length ? h("dl", { class: "recipe" }, fields.map(([name, value]) => [h("dt", {}, h("code", {}, name)), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))])) : h("p", {}, t("run.recipe.default"))),
+    );
+  }
+
+  end() {
+    this.isEnded = true;
+    cancelAnimationFrame(this.frame);
+    for (const curves of this.curves.values()) curves.end();
+    for (const chart of [this.chart, ...this.charts]) chart.end();
+  }
+}
+
+/** Prompts in rows, steps below each other, so that one sees them change. */
+function samplesTable(samples) {
+  const prompts = [...new Set(samples.map((each) => each.prompt))];
+  return prompts.map((prompt) => {
+    const own = samples.filter((each) => each.prompt === prompt);
+    return h(
+      "article",
+      { class: "sample" },
+      h("p", { class: "bubble" }, prompt),
+      h("dl", {}, own.slice(0, 6).map((each) => [h("dt", {}, t("curve.step", number(each.step))), h("dd", {}, each.reply || "…")]), h("dt", {}, t("run.samples.expected")), h("dd", { class: "hint" }, own[0].expected)),
+    );
+  });
+}
+
+function checkpointsTable(checkpoints) {
+  const rows = checkpoints.map((each) => h("tr", {}, h("th", { scope: "row" }, number(each.step)), h("td", {}, time(each.written)), h("td", {}, bytes(each.size_bytes)), h("td", {}, each.is_best ? t("run.checkpoints.best") : "")));
+  const heads = ["curve.steps", "run.checkpoints.written", "run.checkpoints.size", "run.checkpoints.note"];
+  return h("table", {}, h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, t(head))))), h("tbody", {}, rows));
+}

@@ -1,0 +1,105 @@
+// The training page: all runs in a list, whoever started them, and one of them in full.
+
+import { get } from "./api.js";
+import { fill, h, icon } from "./dom.js";
+import { followChanges } from "./feed.js";
+import { t, number, time } from "./i18n.js";
+import { short } from "./chart.js";
+import { openTrainingForm } from "./training_form.js";
+import { RunView } from "./run_view.js";
+
+const OVERLAID = "lccc.overlaid";
+const RECENT_S = 3600; // how long a training that failed before it became a run is shown
+
+export function trainingPage(place, id) {
+  return new TrainingPage(place, id).end;
+}
+
+class TrainingPage {
+  constructor(place, id) {
+    this.id = id;
+    this.runs = [];
+    this.jobs = [];
+    this.overlaid = new Set(JSON.parse(sessionStorage.getItem(OVERLAID) ?? "[]"));
+    this.list = h("ul", { class: "runs" });
+    this.error = h("p", { class: "error", role: "alert" });
+    this.view = h("section", { class: "run-view", "aria-label": t("run") });
+    const begin = h("button", { type: "button", class: "primary with-icon", onclick: () => openTrainingForm() }, icon("add"), t("run.new"));
+    const head = h("div", { class: "page-head" }, h("h1", {}, t("page.training")), begin);
+    fill(place, h("div", { class: "page" }, head, this.error, h("div", { class: "split-view" }, h("nav", { class: "card runs-card", "aria-label": t("runs") }, h("h2", {}, t("runs")), this.list), this.view)));
+    this.unfollow = followChanges((what) => {
+      if (what.includes("runs") || what.includes("jobs")) this.ask();
+    });
+    this.end = () => {
+      this.isEnded = true;
+      this.unfollow();
+      this.run?.end();
+    };
+    this.ask();
+  }
+
+  async ask() {
+    try {
+      const [runs, jobs] = await Promise.all([get("/admin/runs"), get("/admin/jobs")]);
+      if (this.isEnded) return;
+      this.runs = runs.data;
+      this.jobs = jobs.data;
+      this.error.textContent = "";
+      this.show();
+    } catch (failure) {
+      this.error.textContent = failure.message;
+    }
+  }
+
+  show() {
+    const begun = this.jobs.filter((job) => job.kind === "train" && !job.run && (job.state === "running" || (job.state === "failed" && Date.now() / 1000 - job.started < RECENT_S)));
+    if (!this.runs.length && !begun.length) fill(this.list, h("li", { class: "hint" }, t("runs.none")));
+    else fill(this.list, begun.map((job) => this.beginning(job)), this.runs.map((run) => this.row(run)));
+    const chosen = this.id || this.runs[0]?.id;
+    if (!chosen || this.run?.id === chosen) {
+      this.run?.overlay(this.others(chosen));
+      this.run?.jobsChanged(this.jobs);
+      return;
+    }
+    this.run?.end();
+    this.run = new RunView(this.view, chosen, this.others(chosen), this.jobs);
+  }
+
+  others(chosen) {
+    const known = new Set(this.runs.map((run) => run.id));
+    return [...this.overlaid].filter((id) => id !== chosen && known.has(id));
+  }
+
+  beginning(job) {
+    const isRunning = job.state === "running";
+    return h(
+      "li",
+      { class: "run" },
+      h("div", { class: "run-name" }, job.subject),
+      h("span", { class: `badge ${isRunning ? "" : "broken"}` }, t(isRunning ? "run.beginning" : "run.state.failed")),
+      job.error ? h("p", { class: "error" }, job.error) : h("small", {}, t("run.beginning.hint")),
+    );
+  }
+
+  row(run) {
+    const isChosen = run.id === (this.id || this.runs[0].id);
+    const share = run.total_steps ? run.step / run.total_steps : 0;
+    const box = isChosen ? null : h("input", { type: "checkbox", checked: this.overlaid.has(run.id), "aria-label": t("run.overlay", run.id), title: t("run.overlay", run.id), onchange: (event) => this.overlay(run.id, event.target.checked) });
+    return h(
+      "li",
+      { class: `run${isChosen ? " current" : ""}` },
+      h("a", { class: "run-name", href: `#/training/${encodeURIComponent(run.id)}`, "aria-current": isChosen ? "true" : null }, run.id),
+      h("span", { class: "run-marks" }, h("span", { class: `badge run-${run.state}` }, t(`run.state.${run.state}`)), box),
+      h("small", {}, `${number(run.step)} / ${number(run.total_steps)} · ${t("curve.validation_nll")} ${short(run.validation_nll)}`),
+      h("small", {}, `${run.base} · ${run.dataset} · ${time(run.started)}`),
+      run.state === "running" ? h("progress", { max: "1", value: String(share), "aria-label": run.id }) : null,
+    );
+  }
+
+  overlay(id, isOn) {
+    if (isOn) this.overlaid.add(id);
+    else this.overlaid.delete(id);
+    sessionStorage.setItem(OVERLAID, JSON.stringify([...this.overlaid]));
+    this.show();
+  }
+}

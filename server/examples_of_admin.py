@@ -1,0 +1,234 @@
+"""Examples of the admin's operations for the OpenAPI document, by their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from server.recipes import recipe_cards
+from server.wire.adapters import RegisteredAdapter
+from server.wire.datasets import (
+    CleaningCard,
+    DatasetCard,
+    DatasetInput,
+    DatasetList,
+    DatasetPreview,
+    PreviewDialogue,
+    PreviewSequence,
+    PreviewSpan,
+    RuleCard,
+    RuleSample,
+    SplitCard,
+    UploadCard,
+)
+from server.wire.jobs import JobCard, JobList
+from server.wire.logs import LogLine, LogLines
+from server.wire.recipes import Pace, RecipeList, TrainingPlan
+from server.wire.runs import (
+    CheckpointCard,
+    LogText,
+    Point,
+    RunCard,
+    RunDetail,
+    RunList,
+    RunMetrics,
+    SampleCard,
+)
+
+_STARTED = 1767225600.0
+_DIGEST = "5f0c6bd1e2a94c7f8d3b1a60c9e4725db8f1036a7c52e94d0b6f83a1d7c4e952"
+_RUN_ID = "cat-20260101-000000"
+_JOB_ID = "20260101000000-5f0c6bd1"
+_UPLOAD_ID = "5f0c6bd1e2a94c7f"
+_TRAINING = {"dataset": "cat", "adapter": "cat", "recipe": "pocket", "base": "pocket"}
+
+REQUESTS: Mapping[str, Mapping[str, Any]] = {
+    "startRun": {
+        "a training": _TRAINING,
+        "a shorter one": _TRAINING | {"overrides": {"training.epochs": "1", "lora.r": "8"}},
+    },
+    "planRun": {"a training": _TRAINING | {"overrides": {"lora.r": "8"}}},
+    "prepareDataset": {
+        "an uploaded file": {"name": "lccc", "upload": _UPLOAD_ID, "rules": "lccc"},
+    },
+    "beginUpload": {"a file": {"name": "LCCC-base_train.json", "size": 932_000_000}},
+    "continueUpload": {"a piece": '[["你好", "你好呀"]]'},
+    "registerAdapter": {"a run's adapter": {"name": "cat", "run": _RUN_ID}},
+    "renameAdapter": {"another name": {"to": "kitten"}},
+}
+
+_RUN = RunCard(
+    id=_RUN_ID,
+    state="running",
+    adapter="cat",
+    base="pocket",
+    dataset="cat",
+    step=120,
+    total_steps=250,
+    started=_STARTED,
+    updated=_STARTED + 30,
+    best_step=120,
+    validation_nll=2.31,
+    error=None,
+    digest=None,
+)
+_JOB = JobCard(
+    id=_JOB_ID,
+    kind="train",
+    subject="cat",
+    state="running",
+    started=_STARTED,
+    run=_RUN_ID,
+    error=None,
+    output="",
+)
+_DATASET = DatasetCard(
+    name="cat",
+    created="2026-01-01T00:00:00Z",
+    sha256=_DIGEST,
+    dialogues=882,
+    characters=21_400,
+    seed=0,
+    drawn=["validation", "test"],
+    inputs=[DatasetInput(name="cat.json", size=98_000, sha256=_DIGEST, pre_spaced=False)],
+    splits={
+        "train": SplitCard(dialogues=864, utterances=1_980, characters=20_960, lengths={20: 864})
+    },
+    cleaning=CleaningCard(
+        version=1,
+        read=884,
+        kept=882,
+        changed=3,
+        dropped=2,
+        rules=[
+            RuleCard(
+                name="duplicates",
+                description="of equal dialogues one stays",
+                is_on=True,
+                utterances_changed=0,
+                utterances_dropped=0,
+                dialogues_dropped=2,
+                examples=[RuleSample(before="在吗 / 在", after=None)],
+            )
+        ],
+    ),
+)
+_SAMPLE = SampleCard(
+    step=120, prompt="今天下雨了", reply="那就一起听雨吧喵～", expected="抱紧我喵～"
+)
+_UPLOAD = UploadCard(id=_UPLOAD_ID, name="LCCC-base_train.json", size=932_000_000, received=0)
+_REGISTERED = RegisteredAdapter(name="cat", digest=_DIGEST)
+
+
+def _plain(answer: msgspec.Struct) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(answer))
+
+
+def _recipes() -> RecipeList:
+    """One recipe with one field stands for all."""
+    card = recipe_cards()[0]
+    rank = next(field for field in card.fields if field.name == "r")
+    return RecipeList(data=[msgspec.structs.replace(card, fields=[rank])], bases=["pocket"])
+
+
+ANSWERS: Mapping[str, Any] = {
+    "listRuns": _plain(RunList(data=[_RUN])),
+    "retrieveRun": _plain(
+        RunDetail(
+            run=_RUN,
+            recipe={"lora": {"r": 8}},
+            changed=["lora.r"],
+            checkpoints=[
+                CheckpointCard(step=100, written=_STARTED, size_bytes=812_000, is_best=True)
+            ],
+            samples=[_SAMPLE],
+            warnings=[],
+            has_adapter=False,
+        )
+    ),
+    "retrieveRunMetrics": _plain(
+        RunMetrics(
+            run=_RUN_ID,
+            seq=14,
+            dropped_after=None,
+            curves={"loss": [Point(1, 20, 2.4, 3.9, 2.4), Point(21, 40, 2.1, 2.4, 2.2)]},
+        )
+    ),
+    "retrieveRunLog": _plain(LogText(text="2026-01-01 00:00:00 started\n", next=28, size=28)),
+    "startRun": _plain(_JOB),
+    "stopRun": _plain(msgspec.structs.replace(_RUN, is_asked_to_stop=True)),
+    "resumeRun": _plain(msgspec.structs.replace(_JOB, kind="resume")),
+    "listJobs": _plain(JobList(data=[_JOB])),
+    "retrieveJob": _plain(_JOB),
+    "listRecipes": _plain(_recipes()),
+    "planRun": _plain(
+        TrainingPlan(
+            recipe={"lora": {"r": 8}},
+            changed=["lora.r"],
+            base="pocket",
+            dataset="cat",
+            dialogues=864,
+            replies=864,
+            tokens_per_epoch=31_000,
+            target_tokens_per_epoch=9_800,
+            cut=0,
+            steps=270,
+            steps_per_epoch=54,
+            dialogues_per_step=16,
+            trainable_parameters=98_304,
+            memory={"base": 3_000_000, "lora, gradients and optimizer": 1_572_864},
+            memory_total=4_572_864,
+            disk=9_000_000,
+            pace=Pace(seconds=31.0, tokens_per_s=5_000.0, run=_RUN_ID),
+            is_served=True,
+        )
+    ),
+    "listLogLines": _plain(
+        LogLines(
+            data=[
+                LogLine(
+                    seq=1,
+                    time=_STARTED,
+                    level="info",
+                    logger="server.registrar",
+                    text="Removed 'cat'.",
+                )
+            ],
+            first=1,
+        )
+    ),
+    "listDatasets": _plain(DatasetList(data=[_DATASET], broken={})),
+    "retrieveDataset": _plain(_DATASET),
+    "previewDataset": _plain(
+        DatasetPreview(
+            split="train",
+            first=1,
+            total=864,
+            data=[
+                PreviewDialogue(
+                    dialog=["在吗", "在"],
+                    sequences=[
+                        PreviewSequence(
+                            spans=[
+                                PreviewSpan(text="user       在吗\nassistant  ", is_target=False),
+                                PreviewSpan(text="在", is_target=True),
+                            ],
+                            tokens=None,
+                            target_tokens=None,
+                        )
+                    ],
+                )
+            ],
+        )
+    ),
+    "prepareDataset": _plain(
+        msgspec.structs.replace(_JOB, kind="prepare", subject="lccc", run=None)
+    ),
+    "beginUpload": _plain(_UPLOAD),
+    "continueUpload": _plain(msgspec.structs.replace(_UPLOAD, received=16_777_216)),
+    "registerAdapter": _plain(_REGISTERED),
+    "renameAdapter": _plain(msgspec.structs.replace(_REGISTERED, name="kitten")),
+    "downloadAdapter": "PK…",
+}

@@ -1,0 +1,64 @@
+"""``/admin/events``: a page's WebSocket (RFC 6455), on which it says what it wants to follow."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from litestar import WebSocket, websocket
+from litestar.exceptions import WebSocketDisconnect
+
+from server.access import ADMIN
+from server.doorkeeper import Doorkeeper
+from server.feed import Feed, encoded
+from server.jobs import JobNotFound
+from server.routes.provided import ProvidedDoorkeeper, ProvidedSources
+from server.wire.events import Command, Complaint
+from training.errors import RunNotFound
+
+TICK_S = 0.3
+REVOKED = 4401  # as HTTP's 401, in the range that RFC 6455 leaves to applications
+
+_decoder = msgspec.json.Decoder(Command)
+
+
+@websocket("/admin/events", opt=dict(ADMIN))
+async def admin_events(
+    socket: WebSocket[Any, Any, Any], sources: ProvidedSources, doorkeeper: ProvidedDoorkeeper
+) -> None:
+    """Tell a page what it watches, until it leaves or may no longer be told."""
+    await socket.accept()
+    feed = Feed(sources)
+    hearing = asyncio.create_task(_hear(socket, feed))
+    try:
+        while not hearing.done():
+            if _is_shut(doorkeeper, socket):
+                await socket.close(REVOKED, "signed out")
+                return
+            for news in await asyncio.to_thread(lambda: list(feed.news())):
+                await socket.send_text(encoded(news))
+            await asyncio.wait((hearing,), timeout=TICK_S)
+    except WebSocketDisconnect:
+        pass
+    finally:
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+
+
+async def _hear(socket: WebSocket[Any, Any, Any], feed: Feed) -> None:
+    """Take what the page asks for, to its end."""
+    while True:
+        try:
+            text = await socket.receive_text()
+        except WebSocketDisconnect:
+            return
+        try:
+            await asyncio.to_thread(feed.take, _decoder.decode(text))
+        except (RunNotFound, JobNotFound, ValueError) as error:
+            await socket.send_text(encoded(Complaint(message=str(error))))
+
+
+def _is_shut(doorkeeper: Doorkeeper, socket: WebSocket[Any, Any, Any]) -> bool:
+    """Whether the key or the session that opened the socket is no longer good."""
+    return doorkeeper.refusal("admin", socket.scope["headers"]) is not None

@@ -1,0 +1,224 @@
+"""The whole way in a browser, with everything real: a file, a training, an adapter, a chat."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from server.background import serve_in_thread
+from server.settings import ServerSettings
+from tests.browser.conftest import PHONE, Open, Workshop
+from tests.fakes import ScriptedEngine
+from tests.records import make_run, measure
+from tests.training.conftest import DIALOGUES
+from tests.waiting import eventually
+from training.runs import EventLog, RunStore
+
+pytest.importorskip("playwright.sync_api")
+
+from playwright.sync_api import Browser, Page, expect
+
+STEPS = 120
+QUICK = {
+    "training.max_steps": str(STEPS),
+    "training.batch_size": "2",
+    "training.learning_rate": "0.01",
+    "record.log_every": "1",
+    "record.evaluate_every": "40",
+    "generation.max_tokens": "12",
+}
+PATIENCE_MS = 120_000  # several processes load torch, maybe beside other tests
+
+
+def upload(page: Page, path: Path, name: str) -> None:
+    page.set_input_files("input[type=file]", path)
+    page.fill("form.drop input[required]:not([type])", name)
+    page.click("form.drop button[type=submit]")
+
+
+def button(page: Page, name: str) -> Any:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def loss(page: Page) -> Any:
+    return page.locator(".chart").first
+
+
+def points(page: Page) -> int:
+    """How many points the loss has, as it is told to who does not see it."""
+    found = re.search(r"：(\d+) 个点", loss(page).get_attribute("aria-label") or "")
+    return int(found[1]) if found else 0
+
+
+@pytest.mark.timeout(600)
+def test_from_a_file_to_a_chat(workshop: Workshop, tmp_path: Path) -> None:
+    """Upload, train with the curve moving, reload, a second tab, stop, resume, and talk to it."""
+    raw = tmp_path / "对话.json"
+    raw.write_text(json.dumps({"train": DIALOGUES[:20], "valid": DIALOGUES[20:]}), "utf-8")
+    page = workshop.open("data")
+    upload(page, raw, "small")
+    expect(page.locator("article.card h2")).to_have_text("small", timeout=PATIENCE_MS)
+
+    page.click(".rail >> text=训练")
+    button(page, "新训练").click()
+    form = page.locator(".training-form")
+    form.locator("[name=adapter]").fill("bot")
+    form.locator("summary").click()
+    for name, value in QUICK.items():
+        form.locator(f"[name='{name}']").fill(value)
+    form.locator("[name='quantization.compute_dtype']").select_option("fp32")
+    expect(button(page, "开始训练")).to_be_disabled()
+    button(page, "检查").click()
+    expect(form.locator(".plan")).to_contain_text(f"{STEPS} 步，每步 8 段对话", timeout=PATIENCE_MS)
+    button(page, "开始训练").click()
+
+    expect(page.locator(".run-head h2")).to_contain_text("bot-", timeout=PATIENCE_MS)
+    assert eventually(lambda: points(page) > 2)
+    before = points(page)
+    assert eventually(lambda: points(page) > before)
+    page.reload()
+    other = workshop.open(page.url.partition("#/")[2])
+    assert eventually(lambda: points(page) > before)
+    button(page, "停止").click()
+    page.get_by_role("dialog").get_by_role("button", name="停止").click()
+    for tab in (page, other):
+        expect(tab.locator(".run-head .badge")).to_have_text("已停止", timeout=PATIENCE_MS)
+    (run,) = RunStore(workshop.home.runs).all()
+    stopped_at = run.status().step
+    assert 2 < stopped_at < STEPS
+    assert eventually(lambda: points(page) == points(other) == stopped_at)
+
+    button(page, "继续").click()
+    for tab in (page, other):
+        expect(tab.locator(".run-head .badge")).to_have_text("已完成", timeout=PATIENCE_MS)
+        assert eventually(lambda tab=tab: points(tab) == STEPS)
+
+    page.click(".rail >> text=聊天")
+    page.select_option(".picker select", "bot")
+    page.fill(".composer textarea", "今天好热")
+    page.keyboard.press("Enter")
+    expect(page.locator(".reply .stats")).to_contain_text("token", timeout=PATIENCE_MS)
+    expect(page.locator(".reply h2")).to_have_text("bot")
+
+
+def test_what_the_command_line_refuses_is_said_in_the_page(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    """A broken file, and a field that is out of bounds; nothing is started."""
+    (tmp_path / "bad.json").write_text('[["a", "b"], 7]')
+    page = workshop.open("data")
+    upload(page, tmp_path / "bad.json", "bad")
+    expect(page.locator("form.drop .error")).to_contain_text("record 2", timeout=PATIENCE_MS)
+
+    (tmp_path / "good.json").write_text(json.dumps(DIALOGUES))
+    upload(page, tmp_path / "good.json", "good")
+    expect(page.locator("article.card h2")).to_have_text("good", timeout=PATIENCE_MS)
+    page.click("article.card a")
+    expect(page.locator("mark.learnt").nth(1)).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator(".rules tbody tr").first).to_be_visible()
+    button(page, "新训练").click()
+    page.fill("[name='lora.r']", "0")
+    button(page, "检查").click()
+    refusal = page.locator(".training-form .error")
+    expect(refusal).to_contain_text("lora.r", timeout=PATIENCE_MS)
+    expect(button(page, "开始训练")).to_be_disabled()
+    assert not workshop.home.runs.exists()
+    (logged,) = workshop.seen.errors  # by Chromium itself, of every answer that is no success
+    assert "400" in logged
+    workshop.seen.errors.clear()
+
+
+def test_a_run_of_the_command_line_is_followed(console: Open, settings: Any) -> None:
+    """What a process that the server knows nothing of writes appears; hostile text stays text."""
+    run = make_run(settings.home.runs, state="running", total_steps=50)
+    measure(run, steps=10)
+    with run.held():
+        page = console()
+        page.click(".rail >> text=训练")
+        expect(page.locator(".run-head .badge")).to_have_text("进行中")
+        expect(loss(page)).to_have_attribute("aria-label", re.compile("10 个点，第 1 到 10 步"))
+
+        log = EventLog(run.events_path)
+        log.append("train", 11, loss=0.5, learning_rate=1e-4)
+        log.append("warning", 11, message="<img src=x onerror=\"document.title='ran'\">")
+        log.close()
+
+        expect(loss(page)).to_have_attribute("aria-label", re.compile("最近的值 0.5"))
+        expect(page.locator(".warning")).to_contain_text("<img src=x")
+        assert "ran" not in page.title()
+    expect(page.locator(".run-head .badge")).to_have_text("中断")
+
+
+def test_curves_are_zoomed_laid_over_each_other_and_smoothed(console: Open, settings: Any) -> None:
+    """A hundred thousand points come in few; a part of the steps comes in its own."""
+    long, short = make_run(settings.home.runs), make_run(settings.home.runs, adapter="short")
+    measure(long, steps=100_000)
+    measure(short, steps=100)
+    page = console()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("path => { location.hash = path }", f"#/training/{long.id}")
+    expect(loss(page)).to_have_attribute("aria-label", re.compile("第 1 到 100,000 步"))
+    page.check(f"[aria-label='叠加显示 {short.id}']")
+    expect(page.locator(".legend li .dot")).to_have_count(2)
+
+    box = loss(page).locator(".u-over").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 100, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 140, box["y"] + 60, steps=4)
+    with page.expect_response(re.compile(f"{long.id}/metrics.*first_step=")) as response:
+        page.mouse.up()
+    curve = response.value.json()["curves"]["loss"]
+    assert 1000 < len(curve) <= 1200
+    assert curve[-1][1] - curve[0][0] < 20_000
+    page.check("text=对数坐标")
+    page.locator("input[type=range]").fill("0")
+    page.click("[aria-label='显示全部']")
+    page.click("[aria-label='放大']")
+    expect(loss(page).locator("canvas")).to_be_visible()
+
+
+def test_a_page_goes_on_when_the_server_starts_again(
+    chromium: Browser, settings: ServerSettings
+) -> None:
+    """It says that the server is away, and signed in anew it shows what was written meanwhile."""
+    run = make_run(settings.home.runs)
+    measure(run, steps=5)
+    keyed = msgspec.structs.replace(settings, admin_key="ops")
+    with chromium.new_context(locale="zh-CN") as profile:
+        page = profile.new_page()
+        with serve_in_thread(keyed, ScriptedEngine()) as first:
+            page.goto(f"{first.base_url}/console#token={first.token}")
+            page.wait_for_selector(".rail")
+            page.evaluate("path => { location.hash = path }", f"#/training/{run.id}")
+            expect(loss(page)).to_have_attribute("aria-label", re.compile("5 个点"))
+        expect(page.locator(".banner")).to_contain_text("连接不上")
+        measure(run, steps=3, first=6)
+        port = int(first.base_url.rpartition(":")[2])
+        with serve_in_thread(msgspec.structs.replace(keyed, port=port), ScriptedEngine()):
+            page.fill("input[name=key]", "ops", timeout=PATIENCE_MS)
+            page.keyboard.press("Enter")
+            expect(loss(page)).to_have_attribute("aria-label", re.compile("8 个点，第 1 到 8 步"))
+            expect(page.locator(".banner")).to_have_count(0)
+
+
+@pytest.mark.parametrize("page_name", ["训练", "数据", "日志", "模型", "概览"])
+def test_every_page_fits_a_phone(console: Open, settings: Any, page_name: str) -> None:
+    """Nothing is wider than 360 pixels, in both languages."""
+    run = make_run(settings.home.runs, adapter="a-rather-long-name-of-an-adapter")
+    measure(run, steps=10)
+    page = console(viewport={**PHONE, "width": 360})
+    for name in (page_name, None):
+        if name:
+            page.click(f".rail a:has-text('{name}')")
+        else:
+            page.click("[aria-label='切换到 English']")
+        expect(page.locator("h1")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate("document.querySelector('#content').scrollWidth <= innerWidth")

@@ -1,0 +1,187 @@
+"""``/admin/events``: what a page follows over a real WebSocket, and when it may no longer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from adapters.keyring import Keyring
+from server.feed import MOST_WATCHED
+from server.routes.events import REVOKED
+from server.settings import ServerSettings
+from tests.conftest import Live, LiveServer
+from tests.records import make_run, measure
+from tests.waiting import PATIENCE_S
+from training.runs import EventLog
+
+
+def address(server: Live) -> str:
+    return server.serving.base_url.replace("http", "ws") + "/admin/events"
+
+
+def signed_in(server: Live, key: str) -> dict[str, str]:
+    """The cookie of a browser that showed ``key``."""
+    answer = httpx.post(f"{server.serving.base_url}/admin/session", json={"key": key})
+    return {"cookie": answer.headers["set-cookie"].partition(";")[0]}
+
+
+@contextmanager
+def page(server: Live, **headers: str) -> Iterator[ClientConnection]:
+    """A page of the server's own, signed in by its link unless ``headers`` say otherwise."""
+    headers = headers or signed_in(server, server.serving.token)
+    origin: Any = server.serving.base_url
+    with connect(address(server), origin=origin, additional_headers=headers) as socket:
+        yield socket
+
+
+def ask(socket: ClientConnection, **command: Any) -> None:
+    socket.send(json.dumps(command))
+
+
+def heard(socket: ClientConnection) -> dict[str, Any]:
+    return json.loads(socket.recv(timeout=PATIENCE_S))
+
+
+def hear_out(socket: ClientConnection) -> None:
+    while True:
+        heard(socket)
+
+
+def test_a_run_is_replayed_from_a_number_and_goes_on(
+    live: LiveServer, settings: ServerSettings
+) -> None:
+    """No event twice, none left out; a server that starts again goes on where the page was."""
+    run = make_run(settings.home.runs)
+    measure(run, steps=1200)
+    seen: list[int] = []
+    with live() as server, page(server) as socket:
+        ask(socket, watch="run", run=run.id, after=3)
+        while len(seen) < 1198:
+            news = heard(socket)
+            seen += [event["seq"] for event in news["events"]]
+        assert news["status"]["state"] == "stopped"
+    log = EventLog(run.events_path)
+    log.append("train", 1201, loss=1.0)
+    log.close()
+    with live() as server, page(server) as socket:
+        ask(socket, watch="run", run=run.id, after=seen[-1])
+        (event,) = heard(socket)["events"]
+    assert (event["loss"], event["step"]) == (1.0, 1201)
+    assert [*seen, event["seq"]] == list(range(4, 1203))
+
+
+def test_lists_that_change_are_named(live: LiveServer, settings: ServerSettings) -> None:
+    """A page asks for those again, and for no others."""
+    with live() as server, page(server) as socket:
+        ask(socket, watch="changes")
+        logging.getLogger("server").info("news")
+        ask(socket, watch="log")
+        assert heard(socket)["type"] == "log"  # both are watched now
+        make_run(settings.home.runs)
+        assert heard(socket) == {"type": "changed", "what": ["runs"]}
+
+
+def test_the_servers_log_is_followed(live: LiveServer) -> None:
+    """Ordinary news of ours and everybody's warnings, with a traceback where there is one."""
+    with live() as server, page(server) as socket:
+        ask(socket, watch="log", after=10**9)
+        ask(socket, watch="log")
+        logging.getLogger("server.test").info("news")
+        logging.getLogger("elsewhere").error("broken", exc_info=ValueError("<b>"))
+        lines: list[dict[str, Any]] = []
+        while not lines or lines[-1]["logger"] != "elsewhere":
+            lines += heard(socket)["lines"]
+        listed = httpx.get(
+            f"{server.serving.base_url}/admin/logs",
+            headers={"authorization": f"Bearer {server.serving.token}"},
+        ).json()
+    assert "news" in [line["text"] for line in lines if line["level"] == "info"]
+    assert lines[-1]["level"] == "error"
+    assert "ValueError: <b>" in lines[-1]["text"]
+    assert lines[-1] in listed["data"]
+
+
+def test_the_text_of_a_run_is_followed(live: LiveServer, settings: ServerSettings) -> None:
+    """From a byte on, in whole lines."""
+    run = make_run(settings.home.runs)
+    run.log("first")
+    with live() as server, page(server) as socket:
+        ask(socket, watch="text", source="run", id=run.id, after=0)
+        first = heard(socket)
+        run.log("second")
+        second = heard(socket)
+    assert first["text"].endswith("first\n")
+    assert second["text"].endswith("second\n")
+    assert second["next"] == run.log_path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    "command",
+    ['{"watch": "run", "run": "../x"}', '{"watch": "all"}', "no json", '{"watch": "text"}'],
+)
+def test_what_cannot_be_had_is_said_and_the_rest_goes_on(live: LiveServer, command: str) -> None:
+    """The socket stays open."""
+    with live() as server, page(server) as socket:
+        socket.send(command)
+        assert heard(socket)["type"] == "error"
+        logging.getLogger("server").info("news")
+        ask(socket, watch="log")
+        assert heard(socket)["type"] == "log"
+
+
+def test_a_page_watches_only_so_much(live: LiveServer, settings: ServerSettings) -> None:
+    """Each thing is looked at again and again."""
+    runs = [make_run(settings.home.runs, adapter=f"a{index}") for index in range(MOST_WATCHED + 1)]
+    with live() as server, page(server) as socket:
+        for run in runs:
+            ask(socket, watch="run", run=run.id)
+        while (news := heard(socket))["type"] != "error":
+            assert news["type"] == "run"
+        assert str(MOST_WATCHED) in news["message"]
+
+
+def test_nobody_else_gets_in(live: LiveServer) -> None:
+    """Without a sign-in, with a key for inference, or from a page of another origin."""
+    with live(api_key="inference") as server:
+        cookie = signed_in(server, server.serving.token)
+        attempts: list[tuple[Any, dict[str, str]]] = [
+            (server.serving.base_url, {}),
+            (server.serving.base_url, {"authorization": "Bearer inference"}),
+            ("http://attacker.example", cookie),
+            ("null", cookie),
+        ]
+        for origin, headers in attempts:
+            with pytest.raises(InvalidStatus) as refused:
+                connect(address(server), origin=origin, additional_headers=headers)
+            assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize("how", ["key", "session"])
+def test_a_revoked_page_is_shut_out(live: LiveServer, settings: ServerSettings, how: str) -> None:
+    """Whether its key goes or it signs out, the open socket is closed."""
+    secret = Keyring(settings.home.keys).create("ops", "admin")
+    with live() as server:
+        cookie = signed_in(server, secret)
+        with page(server, **cookie) as socket:
+            logging.getLogger("server").info("news")
+            ask(socket, watch="log")
+            assert heard(socket)["type"] == "log"
+            if how == "key":
+                Keyring(settings.home.keys).revoke("ops")
+            else:
+                httpx.delete(
+                    f"{server.serving.base_url}/admin/session",
+                    headers=cookie | {"x-lccc-csrf": "1"},
+                )
+            with pytest.raises(ConnectionClosed) as closed:
+                hear_out(socket)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == REVOKED

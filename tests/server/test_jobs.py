@@ -1,0 +1,93 @@
+"""Jobs: processes of the command line that are known by their directory alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from adapters.home import Home
+from server.jobs import Job, JobNotFound, Jobs
+from tests.records import make_run
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    (tmp_path / "home").mkdir()
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def jobs(home: Home) -> Jobs:
+    return Jobs(home)
+
+
+def ended(job: Job) -> bool:
+    return eventually(lambda: job.state() != "running")
+
+
+def test_a_job_that_ends_well_is_complete(jobs: Jobs) -> None:
+    """Its output is kept, and whoever comes later reads the same from the disk."""
+    job = jobs.start("prepare", "none", ["data", "list"])
+
+    assert ended(job)
+    assert job.state() == "completed"
+    assert "No dataset yet" in job.output()
+    assert job.error() is None
+    (again,) = Jobs(jobs._home).all()
+    assert (again.id, again.state(), again.record().subject) == (job.id, "completed", "none")
+
+
+def test_a_refusal_is_the_jobs_error(jobs: Jobs) -> None:
+    """In the command's own words, without what else it wrote."""
+    job = jobs.start("prepare", "x", ["data", "show", "x"])
+
+    assert ended(job)
+    assert job.state() == "failed"
+    assert (job.error() or "").startswith("No dataset is called 'x'.")
+
+
+def test_wrong_usage_is_its_error_too(jobs: Jobs) -> None:
+    """Exit code 2; the usage before it is left out."""
+    job = jobs.start("prepare", "x", ["data", "--nonsense"])
+
+    assert ended(job)
+    assert job.error() == "No such option '--nonsense'."
+
+
+def test_a_job_runs_apart_from_who_started_it(jobs: Jobs, home: Home) -> None:
+    """In a session of its own, found by another server, and told from a process that died."""
+    run = make_run(home.runs, state="running")
+    with run.held():
+        job = jobs.start("train", "bot", ["runs", "watch", run.id])
+        pid = job.record().pid
+        assert Jobs(home).get(job.id).state() == "running"
+        assert os.getsid(pid) == pid != os.getsid(0)
+
+        os.kill(pid, signal.SIGKILL)
+
+        assert ended(job)
+        assert (job.state(), job.error()) == ("failed", "It ended without a word.")
+
+
+def test_a_training_is_known_by_its_process(jobs: Jobs, home: Home) -> None:
+    """The run that the job's process made since it began; an older one of that pid is another's."""
+    job = jobs.start("train", "bot", ["data", "list"])
+    assert ended(job)
+    record = job.record()
+    make_run(home.runs, pid=record.pid, started=record.started - 60)
+    assert jobs.get(job.id).run() is None
+
+    made = make_run(home.runs, pid=record.pid, started=record.started + 1)
+
+    assert jobs.get(job.id).run() == made.id
+
+
+def test_no_path_is_a_jobs_name(jobs: Jobs) -> None:
+    """Ids come from clients."""
+    for name in ("..", "../runs", "20260101000000-0000000", ""):
+        with pytest.raises(JobNotFound):
+            jobs.get(name)

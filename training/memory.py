@@ -1,0 +1,15 @@
+"""How much memory a training has in use."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes: on a GPU the most that was allocated since the last question, else the process's."""
+    if device.type != "cuda":
+        return int(psutil.Process().memory_info().rss)
+    most = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return int(most)
