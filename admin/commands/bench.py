@@ -378,7 +378,12 @@ def bench_quantization(
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As for `train`.")
 @click.option("--peak-tflops", type=click.FloatRange(0, min_open=True), help=PEAK)
 @base_option
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    help="Where the models train.",
+)
 @json_option
 @pass_admin
 def bench_train(admin: AdminContext, /, as_json: bool, **given: Any) -> None:

@@ -65,7 +65,12 @@ TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
     "--machine-rank", type=click.IntRange(0), default=0, help="Which of them this is, from 0."
 )
 @click.option("--main-address", metavar="HOST:PORT", help="Where machine 0 listens for the others.")
-@click.option("--group", type=click.Path(path_type=Path), hidden=True)
+@click.option(
+    "--group",
+    type=click.Path(path_type=Path),
+    hidden=True,
+    help="Where a process of several is asked to stop, and says why it broke off.",
+)
 @click.option("--no-register", is_flag=True, help="Leave the adapter in the run's directory.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the plan, then stop.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print the plan as JSON.")

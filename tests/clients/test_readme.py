@@ -44,7 +44,31 @@ def test_node(servers: Servers, tmp_path: Path, number: int) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_curl(servers: Servers) -> None:
     """`curl -N` shows SSE frames that end with [DONE]."""
-    (example,) = curl_examples()
+    printed = run_by_shell(servers, "curl -N")
+
+    frames = printed.strip().split("\n\n")
+    assert frames[-1] == "data: [DONE]"
+    text = "".join(
+        json.loads(frame.removeprefix("data: "))["choices"][0]["delta"].get("content", "")
+        for frame in frames[:-1]
+    )
+    assert "喵" in text
+
+
+def test_curl_scores_a_text(servers: Servers) -> None:
+    """How likely each token of the prompt was, after those before it; nothing is added to it."""
+    (choice,) = json.loads(run_by_shell(servers, '"echo": true'))["choices"]
+
+    first, *others = choice["logprobs"]["token_logprobs"]
+    assert choice["text"] == "今天下雨了"
+    assert first is None
+    assert others
+    assert all(logprob < 0 for logprob in others)
+
+
+def run_by_shell(servers: Servers, part: str) -> str:
+    """What the one example of curl that has ``part`` in it prints."""
+    (example,) = (one for one in curl_examples() if part in one)
     done = subprocess.run(
         ["sh", "-c", example.replace(PRINTED, servers.pocket)],
         capture_output=True,
@@ -52,14 +76,7 @@ def test_curl(servers: Servers) -> None:
         check=True,
         timeout=60,
     )
-
-    frames = done.stdout.strip().split("\n\n")
-    assert frames[-1] == "data: [DONE]"
-    text = "".join(
-        json.loads(frame.removeprefix("data: "))["choices"][0]["delta"].get("content", "")
-        for frame in frames[:-1]
-    )
-    assert "喵" in text
+    return done.stdout
 
 
 def test_every_client_is_shown() -> None:

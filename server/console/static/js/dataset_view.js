@@ -92,7 +92,7 @@ function about(dataset) {
   const inputs = dataset.inputs.map((each) => t("data.input", each.name, number(each.size), each.pre_spaced ? t("data.spaced") : ""));
   const rows = Object.entries(dataset.splits).map(([name, split]) => h("tr", {}, h("th", { scope: "row" }, t(`split.${name}`)), [split.dialogues, split.utterances, split.characters].map((each) => h("td", {}, number(each)))));
   const heads = ["data.split", "data.dialogues", "data.utterances", "data.characters"];
-  return h("section", { class: "card scrolled" }, h("p", { class: "hint" }, inputs.join("；")), h("table", {}, h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, t(head))))), h("tbody", {}, rows)), h("p", { class: "hint" }, "SHA-256 ", h("code", {}, dataset.sha256)));
+  return h("section", { class: "card scrolled", tabindex: "0" }, h("p", { class: "hint" }, inputs.join("；")), h("table", {}, h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, t(head))))), h("tbody", {}, rows)), h("p", { class: "hint" }, "SHA-256 ", h("code", {}, dataset.sha256)));
 }
 
 /** How long dialogues are: bars, each with its numbers for who does not see them. */
@@ -122,7 +122,7 @@ function cleaning(report) {
   const heads = ["data.rule", "data.rule.on", "data.rule.changed", "data.rule.utterances", "data.rule.dialogues"];
   return h(
     "section",
-    { class: "card scrolled" },
+    { class: "card scrolled", tabindex: "0" },
     h("h2", {}, t("data.cleaning")),
     h("p", {}, t("data.cleaning.sum", number(report.read), number(report.kept), number(report.changed), number(report.dropped))),
     h("table", { class: "rules" }, h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, t(head))))), h("tbody", {}, rows)),

@@ -11,7 +11,7 @@ const KEPT = 90; // points of the curve: three minutes
 export function overviewPage(place) {
   const tiles = h("div", { class: "tiles" });
   const curve = h("section", { class: "card" });
-  const table = h("section", { class: "card scrolled" });
+  const table = h("section", { class: "card scrolled", tabindex: "0", "aria-label": t("overview.models") });
   const error = h("p", { class: "error", role: "alert" });
   fill(place, h("div", { class: "page" }, h("h1", {}, t("page.overview")), error, tiles, curve, table));
   const history = [];

@@ -34,7 +34,7 @@ export class RunView {
     this.legend = h("ul", { class: "legend" });
     this.main = h("div", { class: "chart", role: "img", "aria-label": t("curve.loss") });
     this.small = SMALL.map((name) => h("div", { class: "chart", role: "img", "aria-label": t(`curve.${name}`) }));
-    this.table = h("div", { class: "scrolled" });
+    this.table = h("div", { class: "scrolled", tabindex: "0" });
     this.made = h("div", { class: "made" });
     const losses = h("section", { class: "card" }, this.tools(), this.legend, this.main, this.tip, h("details", { class: "numbers" }, h("summary", {}, t("curve.table")), this.table));
     const rest = h("div", { class: "small-charts" }, SMALL.map((name, index) => h("section", { class: "card" }, h("h3", {}, t(`curve.${name}`)), this.small[index])));
@@ -217,14 +217,15 @@ export class RunView {
   showHead() {
     const { run } = this;
     if (!run || !this.detail) return;
-    const state = JSON.stringify([run, this.detail.has_adapter, this.failure()]);
+    // A process may outlive its run's end for a moment, and a new one takes one to begin.
+    const busy = run.state === "running" ? undefined : this.jobs.find((job) => job.run === run.id && job.state === "running");
+    const state = JSON.stringify([run, this.detail.has_adapter, this.failure(), busy?.kind]);
     if (state === this.shownHead) return;
     this.shownHead = state;
     const step = Math.max(run.step, this.own?.step ?? 0);
-    const isResuming = this.jobs.some((job) => job.run === run.id && job.state === "running") && run.state !== "running";
     const buttons = [
       run.state === "running" ? h("button", { type: "button", class: "tonal with-icon", disabled: run.is_asked_to_stop, onclick: () => this.stop() }, icon("stop"), t(run.is_asked_to_stop ? "run.stopping" : "run.stop")) : null,
-      RESUMABLE.includes(run.state) ? h("button", { type: "button", class: "tonal with-icon", disabled: isResuming, onclick: () => this.act("resume") }, icon("play"), t(isResuming ? "run.beginning" : "run.resume")) : null,
+      RESUMABLE.includes(run.state) ? h("button", { type: "button", class: "tonal with-icon", disabled: Boolean(busy), onclick: () => this.act("resume") }, icon("play"), t(busy?.kind === "resume" ? "run.beginning" : "run.resume")) : null,
       this.detail.has_adapter ? h("button", { type: "button", class: "chip", onclick: () => openRegister(run) }, t("run.register")) : null,
       h("a", { class: "button chip", href: `#/logs/${encodeURIComponent(`run:${run.id}`)}` }, t("run.log")),
     ];
@@ -278,7 +279,7 @@ export class RunView {
       this.made,
       warnings.length ? h("section", { class: "card" }, h("h2", {}, t("run.warnings")), warnings.map((each) => h("p", { class: "warning" }, `${t("curve.step", number(each.step))}：${each.message}`))) : null,
       samples.length ? h("section", { class: "card" }, h("h2", {}, t("run.samples")), h("p", { class: "hint" }, t("run.samples.hint")), samplesTable(samples)) : null,
-      checkpoints.length ? h("section", { class: "card scrolled" }, h("h2", {}, t("run.checkpoints")), checkpointsTable(checkpoints)) : null,
+      checkpoints.length ? h("section", { class: "card scrolled", tabindex: "0" }, h("h2", {}, t("run.checkpoints")), checkpointsTable(checkpoints)) : null,
       h("section", { class: "card" }, h("h2", {}, t("run.recipe")), h("p", { class: "hint" }, t("run.recipe.hint")), fields.length ? h("dl", { class: "recipe" }, fields.map(([name, value]) => [h("dt", {}, h("code", {}, name)), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))])) : h("p", {}, t("run.recipe.default"))),
     );
   }

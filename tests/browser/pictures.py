@@ -1,0 +1,84 @@
+"""Pictures of every page of the console, over the demo's models: ``make pictures``.
+
+They are taken of a real server in a real Chromium, on a desktop in light and in dark and on a
+phone, and lie in ``build/pictures`` afterwards; those that the README shows go to ``docs``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapters.home import Home
+from server.background import serve_in_thread
+from server.settings import ServerSettings
+from tests.browser.conftest import CHROMIUM, FLAGS, PHONE
+from tests.demo import made_in
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).parents[2]
+PICTURES, DOCS = ROOT / "build" / "pictures", ROOT / "docs"
+PAGES = ("chat", "training", "data", "models", "logs", "overview")
+DESKTOP = {"width": 1280, "height": 800}
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light", "viewport": DESKTOP, "locale": "en-GB"},
+    "dark": {"color_scheme": "dark", "viewport": DESKTOP, "locale": "en-GB"},
+    "phone": {"color_scheme": "light", "viewport": PHONE, "locale": "zh-CN"},
+}
+SHOWN = ("chat-light", "training-dark", "models-phone")
+SETTLE_MS = 1500  # charts are drawn, lists are read
+
+
+def main() -> None:
+    """Make the demo in a home of its own, serve it, and take all pictures."""
+    if CHROMIUM is None:
+        sys.exit("No Chromium: install it, for example with `apt-get install chromium`.")
+    from playwright.sync_api import sync_playwright
+
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    DOCS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="lccc-pictures-") as folder:
+        home = made_in(Home(Path(folder) / "home")).home
+        settings = ServerSettings(home=home, port=0, base="pocket")
+        with serve_in_thread(settings) as serving, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+            for look, context in LOOKS.items():
+                _take(browser, f"{serving.base_url}/console#token={serving.token}", look, context)
+            browser.close()
+    for name in SHOWN:
+        shutil.copy(PICTURES / f"{name}.png", DOCS / f"console-{name}.png")
+    print(f"{len(LOOKS) * len(PAGES)} pictures in {PICTURES}, {len(SHOWN)} of them in {DOCS}.")  # noqa: T201
+
+
+def _take(browser: Browser, url: str, look: str, context: dict[str, Any]) -> None:
+    profile = browser.new_context(**context)
+    page = profile.new_page()
+    page.goto(url)
+    page.wait_for_selector(".rail")
+    _talk(page)
+    for name in PAGES:
+        page.evaluate("path => { location.hash = path }", f"#/{name}")
+        if name == "training":
+            page.click("a[href^='#/training/']")
+        page.wait_for_timeout(SETTLE_MS)
+        page.screenshot(path=PICTURES / f"{name}-{look}.png")
+    profile.close()
+
+
+def _talk(page: Page) -> None:
+    """A conversation of two turns with the cat."""
+    page.select_option(".picker select", "cat")
+    for said in ("今天加班到10点，好累啊", "谢谢你"):
+        replies = page.locator(".reply .stats").count()
+        page.fill(".composer textarea", said)
+        page.keyboard.press("Enter")
+        page.locator(".reply .stats").nth(replies).wait_for()
+
+
+if __name__ == "__main__":
+    main()
