@@ -27,7 +27,7 @@ class Duration:
 def expected_duration(plan: Plan, runs: RunStore) -> Duration | None:
     """The time that the steps of ``plan`` take at the speed of the newest run that was like it.
 
-    Like it is a run on the same base, if there is one with the same quantisation and batch.
+    Like it is a run on the same base, if there is one with the same quantisation, mode and step.
     Validation and loading come on top. ``None`` where no run on this base has been timed.
     """
     timed = [run for run in runs.all()[:_RECENT] if run.status().base == plan.base.name]
@@ -52,6 +52,8 @@ def _speed_of(recipe: Recipe) -> tuple[object, ...]:
     training = recipe.training
     return (
         msgspec.structs.astuple(recipe.quantization),
-        training.batch_size,
+        training.mode,
+        training.tokens_per_forward,
+        training.dialogues_per_step,
         training.gradient_checkpointing,
     )

@@ -49,6 +49,21 @@ def test_a_run_that_was_like_it_comes_first(tmp_path: Path, make_plan: MakePlan)
     assert pace.run == alike.id
 
 
+@pytest.mark.parametrize("other", ["training.mode=throughput", "training.gradient_accumulation=7"])
+def test_a_run_whose_steps_were_others_is_not_like_it(
+    other: str, tmp_path: Path, make_plan: MakePlan
+) -> None:
+    """A fuller forward has another speed."""
+    plan = make_plan()
+    alike = timed(tmp_path, 100.0, recipe=plan.recipe.toml(), started=1.0)
+    timed(tmp_path, 900.0, recipe=make_plan(other).recipe.toml(), started=2.0)
+
+    pace = expected_duration(plan, RunStore(tmp_path))
+
+    assert pace is not None
+    assert pace.run == alike.id
+
+
 def test_without_a_timed_run_nothing_is_guessed(tmp_path: Path, make_plan: MakePlan) -> None:
     """No runs, or none that came to a measurement."""
     assert expected_duration(make_plan(), RunStore(tmp_path)) is None
