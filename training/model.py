@@ -13,9 +13,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from adapters.base import Base
+from training import attention
 from training.adalora import NAME, adalora_config, plain_lora
 from training.errors import RecipeError
 from training.packing import Pack
+from training.projection import fuse_projections, recomputation
 from training.recipe import Quantization, Recipe
 
 if TYPE_CHECKING:
@@ -50,10 +52,18 @@ def cpu_computes_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001 # torch has no public query
 
 
-def load_model(base: Base, recipe: Recipe, device: torch.device, total_steps: int = 1) -> PeftModel:
+def load_model(
+    base: Base,
+    recipe: Recipe,
+    device: torch.device,
+    total_steps: int = 1,
+    *,
+    is_fused: bool = True,
+) -> PeftModel:
     """The base as the recipe quantises it, with fresh LoRA weights (drawn from torch's seed).
 
-    ``total_steps`` are those of the training, which AdaLoRA has to know.
+    ``total_steps`` are those of the training, which AdaLoRA has to know. Without ``is_fused`` the
+    projections are computed by PEFT itself, to compare with.
 
     Raises:
         RecipeError: the compute dtype is not possible on this device.
@@ -63,9 +73,11 @@ def load_model(base: Base, recipe: Recipe, device: torch.device, total_steps: in
     model = load_base(base, recipe.quantization, device)
     tuned = get_peft_model(model, _lora_config(recipe, total_steps))
     tuned.peft_config[NAME].base_model_name_or_path = base.name
+    if is_fused:
+        fuse_projections(tuned, NAME)
     if recipe.training.gradient_checkpointing:
         model.activation_checkpointing_enable(
-            activation_checkpointing_kwargs={"use_reentrant": False}
+            activation_checkpointing_kwargs={"use_reentrant": False, "context_fn": recomputation}
         )
     return tuned
 
@@ -114,7 +126,7 @@ def load_base(base: Base, quantization: Quantization, device: torch.device) -> A
         dtype=dtype,
         quantization_config=config,
         device_map={"": device},
-        attn_implementation="sdpa",
+        attn_implementation=attention.implementation(device),
         local_files_only=True,
     )
     keep_gradients(model)
@@ -149,10 +161,11 @@ def core_of(model: Any) -> Any:
 def target_logits(model: Any, pack: Pack, neftune_alpha: float = 0.0) -> torch.Tensor:
     """The logits that are to give the pack's targets: [N, vocabulary], fp32.
 
-    The dialogues of a pack lie in one row and are kept apart by ``position_ids`` that restart and
-    by the absence of an attention mask (transformers then builds the block mask; with a mask of
-    ones it would not). The LM head runs at target positions only. ``neftune_alpha`` is the size of
-    the noise on the embeddings while the model trains.
+    The dialogues of a pack lie in one row and are kept apart by :mod:`training.attention`, or by
+    ``position_ids`` that restart and the absence of an attention mask (transformers then builds the
+    block mask; with a mask of ones it would not). The LM head runs at target positions only.
+    ``neftune_alpha`` is the size of the noise on the embeddings while the model trains, for packs
+    that share nothing.
     """
     core = core_of(model)
     device = core.lm_head.weight.device
@@ -161,7 +174,10 @@ def target_logits(model: Any, pack: Pack, neftune_alpha: float = 0.0) -> torch.T
     if neftune_alpha and model.training:
         embedded = embedded + _noise(embedded, positions, neftune_alpha)
     hidden = core.model(
-        inputs_embeds=embedded[None], position_ids=positions[None], use_cache=False
+        inputs_embeds=embedded[None],
+        position_ids=positions[None],
+        use_cache=False,
+        **attention.arguments(core, pack, device),
     ).last_hidden_state[0]
     return core.lm_head(hidden[pack.predicting.to(device)]).float()
 

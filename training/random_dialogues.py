@@ -34,32 +34,41 @@ _ODD = ("y s l 7 号", "2 0 0 4 年", "R a p", "， ， ，", "! ! ! !", "O M G"
 _GENERIC_SHARE, _ODD_SHARE, _COMMA_SHARE = 0.03, 0.04, 0.35
 
 
-def random_dialogues(many: int, seed: int = 0) -> Iterator[list[str]]:
-    """So many dialogues, oldest utterance first; equal for equal arguments."""
+def random_dialogues(many: int, seed: int = 0, shortened: float = 1.0) -> Iterator[list[str]]:
+    """So many dialogues, oldest utterance first; equal for equal arguments.
+
+    ``shortened``: by how much utterances are shorter than LCCC's, so that a tokenizer that makes a
+    token of every character gives lengths as one that knows words.
+    """
     signs = [sign for sign in han() if "\u4e00" <= sign <= "\u9fff"][:_LEVEL_1]
     order = np.random.default_rng(0).permutation(len(signs))[:_COMMON]
     common = np.array([signs[at] for at in order])
     weights = 1 / np.arange(1, _COMMON + 1)
     for number, start in enumerate(range(0, many, BLOCK)):
         chance = np.random.default_rng([seed, number])
-        yield from _block(chance, min(BLOCK, many - start), common, weights / weights.sum())
+        turns = _turns(chance, min(BLOCK, many - start))
+        median = _MEDIAN_CHARACTERS / shortened
+        yield from _block(chance, turns, median, common, weights / weights.sum())
 
 
-def write_random_dialogues(path: Path, many: int, seed: int = 0) -> Path:
+def write_random_dialogues(path: Path, many: int, seed: int = 0, shortened: float = 1.0) -> Path:
     """Write them to ``path`` as JSON Lines, one dialogue a line, and return it."""
     encoder = msgspec.json.Encoder()
     with path.open("wb") as file:
-        for dialogue in random_dialogues(many, seed):
+        for dialogue in random_dialogues(many, seed, shortened):
             file.write(encoder.encode(dialogue) + b"\n")
     return path
 
 
 def _block(
-    chance: np.random.Generator, many: int, common: np.ndarray, weights: np.ndarray
+    chance: np.random.Generator,
+    turns: np.ndarray,
+    median: float,
+    common: np.ndarray,
+    weights: np.ndarray,
 ) -> Iterator[list[str]]:
-    turns = _turns(chance, many)
     total = int(turns.sum())
-    drawn = chance.lognormal(np.log(_MEDIAN_CHARACTERS), _SPREAD, total)
+    drawn = chance.lognormal(np.log(median), _SPREAD, total)
     lengths = np.clip(drawn.round(), 1, _MOST_CHARACTERS).astype(np.int64)
     text = chance.choice(common, int(lengths.sum()), p=weights)
     ends = lengths.cumsum()

@@ -130,6 +130,9 @@ class Training(Section, frozen=True, kw_only=True):
     ``throughput`` of as many as fill a forward; :mod:`training.pace` says what that changes, and
     ``learning_rate_scaling`` how the learning rate grows with them. ``tokens_per_forward`` bounds a
     forward (0: ``batch_size`` times ``prompt.max_length``, in throughput mode 4,096).
+    ``share_prefix`` computes what all dialogues of a forward begin with, the system prompt, once:
+    the gradient is the same, but dropout on it is drawn once (not with NEFTune, whose noise is each
+    dialogue's own).
     ``scheduler_options`` are those of transformers' scheduler of that name. ``neftune_alpha`` adds
     noise to the embeddings while training (Jain et al. 2023; 0: none).
     ``early_stopping_patience``: how many validations in a row may fail to lower the loss by more
@@ -138,6 +141,7 @@ class Training(Section, frozen=True, kw_only=True):
 
     mode: Mode = "exact"
     tokens_per_forward: CountOrNone = 0
+    share_prefix: bool = True
     learning_rate_scaling: LearningRateScaling = "sqrt"
     epochs: Positive = 3.0
     max_steps: CountOrNone = 0
@@ -160,6 +164,11 @@ class Training(Section, frozen=True, kw_only=True):
     def dialogues_per_step(self) -> int:
         """Of a step in exact mode; all numbers of steps in the recipe are of such steps."""
         return self.batch_size * self.gradient_accumulation
+
+    @property
+    def shares(self) -> bool:
+        """Whether the common beginning of a forward's dialogues is computed once."""
+        return self.share_prefix and not self.neftune_alpha
 
     def forward_limit(self, prompt: Prompt) -> int:
         """The most tokens in one forward, unless one sequence alone has more.

@@ -40,8 +40,9 @@ class Share:
         if not self._group.is_first:  # the first one's random state goes on and is checkpointed
             torch.manual_seed(_seed(self.plan.recipe.training.seed, self._group.rank, step))
         nll = 0.0
-        for pack in packs(examples, self.plan.tokens_per_forward):
-            loss = summed_nll(self.model, pack, self.plan.recipe.training.neftune_alpha)
+        training = self.plan.recipe.training
+        for pack in packs(examples, self.plan.tokens_per_forward, share=training.shares):
+            loss = summed_nll(self.model, pack, training.neftune_alpha)
             (scale * (loss / targets)).backward()
             nll += loss.item()
         return nll

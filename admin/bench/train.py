@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SideName = Literal["exact", "padded", "trl", "throughput", "trl-packed"]
 SIDES: tuple[SideName, ...] = get_args(SideName)
+OURS: tuple[SideName, ...] = ("exact", "throughput")
 OF_TRL: tuple[SideName, ...] = ("trl", "trl-packed")
 FILLED: tuple[SideName, ...] = ("throughput", "trl-packed")
 
@@ -103,9 +104,15 @@ def measure_train(admin: AdminContext, asked: TrainOptions) -> TrainReport:
             sides[name] = side
         played = _alternate(admin, sides, lessons, asked.rounds)
     peak = asked.peak_tflops * 1e12 if asked.peak_tflops else peak_flops(device)
+    ours_shares = recipe.training.shares
     reports: dict[str, SideReport] = {
         name: SideReport.of(
-            played[name], [lessons[name].counts(n) for n in range(1, asked.rounds + 1)], peak
+            played[name],
+            [
+                lessons[name].counts(n, shares=ours_shares and name in OURS)
+                for n in range(1, asked.rounds + 1)
+            ],
+            peak,
         )
         for name in names
     }

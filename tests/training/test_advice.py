@@ -12,7 +12,8 @@ def test_the_largest_forward_is_the_one_the_loop_makes(make_plan: MakePlan) -> N
     for overrides in ((), ("training.batch_size=1", "prompt.max_length=100")):
         plan = make_plan(*overrides)
         for step in range(3):
-            made = [one.tokens for one in packs(plan.step_examples(step), plan.tokens_per_forward)]
+            examples, limit = plan.step_examples(step), plan.tokens_per_forward
+            made = [one.tokens for one in packs(examples, limit, share=False)]
             assert largest_forward(plan, step) == max(made)
 
 

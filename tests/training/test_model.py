@@ -214,7 +214,7 @@ def test_neftune_adds_noise_that_fits_each_dialogue(base: Base, make_plan: MakeP
     seen: list[torch.Tensor] = []
     core.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0].detach()))
     examples = plan.step_examples(0)[:2]
-    both = pack(examples)
+    both = pack(examples, share=False)
 
     for alpha in (0.0, 5.0, 5.0):
         summed_nll(model, both, alpha)

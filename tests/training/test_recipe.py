@@ -32,6 +32,7 @@ SEED = {
     "training": {
         "mode": "exact",
         "tokens_per_forward": 0,
+        "share_prefix": True,
         "learning_rate_scaling": "sqrt",
         "epochs": 3.0,
         "max_steps": 0,

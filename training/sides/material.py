@@ -16,6 +16,7 @@ from training.data.example import Example
 from training.errors import RecipeError
 from training.flops import training_flops
 from training.model import compute_dtype, training_device
+from training.packing import packs
 from training.plan import Plan
 from training.random_dialogues import write_random_dialogues
 from training.recipe import Mode, Recipe
@@ -25,6 +26,8 @@ from training.train import plan_training
 IGNORED = -100
 FEWEST_DIALOGUES = 1000
 SHORTEST = 20  # tokens; fewer no dialogue has
+# Qwen3's tokenizer makes a token of about so many characters, a random base's of one.
+CHARACTERS_PER_TOKEN = 1.5
 
 # Dense peak in FLOP/s of 16-bit products, from the makers' data sheets, by part of a GPU's name.
 PEAKS = {
@@ -64,14 +67,21 @@ class Lesson:
         steps = range(number * self.steps, (number + 1) * self.steps)
         return [example for step in steps for example in self.plan.step_examples(step)]
 
-    def counts(self, number: int) -> Counts:
-        """Of round ``number``."""
+    def counts(self, number: int, *, shares: bool = False) -> Counts:
+        """Of round ``number``; with ``shares`` its arithmetic is that of the plan's packs."""
         steps = range(number * self.steps, (number + 1) * self.steps)
         examples = self.examples(number)
         tokens = sum(len(example.ids) for example in examples)
         targets = sum(example.targets for example in examples)
+        computed = sum(
+            one.tokens
+            for step in steps
+            for one in packs(
+                self.plan.step_examples(step), self.plan.tokens_per_forward, share=shares
+            )
+        )
         lora = self.plan.trainable_parameters
-        flops = training_flops(self.plan.base.architecture, lora, tokens=tokens, targets=targets)
+        flops = training_flops(self.plan.base.architecture, lora, tokens=computed, targets=targets)
         dialogues = sum(len(self.plan.order.step(step)) for step in steps)
         return Counts(dialogues, tokens, targets, flops)
 
@@ -103,7 +113,7 @@ def _labels(example: Example) -> list[int]:
 
 def random_dataset(place: Path, dialogues: int, seed: int) -> PreparedDataset:
     """So many random dialogues, cleaned and prepared, below ``place``."""
-    raw = write_random_dialogues(place / "random.jsonl", dialogues, seed)
+    raw = write_random_dialogues(place / "random.jsonl", dialogues, seed, CHARACTERS_PER_TOKEN)
     return prepare([raw], "random", place / "datasets")
 
 

@@ -29,7 +29,9 @@ def main(job_path: str) -> None:
     playing = Playing(job.device)
     recipe = msgspec.convert(job.recipe, Recipe)
     torch.manual_seed(recipe.training.seed)
-    model = load_model(read_base(Path(job.base), Path(job.base).name), recipe, device)
+    model = load_model(
+        read_base(Path(job.base), Path(job.base).name), recipe, device, is_fused=False
+    )
     model.train()
     optimizer = make_optimizer(model, recipe.training)
     playing.ready()

@@ -1,0 +1,155 @@
+"""The projections that are trained: a frozen base product and LoRA's in one differentiable step.
+
+PEFT writes ``base(x) + scale * B(A(dropout(x)))`` as eight operations, each with a tensor of its
+own in memory until the gradient is known. Here they are one: the product is added to in place, only
+``x``, what dropout keeps of it (a byte each) and ``A x`` are held, and the base's weights are
+expanded again when the gradient is wanted. PEFT's modules stay what they are: it saves, loads,
+merges and switches off adapters as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from threading import local
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from training.dropping import kept_positions
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+# In these families a layer ends with `residual + down_proj(…)`.
+_ENDS_WITH_DOWN = ("qwen3", "qwen2", "llama")
+_recomputing = local()
+
+
+def fuse_projections(model: PeftModel, name: str) -> int:
+    """Let plain LoRA's projections of adapter ``name`` compute as here; how many there are.
+
+    Those that are quantised to int8, and those of DoRA and AdaLoRA, stay with PEFT.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    if model.peft_config[name].peft_type != "LORA":
+        return 0
+    config = model.get_base_model().config
+    count = 0
+    for path, module in model.named_modules():
+        if not isinstance(module, LoraLayer) or not _is_plain(module, name):
+            continue
+        is_last = path.endswith(".down_proj") and config.model_type in _ENDS_WITH_DOWN
+        module.forward = partial(_forward, module, name, type(module).forward, is_last)
+        count += 1
+    return count
+
+
+def recomputation() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """The contexts of a forward and of its recomputation; torch's ``context_fn``."""
+    return nullcontext(), _while_recomputing()
+
+
+@contextmanager
+def _while_recomputing() -> Iterator[None]:
+    before = getattr(_recomputing, "is_on", False)
+    _recomputing.is_on = True
+    try:
+        yield
+    finally:
+        _recomputing.is_on = before
+
+
+def _is_plain(module: Any, name: str) -> bool:
+    import bitsandbytes
+
+    base = module.get_base_layer()
+    known = isinstance(base, bitsandbytes.nn.Linear4bit) or type(base) is torch.nn.Linear
+    is_ours = name in module.lora_A and name not in module.lora_variant
+    return known and is_ours and not module.lora_bias[name]
+
+
+def _forward(
+    module: Any, name: str, of_peft: Any, is_last: bool, x: torch.Tensor, *args: Any, **kwargs: Any
+) -> torch.Tensor:
+    """What the module gives for ``x``: [..., in] to [..., out]."""
+    is_alone = module.active_adapters == [name] and not (module.disable_adapters or module.merged)
+    if args or kwargs or not is_alone:
+        result: torch.Tensor = of_peft(module, x, *args, **kwargs)
+        return result
+    dropout = module.lora_dropout[name]
+    share = dropout.p if module.training and isinstance(dropout, torch.nn.Dropout) else 0.0
+    return _Projection.apply(
+        x,
+        module.lora_A[name].weight,
+        module.lora_B[name].weight,
+        module.get_base_layer(),
+        module.scaling[name],
+        share,
+        is_last and getattr(_recomputing, "is_on", False),
+    )
+
+
+class _Projection(torch.autograd.Function):
+    """``base(x) + scale * dropout(x) Aᵀ Bᵀ`` with gradients for ``x``, ``A`` and ``B``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        base: torch.nn.Module,
+        scale: float,
+        share: float,
+        is_discarded: bool,
+    ) -> torch.Tensor:
+        """``is_discarded``: nobody will read the result, which is then left undefined."""
+        rows = x.reshape(-1, x.shape[-1])
+        low, kept = rows.to(a.dtype), None
+        if share:
+            kept, scale = kept_positions(low.shape, share, low.device), scale / (1 - share)
+            low = low * kept
+        inner = low @ a.T
+        ctx.save_for_backward(rows, kept, inner, a, b)
+        ctx.base, ctx.scale, ctx.shape = base, scale, x.shape
+        if is_discarded:
+            return x.new_empty(*x.shape[:-1], len(b))
+        out: torch.Tensor = base(x)
+        flat = out.view(-1, out.shape[-1])
+        if out.dtype == b.dtype:
+            flat.addmm_(inner, b.T, alpha=scale)
+        else:
+            flat.add_((inner @ b.T).mul_(scale).to(out.dtype))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, kept, inner, a, b = ctx.saved_tensors
+        given = gradients[0].reshape(-1, len(b))
+        wide = given.to(b.dtype)
+        through = (wide @ b).mul_(ctx.scale)
+        low = rows.to(a.dtype)
+        if kept is not None:
+            low = low * kept
+        of_a, of_b = through.T @ low, (wide.T @ inner).mul_(ctx.scale)
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = given @ _weight(ctx.base).to(given.dtype)
+            of_lora = through @ a
+            if kept is not None:
+                of_lora.mul_(kept)
+            of_x = of_x.add_(of_lora.to(of_x.dtype)).view(ctx.shape)
+        return of_x, of_a, of_b, None, None, None, None
+
+
+def _weight(base: Any) -> torch.Tensor:
+    """The base's weights, [out, in], expanded where they are NF4."""
+    state = getattr(base.weight, "quant_state", None)
+    if state is None:
+        return base.weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(base.weight.data, state)
