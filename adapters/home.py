@@ -10,7 +10,7 @@ import msgspec
 
 
 class Home(msgspec.Struct, frozen=True):
-    """The directory of bases, datasets, runs, registry, keys, and what the console has begun."""
+    """The directory of bases, datasets, runs, sweeps, registry, keys, and the console's jobs."""
 
     root: Path
 
@@ -35,6 +35,10 @@ class Home(msgspec.Struct, frozen=True):
     @property
     def runs(self) -> Path:
         return self.root / "runs"
+
+    @property
+    def sweeps(self) -> Path:
+        return self.root / "sweeps"
 
     @property
     def registry(self) -> Path:

@@ -45,13 +45,17 @@ class BaseRef(msgspec.Struct, frozen=True):
 
 
 class RunRef(msgspec.Struct, frozen=True):
-    """The training that made an adapter."""
+    """The training that made an adapter.
+
+    ``sweep`` is the sweep that it was a trial of; the key is absent where it was none.
+    """
 
     id: str
     dataset: str
     dataset_sha256: str
     recipe_sha256: str
     steps: int
+    sweep: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class FileRef(msgspec.Struct, frozen=True):

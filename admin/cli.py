@@ -24,6 +24,7 @@ from admin.commands.keys import keys
 from admin.commands.openapi import openapi
 from admin.commands.runs import runs
 from admin.commands.serve import serve
+from admin.commands.sweep import sweep
 from admin.commands.train import train
 from admin.context import AdminContext
 from admin.output import Output
@@ -71,7 +72,7 @@ def main(ctx: click.Context, home: Path | None) -> None:
 
 
 COMMANDS = (
-    *(data, train, runs, evaluate, adapters, base, serve),
+    *(data, train, sweep, runs, evaluate, adapters, base, serve),
     *(keys, chat, demo, bench, doctor, openapi),
 )
 for command in COMMANDS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from admin.output import Output
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from training.plan import Plan
     from training.runs import Event, Run
+
+# Fewer become tokens in the blink of an eye.
+DIALOGUES_WORTH_A_BAR = 10_000
 
 OnProgress = Callable[[int, int, str], None]
 
@@ -27,6 +30,21 @@ def progress_bar(output: Output, label: str) -> Iterator[OnProgress]:
     with _bar() as bar:
         task = bar.add_task(label, total=None, note="")
         yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
+
+
+@contextmanager
+def encoding_progress(output: Output) -> Iterator[Callable[[int, int], None]]:
+    """A bar for dialogues that become tokens, once there are many of them to be made."""
+    with ExitStack() as stack:
+        advance: OnProgress | None = None
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal advance
+            if total >= DIALOGUES_WORTH_A_BAR:
+                advance = advance or stack.enter_context(progress_bar(output, "encoding"))
+                advance(done, total, "dialogues")
+
+        yield on_progress
 
 
 def _lines(output: Output, label: str) -> OnProgress:

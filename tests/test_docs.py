@@ -24,6 +24,8 @@ from server.wire.decode import (
 )
 from server.wire.decode_responses import UNSUPPORTED_IN_RESPONSES
 from server.wire.responses import ResponsesRequest
+from training.sweeps.definition import read_sweep
+from training.sweeps.trials import expand
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -290,6 +292,18 @@ def test_examples_are_of_the_language_they_say(document: str) -> None:
     for block in blocks(document, "jsonl"):
         for line in block.text.splitlines():
             json.loads(line)
+
+
+@pytest.mark.parametrize("document", READMES)
+def test_the_sweeps_are_ones_that_can_be_read(document: str, tmp_path: Path) -> None:
+    """Their fields exist, their values are in bounds, and there are trials."""
+    (tmp_path / "my-recipe.toml").touch()
+    sweeps = [block for block in blocks(document, "toml") if "[fields]" in block.text]
+
+    for block in sweeps:
+        (tmp_path / "sweep.toml").write_text(block.text, encoding="utf-8")
+        assert expand(read_sweep(tmp_path / "sweep.toml")).trials
+    assert sweeps
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -13,6 +13,9 @@ TrainingError
 ├── TrackerFailed     a tracker of experiments cannot be started
 ├── ExportFailed      an adapter cannot be merged or given away in this form
 ├── ResumeRefused     a run cannot be continued as asked
+├── SweepError        a sweep's file is wrong, or has changed (names the field)
+├── SweepNotFound     no sweep of this name has begun
+├── SweepBusy         a sweep is conducted by another process
 └── TrainingFailed    a run broke off; its record says where
     └── NoRoom        the disk is too small for it, or full
 """
@@ -119,6 +122,26 @@ class TrackerFailed(TrainingError):
 
 class ResumeRefused(TrainingError):
     """The run cannot be resumed like this; the message shows the difference."""
+
+
+class SweepError(TrainingError):
+    """A sweep's file is wrong, or no longer says what it said; the message names the field."""
+
+
+class SweepNotFound(TrainingError):
+    """No sweep of this name has begun."""
+
+
+class SweepBusy(TrainingError):
+    """Another process conducts the sweep, or one of its trials."""
+
+    def __init__(self, name: str, pid: str) -> None:
+        process = f" (process {pid})" if pid.isdigit() else ""
+        super().__init__(
+            f"The sweep '{name}' is running already{process}. `lccc-admin sweep FILE --status` "
+            "shows how far it is; `lccc-admin runs stop RUN` stops its present trial, and with it "
+            "the sweep."
+        )
 
 
 class TrainingFailed(TrainingError):

@@ -6,7 +6,7 @@ Everything is decided here before a model is loaded; ``--dry-run`` prints it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -190,7 +190,22 @@ def make_plan(
         dataset=dataset,
         train=train,
         validation=validation.examples(recipe.record.evaluation_dialogues or None),
-        order=StepOrder(len(train), pace.dialogues_per_step, recipe.training.seed),
+        order=_order(train, pace, recipe),
         pace=pace,
         processes=processes,
     )
+
+
+def planned_again(plan: Plan, recipe: Recipe) -> Plan:
+    """The plan of ``recipe`` for the same dialogues, without reading them again.
+
+    Its ``prompt`` and ``record`` must be those of ``plan``.
+    """
+    assert (recipe.prompt, recipe.record) == (plan.recipe.prompt, plan.recipe.record)
+    pace = Pace.of(recipe, plan.train.dialogue_lengths(), plan.processes)
+    order = _order(plan.train, pace, recipe)
+    return replace(plan, recipe=recipe, pace=pace, order=order)
+
+
+def _order(train: TokenFiles, pace: Pace, recipe: Recipe) -> StepOrder:
+    return StepOrder(len(train), pace.dialogues_per_step, recipe.training.seed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 
+from msgspec import UNSET
+
 from adapters.manifest import CONFIG_FILE, MANIFEST_FILE, Manifest, RunRef
 from adapters.peft_config import LoraSettings, survey_settings
 from adapters.storage import sha256_of
@@ -12,7 +14,6 @@ from training.journal import Journal
 from training.loop import Loop
 from training.model import adapter_state, save_adapter
 from training.plan import Plan
-from training.runs import Run
 
 
 def write_adapter(loop: Loop, journal: Journal) -> None:
@@ -33,14 +34,14 @@ def write_adapter(loop: Loop, journal: Journal) -> None:
     metrics = {"validation_nll": best[1]} if best and best[0] == step else {}
     settings = survey_settings((run.adapter / CONFIG_FILE).read_bytes())[0]
     assert settings is not None, "PEFT's own config can be read"
-    manifest = _manifest(loop.plan, settings, run, step, metrics)
+    manifest = _manifest(loop.plan, settings, journal, step, metrics)
     (run.adapter / MANIFEST_FILE).write_bytes(manifest.encoded())
     files = {path.name: sha256_of(path)[1] for path in sorted(run.adapter.iterdir())}
     journal.record("adapter", loop.step, path=run.adapter.name, files=files)
 
 
 def _manifest(
-    plan: Plan, settings: LoraSettings, run: Run, step: int, metrics: dict[str, float]
+    plan: Plan, settings: LoraSettings, journal: Journal, step: int, metrics: dict[str, float]
 ) -> Manifest:
     return Manifest(
         base=plan.base.ref,
@@ -50,11 +51,12 @@ def _manifest(
         system_prompt=plan.recipe.prompt.system or None,
         sampling=plan.recipe.generation.defaults(),
         run=RunRef(
-            id=run.id,
+            id=journal.run.id,
             dataset=plan.dataset.name,
             dataset_sha256=plan.dataset.manifest.sha256,
             recipe_sha256=plan.recipe.sha256,
             steps=step,
+            sweep=journal.status.sweep or UNSET,
         ),
         metrics=metrics,
     )

@@ -6,9 +6,9 @@ Units stand beside the fields in the default recipe's comments.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -271,3 +271,30 @@ def read_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def decode_recipe(text: str, source: str) -> Recipe:
     """The recipe in ``text`` (TOML); ``source`` names it in errors."""
     return _FILES.decode(text, source)
+
+
+def make_recipe(values: Mapping[str, Mapping[str, Any]], source: str) -> Recipe:
+    """The recipe of decoded ``values`` by section and field; ``source`` names them in errors."""
+    return _FILES.convert(values, source)
+
+
+def recipe_field(key: str, where: str) -> tuple[str, Any]:
+    """The field that ``key`` means, as in an override: its name with the section, and its type.
+
+    Raises:
+        RecipeError: there is none; ``where`` begins the message.
+    """
+    return _FILES.field(key, where)
+
+
+def changed_recipe(recipe: Recipe, values: Mapping[str, Any], source: str) -> Recipe:
+    """``recipe`` with ``values`` in the fields that they are named by (``section.field``).
+
+    Raises:
+        RecipeError: they are out of range, or do not go together; ``source`` begins the message.
+    """
+    sections = msgspec.to_builtins(recipe)
+    for name, value in values.items():
+        section, _, field = name.partition(".")
+        sections[section][field] = value
+    return make_recipe(sections, source)

@@ -80,8 +80,19 @@ class SettingsFiles(Generic[Settings]):
         if not equals:
             field = next(f"{owner}.{names[0]}" for owner, names in self._fields().items())
             raise self.error(f"--set {override}: write it as key=value, e.g. --set {field}=….")
-        section, name = self._locate(key.strip())
+        section, name = self._locate(key.strip(), f"--set {key.strip()}")
         values.setdefault(section, {})[name] = _value(text.strip())
+
+    def field(self, key: str, where: str) -> tuple[str, Any]:
+        """The field that ``key`` means, as in an override: its name with the section, and its type.
+
+        Raises:
+            TrainingError: there is none; ``where`` begins the message.
+        """
+        section, name = self._locate(key, where)
+        owner = next(one for one in msgspec.structs.fields(self.kind) if one.name == section)
+        found = next(one for one in msgspec.structs.fields(owner.type) if one.name == name)
+        return f"{section}.{name}", found.type
 
     def _fields(self) -> dict[str, list[str]]:
         return {
@@ -89,7 +100,7 @@ class SettingsFiles(Generic[Settings]):
             for section in msgspec.structs.fields(self.kind)
         }
 
-    def _locate(self, key: str) -> tuple[str, str]:
+    def _locate(self, key: str, where: str) -> tuple[str, str]:
         known = self._fields()
         section, dot, name = key.rpartition(".")
         owners = [owner for owner, names in known.items() if name in names]
@@ -98,7 +109,7 @@ class SettingsFiles(Generic[Settings]):
         if len(owners) == 1:
             return owners[0], name
         options = ", ".join(f"{owner}.{field}" for owner, names in known.items() for field in names)
-        raise self.error(f"--set {key}: there is no such field. Fields: {options}.")
+        raise self.error(f"{where}: there is no such field. Fields: {options}.")
 
 
 def _value(text: str) -> Any:

@@ -82,9 +82,11 @@ def train(  # noqa: PLR0913 - what a training may be told, by name
     resume: Run | None = None,
     report_to: Sequence[str] = (),
     group: Group = ALONE,
+    sweep: str | None = None,
 ) -> Outcome:
     """Train ``adapter`` by ``plan``, or go on with the run ``resume``; register it at the end.
 
+    A trial of ``sweep`` is not registered, also where it is resumed: its sweep registers the best.
     ``report_to`` are names of :data:`training.trackers.TRACKERS`. This process is the first of
     ``group``; the others :func:`assist`, and are told the end when all went well.
 
@@ -104,13 +106,15 @@ def train(  # noqa: PLR0913 - what a training may be told, by name
     with device_held(device):
         check_room(plan, runs.root, resume)
         run = resume or runs.create(
-            _first_status(plan, adapter), plan.recipe.toml(), environment(plan, identity)
+            _first_status(plan, adapter, sweep), plan.recipe.toml(), environment(plan, identity)
         )
         with run.held(), ExitStack() as stack:
             checkpoint, remarks = resumable(run, identity) if resume else (None, [])
             journal = stack.enter_context(closing(Journal(run, run.status(), progress)))
             stack.enter_context(recorded(journal, plan))
             stack.enter_context(quiet_libraries())
+            if journal.status.sweep:
+                registry = None
             if registry and not plan.recipe.lora.is_served:
                 registry = None
                 remarks.append(NOT_SERVED)
@@ -189,7 +193,7 @@ def _load(plan: Plan, device: torch.device) -> PeftModel:
     return load_model(plan.base, plan.pace.recipe, device, plan.total_steps)
 
 
-def _first_status(plan: Plan, adapter: str) -> RunStatus:
+def _first_status(plan: Plan, adapter: str, sweep: str | None) -> RunStatus:
     now = time.time()
     return RunStatus(
         id="",
@@ -202,4 +206,5 @@ def _first_status(plan: Plan, adapter: str) -> RunStatus:
         started=now,
         updated=now,
         pid=os.getpid(),
+        sweep=sweep,
     )

@@ -15,7 +15,7 @@ from admin.commands.export import export, merge
 from admin.context import AdminContext, pass_admin
 
 if TYPE_CHECKING:
-    from adapters.manifest import Evaluation
+    from adapters.manifest import Evaluation, RunRef
     from adapters.registry import Entry, Registry
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
@@ -221,13 +221,18 @@ def _details(entry: Entry) -> dict[str, Any]:
         "targets": ", ".join(manifest.target_modules),
         "system prompt": manifest.system_prompt or "none",
         "sampling": _pairs(sampling) or "the server's defaults",
-        "run": f"{run.id}, {run.steps} steps on {run.dataset}" if run else "trained elsewhere",
+        "run": _run(run) if run else "trained elsewhere",
         "metrics": _pairs(manifest.metrics) or "none",
     }
     for one in manifest.measured:
         lines[f"on {one.dataset}"] = _measured(one)
     lines |= {"files": _pairs({ref.name: f"{ref.size:,} bytes" for ref in manifest.files})}
     return lines | {"path": entry.path}
+
+
+def _run(run: RunRef) -> str:
+    trial = f", a trial of the sweep {run.sweep}" if run.sweep else ""
+    return f"{run.id}, {run.steps} steps on {run.dataset}{trial}"
 
 
 def _measured(one: Evaluation) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from training.runs import Run
     from training.train import Outcome
 
-# Fewer become tokens in the blink of an eye.
-DIALOGUES_WORTH_A_BAR = 10_000
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 
 
@@ -71,6 +69,7 @@ TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
     hidden=True,
     help="Where a process of several is asked to stop, and says why it broke off.",
 )
+@click.option("--sweep", hidden=True, help="The sweep that this is a trial of.")
 @click.option("--no-register", is_flag=True, help="Leave the adapter in the run's directory.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and the plan, then stop.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print the plan as JSON.")
@@ -89,6 +88,7 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
     machine_rank: int,
     main_address: str | None,
     group: Path | None,
+    sweep: str | None,
     no_register: bool,
     dry_run: bool,
     as_json: bool,
@@ -130,8 +130,10 @@ def train(  # noqa: PLR0913, PLR0917 # one a command-line option
                 report_to=report_to,
                 group=together,
                 directory=group,
+                sweep=sweep,
             )
-            _tell(admin, outcome, adapter, plan.base)
+            if sweep is None:  # else the sweep's own process tells
+                _tell(admin, outcome, adapter, plan.base)
         else:
             from training.train import assist
 
@@ -188,10 +190,11 @@ def _parts(admin: AdminContext, asked: _Request) -> _Parts:
 
 
 def _planned(admin: AdminContext, asked: _Request) -> tuple[Run | None, Plan, str]:
+    from admin.progress import encoding_progress
     from training.train import plan_training
 
     parts = _parts(admin, asked)
-    with _encoding_progress(admin) as on_progress:
+    with encoding_progress(admin.output) as on_progress:
         plan = plan_training(parts.base, parts.recipe, parts.dataset, on_progress, asked.processes)
     return parts.run, plan, parts.adapter
 
@@ -235,24 +238,7 @@ def _base(admin: AdminContext, name: str, dry_run: bool) -> Base:
     return present_base(admin, name) if dry_run else obtain_base(admin, name)
 
 
-@contextmanager
-def _encoding_progress(admin: AdminContext) -> Iterator[Callable[[int, int], None]]:
-    """A bar for dialogues that become tokens, once there are many of them to be made."""
-    from admin.progress import progress_bar
-
-    with ExitStack() as stack:
-        advance: Callable[[int, int, str], None] | None = None
-
-        def on_progress(done: int, total: int) -> None:
-            nonlocal advance
-            if total >= DIALOGUES_WORTH_A_BAR:
-                advance = advance or stack.enter_context(progress_bar(admin.output, "encoding"))
-                advance(done, total, "dialogues")
-
-        yield on_progress
-
-
-def run_training(
+def run_training(  # noqa: PLR0913 - what a training may be told, by name
     admin: AdminContext,
     plan: Plan,
     adapter: str,
@@ -262,10 +248,12 @@ def run_training(
     report_to: Sequence[str] = (),
     group: Group | None = None,
     directory: Path | None = None,
+    sweep: str | None = None,
 ) -> Outcome:
     """Train with a progress display; the first Ctrl-C or SIGTERM asks for a clean stop.
 
-    As the first of ``group`` it is asked in ``directory`` instead.
+    As the first of ``group`` it is asked in ``directory`` instead. A trial of ``sweep`` is not
+    registered.
     """
     from adapters.registry import Registry
     from admin.progress import TrainingProgress
@@ -290,6 +278,7 @@ def run_training(
                 resume=resume,
                 report_to=report_to,
                 group=group or ALONE,
+                sweep=sweep,
             )
     except AdapterInvalid as refusal:
         admin.output.say("The training is finished, its adapter was not registered. When what is")
@@ -339,6 +328,9 @@ def _tell(admin: AdminContext, outcome: Outcome, adapter: str, base: Base) -> No
         say(f"Ended early, at step {status.step} of {status.total_steps}: {outcome.why_early}.")
     if status.state == "stopped":
         tell_how_to_resume(admin, outcome)
+    elif status.sweep:
+        say(f"Finished, not registered: it is a trial of the sweep '{status.sweep}', which")
+        say("registers the best of all when `lccc-admin sweep FILE` is run again.")
     elif outcome.entry is not None:
         nll = status.validation_nll
         scored = f" (best validation loss {nll:.4f} at step {status.best_step})" if nll else ""

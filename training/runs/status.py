@@ -11,7 +11,7 @@ class RunStatus(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-run/1
     """Where a run stands. Times are Unix seconds; ``validation_nll`` is nats per token.
 
     ``pid`` is the process that trains, or did. A run that claims to be running although nobody
-    holds its directory reads as ``interrupted``.
+    holds its directory reads as ``interrupted``. ``sweep`` is the sweep that it is a trial of.
     """
 
     id: str
@@ -29,6 +29,7 @@ class RunStatus(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-run/1
     error: str | None = None
     digest: str | None = None
     base_path: str | None = None
+    sweep: str | None = None
 
     @property
     def is_active(self) -> bool:

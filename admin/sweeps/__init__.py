@@ -1,0 +1,1 @@
+"""How `lccc-admin sweep` goes through its trials, and how it shows them."""

@@ -1,0 +1,78 @@
+"""A trial as a process of its own, and the signals that reach it through this one.
+
+It is ``lccc-admin train``. It has a session of its own, so that Ctrl-C comes to this process alone,
+and is passed on: the first one asks for an end with a checkpoint, a second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import NamedTuple, Self
+
+COMMAND = (sys.executable, "-m", "admin")
+LOOK_EVERY_S = 0.1
+STDERR = 2  # what a trial says; stdout is for the table
+
+
+class Ended(NamedTuple):
+    """Which process it was, and its exit code; negative: the signal that killed it."""
+
+    pid: int
+    code: int
+
+
+class StopRequests:
+    """SIGINT, SIGTERM and a terminal that is closed, counted while this is entered."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            numbers.append(signal.SIGHUP)
+        self._previous = {number: signal.signal(number, self._ask) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type] # it came from there
+
+    def _ask(self, _signal: int, _frame: FrameType | None) -> None:
+        self.count += 1
+
+
+def run_trial(arguments: Sequence[str], lock: int, requests: StopRequests) -> Ended:
+    """Run ``lccc-admin`` with ``arguments`` to its end; it inherits the handle ``lock``."""
+    passed = 0
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        start_new_session=True,
+        pass_fds=(lock,),
+        stdin=subprocess.DEVNULL,
+        stdout=STDERR,
+    )
+    try:
+        while process.poll() is None:
+            if requests.count > passed:
+                passed += 1
+                _terminate(process)
+            time.sleep(LOOK_EVERY_S)
+    finally:
+        if process.poll() is None:  # this one is broken: leave nobody behind
+            _terminate(process)
+            process.wait()
+    return Ended(process.pid, process.returncode)
+
+
+def _terminate(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)

@@ -1,0 +1,82 @@
+"""The sweeps of a home on disk: their records, replaced whole, and the runs of their trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from adapters.storage import Disk, make_directories, replace_file
+from training.errors import SweepError, SweepNotFound
+from training.runs import Run, RunStore
+from training.sweeps.record import SweepRecord
+
+RECORD = "sweep.json"
+RECIPE = "recipe.toml"
+
+
+class SweepStore:
+    """All sweeps below ``root``, which need not exist yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def directory(self, name: str) -> Path:
+        """Where the sweep ``name`` is kept, or will be."""
+        return self.root / name
+
+    def make_directory(self, name: str) -> Path:
+        """The same, after making it."""
+        make_directories(Disk(), self.directory(name))
+        return self.directory(name)
+
+    def find(self, name: str) -> SweepRecord | None:
+        """The record of the sweep ``name``; ``None`` where it has not begun.
+
+        Raises:
+            SweepError: it cannot be read.
+        """
+        path = self.directory(name) / RECORD
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=SweepRecord)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise SweepError(f"{path} cannot be read: {error}.") from error
+
+    def get(self, name: str) -> SweepRecord:
+        """The record of the sweep ``name``.
+
+        Raises:
+            SweepNotFound: it has not begun.
+            SweepError: its record cannot be read.
+        """
+        record = self.find(name)
+        if record is None:
+            raise SweepNotFound(
+                f"The sweep '{name}' has not begun. `lccc-admin sweep FILE` begins it, and "
+                "--dry-run shows its trials."
+            )
+        return record
+
+    def write(self, record: SweepRecord) -> None:
+        """Replace the record; a crash or a power cut leaves the old or the new."""
+        encoded = msgspec.json.format(msgspec.json.encode(record), indent=2)
+        replace_file(Disk(), self.directory(record.name) / RECORD, encoded)
+
+    def write_recipe(self, record: SweepRecord) -> Path:
+        """The file with the recipe that all trials have in common."""
+        path = self.directory(record.name) / RECIPE
+        replace_file(Disk(), path, record.common.toml().encode())
+        return path
+
+
+def trial_runs(record: SweepRecord, runs: RunStore) -> dict[str, Run]:
+    """The newest run of each trial that has one, by the trial's id."""
+    ids = {record.adapter(trial): trial.id for trial in record.trials}
+    found: dict[str, Run] = {}
+    for run in runs.all():
+        status = run.status()
+        if status.sweep == record.name and status.adapter in ids:
+            found.setdefault(ids[status.adapter], run)
+    return found
