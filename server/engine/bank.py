@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 from server.engine.lora import LoadedAdapter
@@ -31,8 +31,8 @@ class AdapterBank(Generic[SourceT]):
     """At most ``max_count`` adapters of ``max_bytes``, by content digest.
 
     The least recently used goes first. ``size_of`` tells how many bytes a source will take, before
-    it is loaded. ``load`` is called in a thread and may raise; who waits for that adapter gets the
-    error, and the next :meth:`acquire` tries again.
+    it is loaded. ``load`` is called in a thread, and ``try_out`` awaited with what it returns; both
+    may raise. Who waits for that adapter gets the error, and the next :meth:`acquire` tries again.
 
     Who needs room while everything is in use waits for it, and whoever comes later waits behind:
     so it waits for the generations that are open now, and never for new ones.
@@ -42,12 +42,14 @@ class AdapterBank(Generic[SourceT]):
         self,
         load: Callable[[SourceT], LoadedAdapter],
         size_of: Callable[[SourceT], int],
+        try_out: Callable[[LoadedAdapter], Awaitable[None]],
         *,
         max_bytes: int,
         max_count: int,
     ) -> None:
         self._load = load
         self._size_of = size_of
+        self._try_out = try_out
         self._max_bytes = max_bytes
         self._max_count = max_count
         self._resident: OrderedDict[str, LoadedAdapter] = OrderedDict()
@@ -64,7 +66,7 @@ class AdapterBank(Generic[SourceT]):
 
     @property
     def loading(self) -> frozenset[str]:
-        """Digests of the adapters that are being read."""
+        """Digests of the adapters that are being read and tried."""
         return frozenset(self._loading)
 
     @property
@@ -78,7 +80,7 @@ class AdapterBank(Generic[SourceT]):
         return sum(self._sizes.values())
 
     async def acquire(self, source: SourceT) -> LoadedAdapter:
-        """Return the adapter, loaded if need be, and keep it until :meth:`release`.
+        """Return the adapter, loaded and tried if need be, and keep it until :meth:`release`.
 
         Raises:
             AdapterTooLarge: it would not fit if it were the only one.
@@ -121,6 +123,7 @@ class AdapterBank(Generic[SourceT]):
     async def _fetch(self, source: SourceT) -> LoadedAdapter:
         try:
             adapter = await asyncio.to_thread(self._load, source)
+            await self._try_out(adapter)
             self._resident[source.digest] = adapter
         except BaseException:
             del self._sizes[source.digest]

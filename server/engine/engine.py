@@ -44,6 +44,7 @@ from server.engine.runner import Runner
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
 from server.engine.tokenizer import Tokenizer
+from server.engine.trial import NoNumbers, Trial
 from server.engine.types import (
     PRIORITIES,
     Dialect,
@@ -258,7 +259,7 @@ class LocalEngine:
         return await loop.run_in_executor(self._compiling, compile_, shape)
 
     async def submit(self, request: GenerationRequest) -> LocalGeneration:
-        """Admit a request; what its adapter needs is loaded before this returns.
+        """Admit a request; its adapter is loaded, and has been tried alone, before this returns.
 
         Where all adapters in memory are in use, that includes waiting until one is not.
 
@@ -297,6 +298,19 @@ class LocalEngine:
             parts.bank.release(adapter.digest)
             raise EngineClosed
         return adapter
+
+    async def _try_out(self, adapter: LoadedAdapter) -> None:
+        """Have the engine's thread compute a few tokens with a new ``adapter``, and nobody else's.
+
+        Raises:
+            NoNumbers: nothing can be drawn from what comes out.
+            GenerationFailed: it could not be computed.
+            EngineClosed
+        """
+        trial = Trial(adapter)
+        self._ready().loop.try_out(trial)
+        if not await asyncio.wrap_future(trial.is_usable):
+            raise NoNumbers
 
     def _open_generation(
         self,
@@ -386,6 +400,7 @@ class LocalEngine:
             bank=AdapterBank(
                 runner.load,
                 runner.adapter_bytes,
+                self._try_out,
                 max_bytes=adapter_budget(config),
                 max_count=config.max_resident_adapters,
             ),

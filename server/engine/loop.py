@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from server.engine.draw import Drawn, Scores
-from server.engine.errors import GenerationFailed
+from server.engine.errors import EngineClosed, GenerationFailed
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Chunk, Sequence
+from server.engine.trial import Trial
 from server.engine.types import Event, FinishReason
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ Notice = tuple[int, Event | GenerationFailed]
 BROKE_OFF = "The reply broke off because of an error in the server; its log says which."
 NO_NUMBERS = "The reply broke off: the model computed values that are not finite."
 NOTHING_ALLOWED = "The reply broke off: no token is allowed to follow."
+NOT_TRIED = "The adapter could not be tried because of an error in the server; its log says which."
 
 
 # The next token of a sequence, or logprobs of its prompt.
@@ -47,6 +49,9 @@ class StepRunner(Protocol):
     def is_ahead(self) -> bool: ...
 
     def launch(self, chunks: Rows[Chunk]) -> Reading: ...
+
+    def is_usable(self, adapter: Any) -> bool:
+        """Compute a few tokens with ``adapter`` alone, while no step is in flight."""
 
     def timings(self) -> Mapping[str, float]: ...
 
@@ -70,6 +75,9 @@ class Stop:
     """Command: end everything and the thread."""
 
 
+Command: TypeAlias = "Sequence | Trial | Abort | Stop"
+
+
 class EngineLoop:
     """``deliver`` is called on this thread, once for a step in which something happened."""
 
@@ -80,10 +88,12 @@ class EngineLoop:
         self._runner = runner
         self._deliver = deliver
         # SimpleQueue.put may be called from a finalizer, in the middle of anything.
-        self._inbox: SimpleQueue[Sequence | Abort | Stop] = SimpleQueue()
+        self._inbox: SimpleQueue[Command] = SimpleQueue()
+        self._trials: deque[Trial] = deque()
         self._notices: list[Notice] = []
         self._in_flight: Step | None = None
         self._is_stopping = False
+        self._has_ended = False
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
 
     @property
@@ -98,6 +108,12 @@ class EngineLoop:
 
     def abort(self, key: int) -> None:
         self._inbox.put(Abort(key))
+
+    def try_out(self, trial: Trial) -> None:
+        """Have a new adapter computed alone, between two steps."""
+        self._inbox.put(trial)
+        if self._has_ended:
+            self._refuse_trials()
 
     def stop(self) -> None:
         self._inbox.put(Stop())
@@ -119,6 +135,7 @@ class EngineLoop:
         try:
             while not self._is_stopping:
                 self._receive()
+                self._try_one()
                 self._step()
                 self._flush()
         except BaseException:
@@ -126,10 +143,27 @@ class EngineLoop:
             left = (*self._scheduler.running, *self._scheduler.waiting)
             failed = ((sequence.key, GenerationFailed(BROKE_OFF)) for sequence in left)
             self._deliver([*self._notices, *failed])
+        finally:
+            self._has_ended = True
+            self._refuse_trials()
+
+    def _refuse_trials(self) -> None:
+        """Let nobody wait for a trial that will not be. In any thread, once this one has ended."""
+        while True:
+            try:
+                command = self._inbox.get_nowait()
+            except Empty:
+                break
+            if isinstance(command, Trial):
+                self._trials.append(command)
+        while self._trials:
+            trial = self._trials.popleft()
+            if trial.is_usable.set_running_or_notify_cancel():
+                trial.is_usable.set_exception(EngineClosed())
 
     def _receive(self) -> None:
         """Apply the commands that are there; with nothing to do, sleep until one comes."""
-        if not self._scheduler.has_work and self._in_flight is None:
+        if not (self._scheduler.has_work or self._trials or self._in_flight):
             self._apply(self._inbox.get())
         while True:
             try:
@@ -137,9 +171,11 @@ class EngineLoop:
             except Empty:
                 return
 
-    def _apply(self, command: Sequence | Abort | Stop) -> None:
+    def _apply(self, command: Command) -> None:
         if isinstance(command, Sequence):
             self._scheduler.add(command)
+        elif isinstance(command, Trial):
+            self._trials.append(command)
         elif isinstance(command, Abort):
             if sequence := self._scheduler.find(command.key):
                 self._finish(sequence, "abort")
@@ -149,13 +185,34 @@ class EngineLoop:
             for sequence in (*self._scheduler.running, *self._scheduler.waiting):
                 self._finish(sequence, "abort")
 
-    def _step(self) -> None:
+    def _try_one(self) -> None:
+        """Compute one new adapter alone; between two of them, those that run get their tokens.
+
+        What is in flight is read first: the next step asks the runner for the tokens of its latest.
+        """
+        if not self._trials or self._is_stopping:
+            return
+        self._step(launches=False)
+        self._flush()
+        trial = self._trials.popleft()
+        if not trial.is_usable.set_running_or_notify_cancel():
+            return
+        try:
+            is_usable = self._runner.is_usable(trial.adapter)
+        except Exception:
+            logger.exception("A new adapter could not be tried.")
+            trial.is_usable.set_exception(GenerationFailed(NOT_TRIED))
+        else:
+            trial.is_usable.set_result(is_usable)
+
+    def _step(self, *, launches: bool = True) -> None:
         """Launch a step, and read it; a runner that is ahead has the one before read instead.
 
-        So such a runner has work while tokens are accepted and the next step is planned.
+        So such a runner has work while tokens are accepted and the next step is planned. If it
+        launches nothing, what is in flight is read all the same.
         """
         try:
-            step = self._launch()
+            step = self._launch() if launches else None
             if self._runner.is_ahead:
                 step, self._in_flight = self._in_flight, step
             if step is None:

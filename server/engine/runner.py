@@ -17,6 +17,7 @@ from server.engine.lora import LoadedAdapter
 from server.engine.memory import cache_blocks
 from server.engine.model import load_model
 from server.engine.sequence import Chunk
+from server.engine.trial import chunk_of, is_usable
 
 
 class Runner:
@@ -32,7 +33,7 @@ class Runner:
         self.blocks = cache_blocks(config, self._model.kv_dtype)
         self._cache = KVCache(
             config.base.architecture,
-            blocks=self.blocks,
+            blocks=self.blocks + 1,  # the last is for trials, so that these never need another's
             dtype=self._model.kv_dtype,
             device=self._model.device,
         )
@@ -61,3 +62,12 @@ class Runner:
         """Compute ``chunks``, whose blocks are there; see :class:`server.engine.steps.Steps`."""
         with torch.inference_mode():
             return self._steps.launch(in_batch_order(chunks))
+
+    def is_usable(self, adapter: LoadedAdapter) -> bool:
+        """Compute a few tokens with ``adapter`` alone; whether they lead to one.
+
+        Called as :meth:`launch` is, and only while all that was launched is read.
+        """
+        vocabulary = self._base.architecture.vocab_size
+        chunk = chunk_of(adapter, vocabulary=vocabulary, block=self.blocks)
+        return is_usable((found for _, found in self.launch([chunk])()), vocabulary)

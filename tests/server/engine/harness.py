@@ -55,6 +55,14 @@ class Running:
         await read(generation)
         return sequence.tokens[len(prompt) :]
 
+    async def load(self, *models: str) -> None:
+        """Have adapters in memory already: their trials wait for steps, which a throttle holds."""
+        parts = self.engine._parts
+        for model in models:
+            if entry := await parts.catalog.find(model):
+                adapter = await self.engine._acquire(parts, entry)
+                parts.bank.release(adapter.digest)
+
     def throttle(self) -> Throttle:
         self.throttles.append(Throttle(self.engine._parts.loop))
         return self.throttles[-1]
@@ -81,6 +89,9 @@ class Throttle:
         if not self._is_open:
             self._permits.acquire()
         return self._runner.launch(chunks)
+
+    def is_usable(self, adapter: Any) -> bool:
+        return self._runner.is_usable(adapter)
 
     async def planned(self) -> list[Chunk]:
         """The plan of the next step, which now waits for its permit."""

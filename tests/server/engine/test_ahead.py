@@ -18,6 +18,7 @@ from server.engine.loop import Abort, EngineLoop, Notice, Reading
 from server.engine.runner import Runner
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Chunk, Sequence
+from server.engine.trial import Trial
 from server.engine.types import Delta, Finished, SamplingParams
 from tests.server.engine.drawing import packed
 from tests.server.engine.harness import Running, prompt_of, read, running
@@ -108,6 +109,10 @@ class Recorder(ScriptedRunner):
 
         return read
 
+    def is_usable(self, adapter: Any) -> bool:
+        self.order.append(f"try {adapter}")
+        return True
+
     def _note(self, what: str) -> None:
         self.order.append(what)
         if what in self.broken:
@@ -161,6 +166,25 @@ def test_a_step_is_launched_before_the_one_before_it_is_read() -> None:
         "read 2",
     ]
     assert driven.runner.steps == [[(0, 0)], [(0, 2)], [(0, 3)]], "nothing beyond max_tokens"
+
+
+def test_a_new_adapter_is_tried_when_nothing_is_in_flight() -> None:
+    """What was launched is read first and told at once; then steps are ahead again, the same."""
+    driven = Driven()
+    one = sequence(0, prompt_with_reply(4, ends=False), max_tokens=4)
+    driven.loop._apply(one)
+    driven.step()
+    driven.step()
+    trials = [Trial("a"), Trial("b")]
+    for trial in trials:
+        driven.loop._apply(trial)
+        driven.loop._try_one()
+    assert len(driven.events[0]) == 2
+    driven.run()
+    assert driven.runner.order[:4] == ["launch 0", "launch 1", "read 0", "read 1"]
+    assert driven.runner.order[4:8] == ["try a", "try b", "launch 2", "launch 3"]
+    assert [trial.is_usable.result(0) for trial in trials] == [True, True]
+    assert one.tokens[2:] == expected_reply(None, one.tokens[:2], 4)
 
 
 def test_the_row_behind_an_end_marker_is_wasted_and_its_token_dropped() -> None:

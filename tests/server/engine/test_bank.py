@@ -11,6 +11,7 @@ import pytest
 from adapters.errors import RegistryCorrupt
 from server.engine.bank import AdapterBank, AdapterTooLarge
 from server.engine.lora import LoadedAdapter, LoraStack
+from server.engine.trial import NoNumbers
 from tests.server.engine.harness import until
 
 pytestmark = pytest.mark.anyio
@@ -23,10 +24,14 @@ class Named:
 
 
 class Loader:
-    """Counts loads; fails for the digest ``bad``; waits for ``gate`` where there is one."""
+    """Counts loads; fails for the digest ``bad``; waits for ``gate`` where there is one.
+
+    What it has loaded is tried; the digest ``wild`` does not pass.
+    """
 
     def __init__(self) -> None:
         self.loaded: list[str] = []
+        self.tried: list[str] = []
         self.gate: threading.Event | None = None
 
     def __call__(self, source: Named) -> LoadedAdapter:
@@ -37,10 +42,19 @@ class Loader:
             raise RegistryCorrupt("bad")
         return LoadedAdapter(source.digest, LoraStack(()))
 
+    async def try_out(self, adapter: LoadedAdapter) -> None:
+        self.tried.append(adapter.digest)
+        if adapter.digest == "wild":
+            raise NoNumbers
+
 
 def bank_of(loader: Loader, max_bytes: int, max_count: int = 99) -> AdapterBank[Named]:
     return AdapterBank(
-        loader, lambda source: source.nbytes, max_bytes=max_bytes, max_count=max_count
+        loader,
+        lambda source: source.nbytes,
+        loader.try_out,
+        max_bytes=max_bytes,
+        max_count=max_count,
     )
 
 
@@ -197,6 +211,20 @@ async def test_a_failed_load_leaves_nothing_behind() -> None:
     assert loader.loaded == ["bad", "bad"]
     assert (bank.resident, bank.pinned) == ((), frozenset())
     await use(bank, "a")
+
+
+async def test_an_adapter_that_does_not_pass_its_trial_is_not_kept() -> None:
+    """Who waits for it is told, the others' stay, and it is loaded and tried anew by the next."""
+    loader = Loader()
+    bank = bank_of(loader, 20)
+    await use(bank, "a")
+    for _ in range(2):
+        with pytest.raises(NoNumbers):
+            await bank.acquire(Named("wild"))
+        bank.check_integrity()
+    assert await use(bank, "a")
+    assert loader.tried == ["a", "wild", "wild"], "once for each time that it is loaded"
+    assert (bank.resident, bank.pinned) == (("a",), frozenset())
 
 
 async def test_a_request_that_gives_up_leaves_the_load_to_others() -> None:

@@ -26,6 +26,7 @@ async def together(
 ) -> list[list[int]]:
     """Submit all before the first step; their replies."""
     first = len(engine.sequences)
+    await engine.load(*(model for model, _, _ in jobs))
     throttle = engine.throttle()
     generations = [await engine.submit(*job) for job in jobs]
     throttle.open()

@@ -17,10 +17,19 @@ from adapters.base import Base
 from server.engine.cuda.sampler import Sampler
 from server.engine.cuda.steps import CudaSteps
 from server.engine.types import SamplingParams
-from tests.server.engine.harness import FAMILIES, GREEDY, Running, prompt_of, read, running
+from tests.server.engine.harness import (
+    FAMILIES,
+    GREEDY,
+    Publish,
+    Running,
+    prompt_of,
+    read,
+    running,
+)
 from tests.server.engine.test_ahead import HOT, WAYS, outcome
 from tests.server.engine.test_parity import reference
 from tests.server.engine.test_scoring import asking, assert_like, logprobs_of, scored
+from tests.server.engine.test_trial import assert_refused_alone
 
 pytestmark = [
     pytest.mark.anyio,
@@ -127,6 +136,13 @@ async def test_rows_that_only_go_on_are_told_their_numbers_alone(
 
     assert went_on.count(True) > 15
     assert found == await reference_outcomes(base, registries, ways)
+
+
+async def test_an_adapter_that_overflows_is_in_no_step_with_others(
+    base: Base, publish: Publish, computed_on: str
+) -> None:
+    """It is refused by name while others are replied to, whose replies are as without it."""
+    await assert_refused_alone(base, publish, device=computed_on)
 
 
 async def test_prompts_are_scored_beside_replies(
