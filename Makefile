@@ -9,7 +9,7 @@ CLIENTS := .venv-clients
 NODE := tests/clients/node
 FOREIGN := $(CLIENTS)/.installed $(NODE)/node_modules/.installed
 
-.PHONY: help demo test test-all check format openapi pictures clean
+.PHONY: help demo test test-all check format openapi pictures frames clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -38,6 +38,9 @@ openapi: $(VENV)/.installed ## Write openapi/openapi.json anew
 
 pictures: $(VENV)/.installed-test ## Take pictures of every page of the console (needs Chromium)
 	$(BIN)/python -m tests.browser.pictures
+
+frames: $(VENV)/.installed-test ## Measure the console's first load and long curves (needs Chromium)
+	$(BIN)/python -m tests.browser.frames
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) $(CLIENTS) $(NODE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

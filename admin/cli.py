@@ -20,6 +20,7 @@ from admin.commands.data import data
 from admin.commands.demo import demo
 from admin.commands.doctor import doctor
 from admin.commands.evaluate import evaluate
+from admin.commands.jobs import jobs
 from admin.commands.keys import keys
 from admin.commands.openapi import openapi
 from admin.commands.runs import runs
@@ -72,7 +73,7 @@ def main(ctx: click.Context, home: Path | None) -> None:
 
 
 COMMANDS = (
-    *(data, train, sweep, runs, evaluate, adapters, base, serve),
+    *(data, train, sweep, runs, evaluate, adapters, base, serve, jobs),
     *(keys, chat, demo, bench, doctor, openapi),
 )
 for command in COMMANDS:

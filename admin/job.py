@@ -1,11 +1,13 @@
 """``python -m admin.job DIRECTORY ARGUMENT...``: the command line as a job that the server started.
 
 What it writes goes where the server has led it. At its end it notes its exit code in
-``DIRECTORY/exit``, because the server that started it may be gone by then.
+``DIRECTORY/exit``, because the server that started it may be gone by then. SIGTERM, by which a job
+is cancelled, ends it as Ctrl-C would: with all cleaning up.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +19,7 @@ EXIT = "exit"
 
 def main() -> None:
     """Run the command line, and say how it ended, also of a bug."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory, arguments = Path(sys.argv[1]), sys.argv[2:]
     code: object = 1
     try:

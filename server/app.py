@@ -13,6 +13,7 @@ from litestar.di import Provide
 
 from adapters.base import find_base
 from server.access import hide_from_strangers, require_access
+from server.adapter_jobs import AdapterJobs
 from server.changes import Changes
 from server.document import document
 from server.doorkeeper import Doorkeeper
@@ -27,7 +28,10 @@ from server.options import list_all_methods
 from server.registrar import Registrar
 from server.responses.store import ResponseStore
 from server.routes.adapters import (
+    all_adapters,
     download_adapter,
+    evaluate_adapters,
+    merge_adapter,
     register_adapter,
     remove_adapter,
     rename_adapter,
@@ -45,7 +49,7 @@ from server.routes.datasets import (
 from server.routes.docs import docs_file, docs_page
 from server.routes.events import admin_events
 from server.routes.health import health, ready
-from server.routes.jobs import list_jobs, retrieve_job
+from server.routes.jobs import cancel_job, list_jobs, retrieve_job
 from server.routes.logs import list_log_lines
 from server.routes.lora import load_lora_adapter, unload_lora_adapter
 from server.routes.metrics import metrics, version_of_server
@@ -159,6 +163,7 @@ def _workshop(settings: ServerSettings) -> dict[str, Any]:
         "records": records,
         "jobs": jobs,
         "trainings": Trainings(home, settings.base, records, jobs),
+        "adapter_jobs": AdapterJobs(home, settings.base, jobs),
         "uploads": Uploads(home.uploads),
         "sources": Sources(records, jobs, Logbook(), Changes(home)),
     }
@@ -177,9 +182,11 @@ def _routes() -> list[Any]:
 def _admin_routes() -> list[Any]:
     runs = [list_runs, retrieve_run, run_metrics, run_log, start_run, stop_run, resume_run]
     datasets = [all_datasets, retrieve_dataset, preview_dataset, prepare_dataset]
-    files = [begin_upload, continue_upload, register_adapter, rename_adapter, remove_adapter]
-    others = [download_adapter, list_recipes, plan_run, list_jobs, retrieve_job, list_log_lines]
-    return [*runs, *datasets, *files, *others, admin_events]
+    files = [begin_upload, continue_upload]
+    adapters = [all_adapters, register_adapter, rename_adapter, remove_adapter, download_adapter]
+    jobs = [merge_adapter, evaluate_adapters, list_jobs, retrieve_job, cancel_job]
+    others = [list_recipes, plan_run, list_log_lines, admin_events]
+    return [*runs, *datasets, *files, *adapters, *jobs, *others]
 
 
 def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -240,7 +247,7 @@ def _doorkeeper(state: State) -> Doorkeeper:
     return state.doorkeeper
 
 
-_WORKSHOP = ("records", "jobs", "trainings", "uploads", "sources")
+_WORKSHOP = ("records", "jobs", "trainings", "adapter_jobs", "uploads", "sources")
 
 
 def _kept(name: str) -> Callable[[State], Any]:

@@ -1,14 +1,15 @@
-"""What has changed on the disk, told by cheap signs: for pages that show lists of it."""
+"""What has changed, on the disk and in what is served, told by cheap signs to pages with lists."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from adapters.home import Home
 from adapters.registry import Registry
+from server.engine.types import ModelCard
 
 Subject = Literal["models", "runs", "jobs", "datasets"]
 _FRESH_S = 0.4
@@ -22,15 +23,20 @@ class Changes:
         self._registry = Registry(home.registry)
         self._looked_s = float("-inf")
         self._signs: dict[Subject, Any] = {}
+        self._served: Sequence[ModelCard] = ()
+
+    def see(self, served: Sequence[ModelCard]) -> None:
+        """Take note of what the engine serves now, which follows the registry a moment later."""
+        self._served = served
 
     def signs(self) -> dict[Subject, Any]:
         """As they are now, or were a moment ago."""
         if time.monotonic() - self._looked_s > _FRESH_S:
             home = self._home
             self._signs = {
-                "models": self._registry.signature(),
+                "models": (self._registry.signature(), list(self._served)),
                 "runs": tuple(_stamps(home.runs, "status.json", "stop")),
-                "jobs": tuple(_stamps(home.jobs, "job.json", "exit")),
+                "jobs": tuple(_stamps(home.jobs, "job.json", "exit", "cancel")),
                 "datasets": tuple(_stamps(home.datasets, "manifest.json")),
             }
             self._looked_s = time.monotonic()

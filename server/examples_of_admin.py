@@ -8,7 +8,14 @@ from typing import Any
 import msgspec
 
 from server.recipes import recipe_cards
-from server.wire.adapters import RegisteredAdapter
+from server.wire.adapters import (
+    AdapterCard,
+    AdapterList,
+    AdapterRun,
+    BaseCard,
+    EvaluationCard,
+    RegisteredAdapter,
+)
 from server.wire.datasets import (
     CleaningCard,
     DatasetCard,
@@ -55,7 +62,14 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
     },
     "beginUpload": {"a file": {"name": "LCCC-base_train.json", "size": 932_000_000}},
     "continueUpload": {"a piece": '[["你好", "你好呀"]]'},
-    "registerAdapter": {"a run's adapter": {"name": "cat", "run": _RUN_ID}},
+    "registerAdapter": {
+        "a run's adapter": {"name": "cat", "run": _RUN_ID},
+        "one from elsewhere": {"name": "cat", "path": "/srv/adapters/cat", "assume_base": True},
+    },
+    "mergeAdapter": {"in bf16": {"to": "pocket-cat"}},
+    "evaluateAdapters": {
+        "two side by side": {"models": ["cat", "scholar"], "dataset": "cat", "replies": 50},
+    },
     "renameAdapter": {"another name": {"to": "kitten"}},
 }
 
@@ -81,7 +95,10 @@ _JOB = JobCard(
     state="running",
     started=_STARTED,
     run=_RUN_ID,
+    result=None,
+    is_asked_to_cancel=False,
     error=None,
+    said="step 120/250  loss 2.310  5000 tokens/s",
     output="",
 )
 _DATASET = DatasetCard(
@@ -162,6 +179,7 @@ ANSWERS: Mapping[str, Any] = {
     "resumeRun": _plain(msgspec.structs.replace(_JOB, kind="resume")),
     "listJobs": _plain(JobList(data=[_JOB])),
     "retrieveJob": _plain(_JOB),
+    "cancelJob": _plain(msgspec.structs.replace(_JOB, is_asked_to_cancel=True)),
     "listRecipes": _plain(_recipes()),
     "planRun": _plain(
         TrainingPlan(
@@ -229,6 +247,60 @@ ANSWERS: Mapping[str, Any] = {
     "beginUpload": _plain(_UPLOAD),
     "continueUpload": _plain(msgspec.structs.replace(_UPLOAD, received=16_777_216)),
     "registerAdapter": _plain(_REGISTERED),
+    "listAdapters": _plain(
+        AdapterList(
+            base=BaseCard(
+                name="pocket",
+                path="/srv/lccc/bases/pocket",
+                kind="qwen3",
+                layers=4,
+                hidden_size=192,
+                vocab_size=2048,
+                context_length=1024,
+                size_bytes=5_600_000,
+                weights_sha256=_DIGEST,
+                tokenizer_sha256=_DIGEST,
+                template_sha256=_DIGEST,
+                device="AMD EPYC 7763, 16 cores",
+                weights="fp32",
+            ),
+            data=[
+                AdapterCard(
+                    name="cat",
+                    digest=_DIGEST,
+                    created=int(_STARTED),
+                    base="pocket",
+                    rank=16,
+                    alpha=32.0,
+                    targets=["q_proj", "v_proj"],
+                    run=AdapterRun(id=_RUN_ID, dataset="cat", steps=250),
+                    metrics={"validation_nll": 2.31},
+                    size_bytes=1_600_000,
+                    is_resident=True,
+                    requests=12,
+                    evaluations=[
+                        EvaluationCard(
+                            dataset="cat",
+                            dataset_sha256=_DIGEST,
+                            split="test",
+                            dialogues=96,
+                            replies=96,
+                            conditions="greedy, at most 100 tokens; base float32",
+                            measured=int(_STARTED),
+                            metrics={"perplexity_per_character": 9.7, "bleu_4_characters": 12.1},
+                        )
+                    ],
+                )
+            ],
+            broken={},
+        )
+    ),
+    "mergeAdapter": _plain(
+        msgspec.structs.replace(_JOB, kind="merge", subject="cat → pocket-cat", run=None)
+    ),
+    "evaluateAdapters": _plain(
+        msgspec.structs.replace(_JOB, kind="evaluate", subject="cat, scholar · cat", run=None)
+    ),
     "renameAdapter": _plain(msgspec.structs.replace(_REGISTERED, name="kitten")),
     "downloadAdapter": "PK…",
 }

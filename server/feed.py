@@ -61,6 +61,7 @@ class Feed:
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
         self._watched: dict[str, Watch] = {}
+        self._changes: _ChangesWatch | None = None  # kept, so that asking anew misses nothing
 
     def take(self, command: Command) -> None:
         """Do what the page asks for.
@@ -92,7 +93,8 @@ class Feed:
             case WatchLog():
                 return "log", _LogWatch(sources.logbook, command.after)
             case _:
-                return "changes", _ChangesWatch(sources.changes)
+                self._changes = self._changes or _ChangesWatch(sources.changes)
+                return "changes", self._changes
 
     def news(self) -> Iterator[News]:
         """What has come for the page since the last time; reads files."""

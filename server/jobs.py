@@ -1,9 +1,9 @@
 """Jobs: the command line in processes of their own, which neither page nor server takes along.
 
 ``jobs/ID/`` holds ``job.json``, ``output.txt`` (what the command says), at the end ``exit`` (its
-code), and ``run`` once it is known which run a training became. The process inherits a lock on the
-directory and holds it for as long as it lives, so that any server can tell, also one that did not
-start it.
+code), ``run`` once it is known which run a training became, and ``cancel`` once someone has asked
+for its end. The process inherits a lock on the directory and holds it for as long as it lives, so
+that any server can tell, also one that did not start it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -29,8 +30,8 @@ from adapters.storage import Disk, is_in_use, replace_file
 from server.command import check_arguments, error_in
 from training.runs import RunStore
 
-Kind = Literal["train", "resume", "prepare"]
-State = Literal["running", "completed", "failed"]
+Kind = Literal["train", "resume", "prepare", "merge", "evaluate"]
+State = Literal["running", "completed", "failed", "cancelled"]
 
 MOST_KEPT = 100
 _ID = re.compile(r"[0-9]{14}-[0-9a-f]{8}")
@@ -39,7 +40,10 @@ _SAME_START_S = 1.0
 
 
 class JobRecord(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-job/1"):
-    """What was started. ``subject`` is the adapter or the dataset that it makes."""
+    """What was started. ``subject`` is the adapter, dataset or base that it makes or looks at.
+
+    ``result`` is the path of what it leaves behind once it is complete.
+    """
 
     kind: Kind
     subject: str
@@ -47,10 +51,15 @@ class JobRecord(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-job/1
     started: float
     pid: int
     run: str | None = None
+    result: str | None = None
 
 
 class JobNotFound(Exception):
     """There is no job of this id."""
+
+
+class JobEnded(Exception):
+    """It cannot be cancelled any more. The text is its state."""
 
 
 class Job:
@@ -79,19 +88,38 @@ class Job:
             raise JobNotFound(self.id) from error
 
     def state(self) -> State:
-        """A process that died without a word has failed."""
-        try:
-            return "completed" if self._exit() == 0 else "failed"
-        except (OSError, ValueError):
-            pass
-        if is_in_use(self.directory):
+        """A process that died without a word has failed, unless it was told to end."""
+        if (code := self._exit()) is None and is_in_use(self.directory):
             return "running"
-        with suppress(OSError, ValueError):  # it may have ended since
-            return "completed" if self._exit() == 0 else "failed"
-        return "failed"
+        if code is None:
+            code = self._exit()  # it may have ended since
+        if code == 0:
+            return "completed"
+        return "cancelled" if self.is_asked_to_cancel() else "failed"
 
-    def _exit(self) -> int:
-        return int((self.directory / "exit").read_text("ascii"))
+    def _exit(self) -> int | None:
+        with suppress(OSError, ValueError):
+            return int((self.directory / "exit").read_text("ascii"))
+        return None
+
+    def is_asked_to_cancel(self) -> bool:
+        """Whether :meth:`cancel` was called."""
+        return (self.directory / "cancel").exists()
+
+    def cancel(self) -> None:
+        """Ask the process to end; it removes what is half made first.
+
+        A training that steps already ends with a checkpoint, as after `lccc-admin runs stop`.
+
+        Raises:
+            JobEnded: there is no process any more.
+        """
+        pid = self.record().pid
+        if (state := self.state()) != "running":
+            raise JobEnded(state)
+        replace_file(Disk(), self.directory / "cancel", b"")
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
     def output(self) -> str:
         """The last of what it wrote."""
@@ -124,9 +152,17 @@ class Jobs:
         self._root = home.jobs
 
     def start(
-        self, kind: Kind, subject: str, arguments: Sequence[str], *, run: str | None = None
+        self,
+        kind: Kind,
+        subject: str,
+        arguments: Sequence[str],
+        *,
+        run: str | None = None,
+        result: Path | None = None,
     ) -> Job:
         """Run the command line with ``arguments``, apart from this process.
+
+        ``result`` is what it will leave behind.
 
         Raises:
             Refused: 400, an argument is none.
@@ -148,7 +184,8 @@ class Jobs:
             raise
         finally:
             os.close(lock)  # the process has it too, and keeps it locked
-        record = JobRecord(kind, subject, tuple(arguments), now, process.pid, run)
+        made = None if result is None else str(result)
+        record = JobRecord(kind, subject, tuple(arguments), now, process.pid, run, made)
         replace_file(Disk(), job.directory / "job.json", msgspec.json.encode(record))
         # Whoever started a process has to ask for its end, or it stays in the table.
         threading.Thread(target=process.wait, name=f"job {job.id}", daemon=True).start()

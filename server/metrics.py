@@ -19,8 +19,10 @@ from adapters.base import Base
 from adapters.conversation import Ending
 from server.engine.errors import EngineClosed, EngineError, GenerationFailed
 from server.engine.grammar import Grammar
+from server.engine.machine import Memory, gpu_memory, machine_memory, own_bytes
 from server.engine.types import (
     Delta,
+    Device,
     Dialect,
     Engine,
     Event,
@@ -87,6 +89,16 @@ class Metrics:
             registry=self.registry,
         )
 
+    def served(self) -> dict[str, int]:
+        """How many replies each model was asked for, whatever came of them."""
+        counted: dict[str, int] = {}
+        for family in self.requests.collect():
+            for sample in family.samples:
+                if sample.name.endswith("_total"):
+                    model = sample.labels["model"]
+                    counted[model] = counted.get(model, 0) + int(sample.value)
+        return counted
+
     def text(self) -> bytes:
         """All of them, in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -117,6 +129,10 @@ class MeteredEngine:
     @property
     def base(self) -> Base:
         return self._engine.base
+
+    @property
+    def device(self) -> Device:
+        return self._engine.device
 
     async def refresh(self) -> None:
         await self._engine.refresh()
@@ -266,6 +282,26 @@ class _Gauges(Collector):
             if card.parent is not None:
                 resident.add_metric([card.name], card.digest in load.resident)
         yield resident
+        yield from _machine(self._engine.device)
+
+
+def _machine(device: Device) -> Iterator[Metric]:
+    """What computes, and the memory of it."""
+    names = ["device", "name", "weights"]
+    about = GaugeMetricFamily("lccc_engine_info", "1, for what the labels say.", labels=names)
+    about.add_metric([device.kind, device.name, device.weights], 1)
+    yield about
+    yield _gauge("process_resident_memory_bytes", "Memory of the server's process.", own_bytes())
+    yield _memory("lccc_machine_memory_bytes", "Memory of the machine, by use.", machine_memory())
+    if device.kind == "cuda":
+        yield _memory("lccc_gpu_memory_bytes", "Memory of the GPU, by use.", gpu_memory())
+
+
+def _memory(name: str, text: str, memory: Memory) -> Metric:
+    found = GaugeMetricFamily(name, text, labels=["state"])
+    found.add_metric(["used"], memory.used)
+    found.add_metric(["free"], memory.total - memory.used)
+    return found
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -14,7 +14,14 @@ from litestar.openapi.spec import (
 )
 
 from server.openapi import BodyOperation, error
-from server.wire.adapters import RegisteredAdapter, RegisterRequest, RenameRequest
+from server.wire.adapters import (
+    AdapterList,
+    EvaluationRequest,
+    MergeRequest,
+    RegisteredAdapter,
+    RegisterRequest,
+    RenameRequest,
+)
 from server.wire.datasets import (
     DatasetCard,
     DatasetList,
@@ -49,6 +56,9 @@ ADMIN_TYPES = (
     RegisterRequest,
     RenameRequest,
     RegisteredAdapter,
+    MergeRequest,
+    EvaluationRequest,
+    AdapterList,
 )
 
 NO_RUN = {404: error("There is no such run.")}
@@ -57,6 +67,8 @@ NO_ADAPTER = {
     404: error("There is no such adapter."),
     503: error("The registry cannot be read, or the keys cannot be."),
 }
+CANCEL_ERRORS = {404: NO_JOB[404], 409: error("It has ended already.")}
+UNREADABLE = {503: NO_ADAPTER[503]}
 STOP_ERRORS = {404: NO_RUN[404], 409: error("The run is not running.")}
 RESUME_ERRORS = {404: NO_RUN[404], 409: error("The run is running, or is complete.")}
 PLAN_ERRORS = {
@@ -89,6 +101,12 @@ REGISTER_ERRORS = {
     503: NO_ADAPTER[503],
 }
 RENAME_ERRORS = {400: error("The name is taken or cannot be used."), **NO_ADAPTER}
+MERGE_ERRORS = {
+    400: error("The request is malformed, or the name cannot be used."),
+    **NO_ADAPTER,
+    409: error("There is a base of that name."),
+}
+EVALUATE_ERRORS = {400: error("The request is malformed, or names no dataset."), **NO_ADAPTER}
 
 
 @dataclass
@@ -124,6 +142,20 @@ class RenameOperation(BodyOperation):
     """``POST /admin/adapters/{name}/rename``."""
 
     body = RenameRequest
+
+
+@dataclass
+class MergeOperation(BodyOperation):
+    """``POST /admin/adapters/{name}/merge``."""
+
+    body = MergeRequest
+
+
+@dataclass
+class EvaluateOperation(BodyOperation):
+    """``POST /admin/evaluations``."""
+
+    body = EvaluationRequest
 
 
 @dataclass

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from adapters.base import Base
+from adapters.base import Architecture, Base
+from adapters.manifest import BaseRef
 from server.engine.errors import EngineClosed, GenerationFailed, UnknownModel
 from server.engine.grammar import Grammar
 from server.engine.types import (
     Delta,
+    Device,
     Dialect,
     Event,
     Finished,
@@ -93,7 +96,16 @@ class ScriptedEngine:
 
     @property
     def base(self) -> Base:
-        raise AssertionError("a scripted engine has no base that adapters could be made for")
+        """One that adapters cannot be made for: it is nowhere on the disk."""
+        shape = Architecture("qwen3", 64, 128, 2, 4, 2, 16, 256, 4096)
+        name = self.cards[0].name
+        return Base(
+            name, Path("/nowhere") / name, shape, BaseRef(name, "0" * 64, "1" * 64, "2" * 64)
+        )
+
+    @property
+    def device(self) -> Device:
+        return Device(kind="cpu", name="a scripted processor", weights="fp32")
 
     async def refresh(self) -> None:
         """There is nothing to look at; ``cards`` are what they are."""

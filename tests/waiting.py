@@ -8,9 +8,9 @@ from collections.abc import Callable
 PATIENCE_S = 20.0
 
 
-def eventually(claim: Callable[[], bool]) -> bool:
+def eventually(claim: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
     """Whether ``claim`` comes true while we are patient."""
-    end_s = time.monotonic() + PATIENCE_S
+    end_s = time.monotonic() + patience_s
     while not claim() and time.monotonic() < end_s:
         time.sleep(0.01)
     return claim()

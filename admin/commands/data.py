@@ -13,6 +13,8 @@ import click
 from adapters.errors import BaseNotFound
 from admin import dataset_view as view
 from admin.context import AdminContext, pass_admin
+from admin.output import Output
+from admin.progress import progress_bar
 
 if TYPE_CHECKING:
     from adapters.base import Base
@@ -54,6 +56,11 @@ def data() -> None:
     help="Drawn for the test where no file provides it.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an older dataset of this name.")
+@click.option(
+    "--no-keep",
+    is_flag=True,
+    help="Leave nothing of a preparation that is stopped, for the next time to go on from.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the dataset's manifest as JSON.")
 @pass_admin
 def prepare(  # noqa: PLR0913 - one parameter an option
@@ -69,6 +76,7 @@ def prepare(  # noqa: PLR0913 - one parameter an option
     valid_share: float,
     test_share: float,
     overwrite: bool,
+    no_keep: bool,
     as_json: bool,
 ) -> None:
     """Clean, split and store the dialogues of FILE... as one dataset.
@@ -82,7 +90,7 @@ def prepare(  # noqa: PLR0913 - one parameter an option
     from training.data.rules import read_rules
 
     loaded = read_rules(rules, overrides)
-    with _progress("preparing") as on_progress:
+    with _progress("preparing", unit="bytes") as on_progress:
         prepared = dataset.prepare(
             files,
             name,
@@ -94,6 +102,7 @@ def prepare(  # noqa: PLR0913 - one parameter an option
             validation_share=valid_share,
             test_share=test_share,
             overwrite=overwrite,
+            keeps=not no_keep,
             on_progress=on_progress,
             say=admin.output.say,
         )
@@ -319,10 +328,14 @@ def _as_data(
 
 
 @contextmanager
-def _progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on stderr, if that is a terminal."""
+def _progress(label: str, unit: str = "") -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr; off a terminal, lines where there is a ``unit``, else nothing."""
     if not sys.stderr.isatty():
-        yield None
+        if not unit:
+            yield None
+            return
+        with progress_bar(Output(), label) as lines:
+            yield lambda done, total: lines(done, total, unit)
         return
     from rich.console import Console
     from rich.progress import (

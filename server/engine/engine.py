@@ -39,6 +39,7 @@ from server.engine.guidance import Guidance
 from server.engine.guide import grammar_for
 from server.engine.loop import BROKE_OFF, EngineLoop, Notice
 from server.engine.lora import LoadedAdapter
+from server.engine.machine import device_title
 from server.engine.memory import adapter_budget
 from server.engine.runner import Runner
 from server.engine.scheduler import Scheduler
@@ -47,6 +48,7 @@ from server.engine.tokenizer import Tokenizer
 from server.engine.trial import NoNumbers, Trial
 from server.engine.types import (
     PRIORITIES,
+    Device,
     Dialect,
     Finished,
     GenerationRequest,
@@ -181,6 +183,14 @@ class LocalEngine:
     @property
     def capacity(self) -> int:
         return self._config.running_limit
+
+    @functools.cached_property
+    def device(self) -> Device:
+        return Device(
+            kind=self._config.device_name,
+            name=device_title(self._config.device_name),
+            weights=self._config.weight_format,
+        )
 
     def load(self) -> Load:
         """What there is to do, and what memory holds; a step may change it at any moment."""

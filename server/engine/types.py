@@ -230,6 +230,15 @@ class Load:
     resident: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """What computes: ``kind`` is ``cpu`` or ``cuda``, ``weights`` the base's number format."""
+
+    kind: str
+    name: str
+    weights: str
+
+
 class Generation(Protocol):
     """A running generation. Iterate it once; ``abort`` frees its row within one step.
 
@@ -264,6 +273,10 @@ class Engine(Protocol):
     @property
     def base(self) -> Base:
         """The base that is served; what is registered for it names its hashes."""
+
+    @property
+    def device(self) -> Device:
+        """On what the base is computed, and in which format its weights are."""
 
     async def refresh(self) -> None:
         """Look at the registry now, without waiting until it is looked at anyway."""

@@ -1,4 +1,4 @@
-"""``/admin/adapters``: adapters come from runs, get other names, go, and are taken away."""
+"""``/admin/adapters``: adapters come, are measured and merged, get other names, and go."""
 
 from __future__ import annotations
 
@@ -10,21 +10,65 @@ from litestar.params import FromPath
 from litestar.response import Stream
 
 from server.access import ADMIN
+from server.adapter_cards import list_adapters
+from server.errors import Problem, Refused
 from server.openapi_of_admin import (
+    EVALUATE_ERRORS,
+    MERGE_ERRORS,
     NO_ADAPTER,
     REGISTER_ERRORS,
     RENAME_ERRORS,
+    UNREADABLE,
     DownloadOperation,
+    EvaluateOperation,
+    MergeOperation,
     RegisterOperation,
     RenameOperation,
 )
 from server.routes.answering import body_of, ignored_header
-from server.routes.provided import ProvidedRecords, ProvidedRegistrar
+from server.routes.jobs import job_card
+from server.routes.provided import (
+    ProvidedAdapterJobs,
+    ProvidedEngine,
+    ProvidedMetrics,
+    ProvidedRecords,
+    ProvidedRegistrar,
+    ProvidedSettings,
+)
+from server.run_records import RunRecords
 from server.security import require_json
-from server.wire.adapters import RegisteredAdapter, RegisterRequest, RenameRequest
+from server.wire.adapters import (
+    AdapterList,
+    EvaluationRequest,
+    MergeRequest,
+    RegisteredAdapter,
+    RegisterRequest,
+    RenameRequest,
+)
 from server.wire.decode import decode_body
+from server.wire.jobs import JobCard
 
 _BLOCK = 1 << 18
+
+
+@get(
+    "/admin/adapters",
+    opt=ADMIN,
+    operation_id="listAdapters",
+    summary="Everything known of the adapters",
+    tags=["adapters"],
+    response_description="The base, and its adapters by name.",
+    responses=UNREADABLE,
+)
+async def all_adapters(
+    settings: ProvidedSettings, engine: ProvidedEngine, metrics: ProvidedMetrics
+) -> AdapterList:
+    """Where each comes from, what was measured of it, and how much it is asked for."""
+    resident, served = engine.load().resident, metrics.served()
+    root = settings.home.registry
+    return await asyncio.to_thread(
+        list_adapters, root, engine.base, engine.device, resident, served
+    )
 
 
 @post(
@@ -34,7 +78,7 @@ _BLOCK = 1 << 18
     opt=ADMIN,
     operation_id="registerAdapter",
     operation_class=RegisterOperation,
-    summary="Register a run's adapter",
+    summary="Register an adapter",
     tags=["adapters"],
     response_description="It is served.",
     responses=REGISTER_ERRORS,
@@ -42,13 +86,73 @@ _BLOCK = 1 << 18
 async def register_adapter(
     request: Request[Any, Any, Any], registrar: ProvidedRegistrar, records: ProvidedRecords
 ) -> Response[RegisteredAdapter]:
-    """Check what a training has published, copy it into the registry and serve it."""
+    """Check what a run has made, or what lies in a directory, copy it into the registry, serve it.
+
+    Either `run` or `path` has to be given.
+    """
     decoded = decode_body(await body_of(request), RegisterRequest)
     asked = decoded.request
-    path = records.get(asked.run).adapter.absolute()
-    entry = await registrar.load(asked.name, str(path), replaces=asked.replaces)
+    path = _source(asked, records)
+    entry = await registrar.load(
+        asked.name, path, replaces=asked.replaces, assume_base=asked.assume_base
+    )
     shown = RegisteredAdapter(name=entry.name, digest=entry.digest)
     return Response(shown, headers=ignored_header(decoded.ignored))
+
+
+def _source(asked: RegisterRequest, records: RunRecords) -> str:
+    """The directory that is asked for.
+
+    Raises:
+        RunNotFound: there is no such run.
+        Refused: 400, neither or both are given.
+    """
+    if (asked.run is None) == (asked.path is None):
+        message = "run: give either a run or a path, the one that has the adapter."
+        raise Refused(Problem(status=400, message=message, param="run"))
+    return asked.path or str(records.get(asked.run or "").adapter.absolute())
+
+
+@post(
+    "/admin/adapters/{name:str}/merge",
+    status_code=200,
+    guards=[require_json],
+    opt=ADMIN,
+    operation_id="mergeAdapter",
+    operation_class=MergeOperation,
+    summary="Merge an adapter into a base",
+    tags=["adapters"],
+    response_description="The process that merges.",
+    responses=MERGE_ERRORS,
+)
+async def merge_adapter(
+    request: Request[Any, Any, Any], name: FromPath[str], adapter_jobs: ProvidedAdapterJobs
+) -> Response[JobCard]:
+    """Run `lccc-admin adapters merge` in a process of its own; the adapter stays as it is."""
+    decoded = decode_body(await body_of(request), MergeRequest)
+    job = await asyncio.to_thread(adapter_jobs.merge, name, decoded.request)
+    return Response(job_card(job), headers=ignored_header(decoded.ignored))
+
+
+@post(
+    "/admin/evaluations",
+    status_code=200,
+    guards=[require_json],
+    opt=ADMIN,
+    operation_id="evaluateAdapters",
+    operation_class=EvaluateOperation,
+    summary="Measure adapters on a dataset",
+    tags=["adapters"],
+    response_description="The process that measures.",
+    responses=EVALUATE_ERRORS,
+)
+async def evaluate_adapters(
+    request: Request[Any, Any, Any], adapter_jobs: ProvidedAdapterJobs
+) -> Response[JobCard]:
+    """Run `lccc-admin evaluate` in a process of its own; `GET /admin/adapters` has the figures."""
+    decoded = decode_body(await body_of(request), EvaluationRequest)
+    job = await asyncio.to_thread(adapter_jobs.evaluate, decoded.request)
+    return Response(job_card(job), headers=ignored_header(decoded.ignored))
 
 
 @post(

@@ -136,7 +136,7 @@ async def prepare_dataset(
     except (UploadNotFound, UploadOutOfStep) as error:
         raise Refused(_problem(error, asked.upload)) from error
     arguments = [
-        *("data", "prepare", f"--name={asked.name}", f"--rules={asked.rules}"),
+        *("data", "prepare", "--no-keep", f"--name={asked.name}", f"--rules={asked.rules}"),
         *(f"--seed={asked.seed}", f"--valid-share={asked.valid_share}"),
         f"--test-share={asked.test_share}",
         *(f"--set={name}={value}" for name, value in asked.overrides.items()),

@@ -13,7 +13,7 @@ from server.access import ADMIN
 from server.doorkeeper import Doorkeeper
 from server.feed import Feed, encoded
 from server.jobs import JobNotFound
-from server.routes.provided import ProvidedDoorkeeper, ProvidedSources
+from server.routes.provided import ProvidedDoorkeeper, ProvidedEngine, ProvidedSources
 from server.wire.events import Command, Complaint
 from training.errors import RunNotFound
 
@@ -25,7 +25,10 @@ _decoder = msgspec.json.Decoder(Command)
 
 @websocket("/admin/events", opt=dict(ADMIN))
 async def admin_events(
-    socket: WebSocket[Any, Any, Any], sources: ProvidedSources, doorkeeper: ProvidedDoorkeeper
+    socket: WebSocket[Any, Any, Any],
+    sources: ProvidedSources,
+    doorkeeper: ProvidedDoorkeeper,
+    engine: ProvidedEngine,
 ) -> None:
     """Tell a page what it watches, until it leaves or may no longer be told."""
     await socket.accept()
@@ -36,6 +39,8 @@ async def admin_events(
             if _is_shut(doorkeeper, socket):
                 await socket.close(REVOKED, "signed out")
                 return
+            if engine.is_ready:
+                sources.changes.see(engine.models())
             for news in await asyncio.to_thread(lambda: list(feed.news())):
                 await socket.send_text(encoded(news))
             await asyncio.wait((hearing,), timeout=TICK_S)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from litestar import get
+from litestar import get, post
 from litestar.params import FromPath
 
 from server.access import ADMIN
 from server.errors import Problem, Refused
-from server.jobs import Job, JobNotFound
-from server.openapi_of_admin import NO_JOB
+from server.jobs import Job, JobEnded, JobNotFound, Jobs
+from server.openapi_of_admin import CANCEL_ERRORS, NO_JOB
 from server.routes.provided import ProvidedJobs
 from server.wire.jobs import JobCard, JobList
 
@@ -27,7 +27,7 @@ _LINES = 200
     response_description="The newest jobs first.",
 )
 async def list_jobs(jobs: ProvidedJobs) -> JobList:
-    """Trainings and preparations that were started here; what they wrote is left out."""
+    """What was started here; all that each wrote but its last line is left out."""
     found = await asyncio.to_thread(lambda: [job_card(job) for job in jobs.all()[:_LISTED]])
     return JobList(data=found)
 
@@ -43,25 +43,56 @@ async def list_jobs(jobs: ProvidedJobs) -> JobList:
 )
 async def retrieve_job(job_id: FromPath[str], jobs: ProvidedJobs) -> JobCard:
     """How it is going, and the last of what it wrote."""
+    job = await asyncio.to_thread(_job, jobs, job_id)
+    return job_card(job, lines=_LINES)
+
+
+@post(
+    "/admin/jobs/{job_id:str}/cancel",
+    status_code=200,
+    opt=ADMIN,
+    operation_id="cancelJob",
+    summary="Cancel a job",
+    tags=["training"],
+    response_description="The job.",
+    responses=CANCEL_ERRORS,
+)
+async def cancel_job(job_id: FromPath[str], jobs: ProvidedJobs) -> JobCard:
+    """Its process is told to end (SIGTERM), and removes what is half made first.
+
+    A training that steps already ends with a checkpoint and can be resumed.
+    """
+    job = await asyncio.to_thread(_job, jobs, job_id)
     try:
-        job = await asyncio.to_thread(jobs.get, job_id)
+        await asyncio.to_thread(job.cancel)
+    except JobEnded as error:
+        message = f"The job {job_id} is not running: it is {error}."
+        raise Refused(Problem(status=409, message=message, code="wrong_state")) from error
+    return job_card(job)
+
+
+def _job(jobs: Jobs, job_id: str) -> Job:
+    try:
+        return jobs.get(job_id)
     except JobNotFound as error:
         message = f"There is no job {job_id!r}; the server keeps the newest hundred."
         raise Refused(Problem(status=404, message=message, code="not_found")) from error
-    return job_card(job, lines=_LINES)
 
 
 def job_card(job: Job, lines: int = 0) -> JobCard:
     """A job as it stands, with its last ``lines`` of output."""
-    record = job.record()
-    output = job.output().splitlines()[-lines:] if lines else []
+    record, state = job.record(), job.state()
+    output = job.output().rstrip()
     return JobCard(
         id=job.id,
         kind=record.kind,
         subject=record.subject,
-        state=job.state(),
+        state=state,
         started=record.started,
         run=job.run(),
+        result=record.result if state == "completed" else None,
+        is_asked_to_cancel=state == "running" and job.is_asked_to_cancel(),
         error=job.error(),
-        output="\n".join(output),
+        said=output.rpartition("\n")[2],
+        output="\n".join(output.splitlines()[-lines:] if lines else []),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from server.adapter_jobs import AdapterJobs
 from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine
 from server.feed import Sources
@@ -32,3 +33,4 @@ ProvidedJobs = NamedDependency[SkipValidation[Jobs]]
 ProvidedTrainings = NamedDependency[SkipValidation[Trainings]]
 ProvidedSources = NamedDependency[SkipValidation[Sources]]
 ProvidedUploads = NamedDependency[SkipValidation[Uploads]]
+ProvidedAdapterJobs = NamedDependency[SkipValidation[AdapterJobs]]

@@ -8,19 +8,24 @@ from msgspec import Struct
 
 
 class JobCard(Struct, frozen=True, kw_only=True):
-    """A command line in a process of its own. ``subject`` is the adapter or dataset it makes.
+    """A command line in a process of its own. ``subject`` is what it makes or looks at.
 
-    ``run`` is the training's run, once it has one. ``error`` is the command's own message.
-    ``output`` are the last lines that it wrote.
+    ``run`` is the training's run, once it has one. ``result`` is the path of what a complete one
+    has made, where that is no dataset and no run. ``error`` is the command's own message. ``said``
+    is the last line that it wrote, ``output`` the last ones. A job that is asked to cancel is
+    running until its process has ended.
     """
 
     id: str
-    kind: Literal["train", "resume", "prepare"]
+    kind: Literal["train", "resume", "prepare", "merge", "evaluate"]
     subject: str
-    state: Literal["running", "completed", "failed"]
+    state: Literal["running", "completed", "failed", "cancelled"]
     started: float
     run: str | None
+    result: str | None
+    is_asked_to_cancel: bool
     error: str | None
+    said: str
     output: str
 
 

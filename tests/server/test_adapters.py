@@ -6,17 +6,28 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from litestar.testing import TestClient
 
+from adapters.base import find_base
 from adapters.home import Home
+from adapters.manifest import Evaluation
+from adapters.registry import Registry
+from admin.cli import main
 from tests.records import make_run
 from tests.server.conftest import RealClient
 from tests.tiny import random_adapter
+from tests.training.conftest import DIALOGUES
+from tests.waiting import eventually
+from training.data.dataset import prepare
 from training.runs import Run
+
+LOADING_S = 120.0  # a process that loads torch, maybe beside other tests
 
 
 @pytest.fixture
@@ -96,3 +107,100 @@ def test_what_is_not_there_is_404(admin: TestClient[Any], run: Run) -> None:
     assert admin.post("/admin/adapters/none/rename", json={"to": "x"}).status_code == 404
     assert admin.get("/admin/adapters/none/download").status_code == 404
     assert admin.delete("/admin/adapters/none").status_code == 404
+
+
+def test_one_from_a_directory_is_registered(admin: TestClient[Any], run: Run) -> None:
+    """Below a directory that is allowed; either a run or a path is given, never both."""
+    by_path = admin.post("/admin/adapters", json={"name": "cat", "path": str(run.adapter)})
+    elsewhere = admin.post("/admin/adapters", json={"name": "dog", "path": "/etc"})
+    both = {"name": "dog", "path": str(run.adapter), "run": run.id}
+
+    assert by_path.status_code == 200
+    assert (elsewhere.status_code, elsewhere.json()["error"]["code"]) == (403, "path_not_allowed")
+    for asked in (both, {"name": "dog"}):
+        refused = admin.post("/admin/adapters", json=asked)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "run")
+    assert models(admin) == ["tiny", "cat"]
+
+
+def test_everything_known_of_an_adapter_is_listed(admin: TestClient[Any], run: Run) -> None:
+    """Where it is from, how big it is, what was measured of it, and how often it was asked."""
+    home: Home = admin.app.state.settings.home
+    digest = admin.post("/admin/adapters", json={"name": "cat", "run": run.id}).json()["digest"]
+    measured = Evaluation("small", "d" * 64, "test", 9, 5, "greedy", 1, {"bleu_4_characters": 2.5})
+    registry = Registry(home.registry)
+    registry.record_evaluation(registry.get("cat"), measured)
+    admin.post(
+        "/v1/chat/completions",
+        json={"model": "cat", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1},
+    )
+
+    listed = admin.get("/admin/adapters").json()
+
+    assert (listed["base"]["name"], listed["base"]["layers"]) == ("tiny", 2)
+    assert listed["base"]["size_bytes"] > 0
+    (cat,) = listed["data"]
+    assert (cat["name"], cat["digest"], cat["base"]) == ("cat", digest, "tiny")
+    assert (cat["requests"], cat["is_resident"]) == (1, True)
+    assert cat["size_bytes"] >= (run.adapter / "adapter_model.safetensors").stat().st_size
+    (evaluation,) = cat["evaluations"]
+    assert (evaluation["dataset"], evaluation["metrics"]) == ("small", {"bleu_4_characters": 2.5})
+
+
+def test_adapters_are_measured_by_a_job(admin: TestClient[Any], run: Run, tmp_path: Path) -> None:
+    """The figures are in the list once it has ended; then there is nothing to cancel."""
+    home: Home = admin.app.state.settings.home
+    admin.post("/admin/adapters", json={"name": "cat", "run": run.id})
+    raw = tmp_path / "raw.json"
+    raw.write_text(json.dumps({"train": DIALOGUES[:20], "test": DIALOGUES[20:]}), "utf-8")
+    prepare([raw], "small", home.datasets)
+    asked = {"models": ["cat"], "dataset": "small", "dialogues": 2, "replies": 1, "max_tokens": 2}
+
+    job = admin.post("/admin/evaluations", json=asked).json()
+
+    assert (job["kind"], job["state"]) == ("evaluate", "running")
+    assert eventually(lambda: look(admin, job)["state"] != "running", LOADING_S)
+    assert look(admin, job)["error"] is None
+    ((measured,),) = (one["evaluations"] for one in admin.get("/admin/adapters").json()["data"])
+    assert (measured["split"], measured["replies"]) == ("test", 1)
+    assert measured["metrics"]["perplexity_per_character"] > 1
+    ended = admin.post(f"/admin/jobs/{job['id']}/cancel")
+    assert (ended.status_code, ended.json()["error"]["code"]) == (409, "wrong_state")
+
+
+def look(admin: TestClient[Any], job: dict[str, Any]) -> dict[str, Any]:
+    return admin.get(f"/admin/jobs/{job['id']}").json()
+
+
+def test_a_merge_is_a_job_and_can_be_cancelled(admin: TestClient[Any], run: Run) -> None:
+    """Nothing is left of a cancelled one; the same command, left alone, makes a base."""
+    home: Home = admin.app.state.settings.home
+    admin.post("/admin/adapters", json={"name": "cat", "run": run.id})
+    job = admin.post("/admin/adapters/cat/merge", json={"to": "tiny-cat"}).json()
+
+    cancelled = admin.post(f"/admin/jobs/{job['id']}/cancel")
+
+    assert cancelled.status_code == 200
+    assert eventually(lambda: look(admin, job)["state"] == "cancelled")
+    assert [path.name for path in home.bases.iterdir()] == ["tiny"]
+    record = admin.app.state.jobs.get(job["id"]).record()
+    assert record.result == str(home.bases / "tiny-cat")
+    done = CliRunner().invoke(main, ["--home", str(home.root), *record.arguments])
+    assert done.exit_code == 0, done.output
+    assert find_base("tiny-cat", home).architecture == find_base("tiny", home).architecture
+    again = admin.post("/admin/adapters/cat/merge", json={"to": "tiny-cat"})
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "base_exists")
+
+
+def test_what_cannot_be_measured_or_merged_is_refused(admin: TestClient[Any], run: Run) -> None:
+    """Before any process is started, naming the field."""
+    admin.post("/admin/adapters", json={"name": "cat", "run": run.id})
+    unknown = admin.post("/admin/evaluations", json={"models": ["cat"], "dataset": "none"})
+    nobody = admin.post("/admin/adapters/none/merge", json={"to": "x"})
+    for to in ("tiny", "a b", "../x"):
+        refused = admin.post("/admin/adapters/cat/merge", json={"to": to})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "to")
+
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "dataset")
+    assert (nobody.status_code, nobody.json()["error"]["code"]) == (404, "adapter_not_found")
+    assert admin.get("/admin/jobs").json()["data"] == []

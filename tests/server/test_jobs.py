@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapters.home import Home
-from server.jobs import Job, JobNotFound, Jobs
+from server.jobs import Job, JobEnded, JobNotFound, Jobs
 from tests.records import make_run
 from tests.waiting import eventually
 
@@ -71,6 +71,38 @@ def test_a_job_runs_apart_from_who_started_it(jobs: Jobs, home: Home) -> None:
 
         assert ended(job)
         assert (job.state(), job.error()) == ("failed", "It ended without a word.")
+
+
+def test_a_cancelled_job_ends_and_says_so(jobs: Jobs, home: Home) -> None:
+    """Its process is told by its id; whoever looks later sees the same, and it ends only once."""
+    run = make_run(home.runs, state="running")
+    with run.held():
+        job = jobs.start("train", "bot", ["runs", "watch", run.id])
+        assert not job.is_asked_to_cancel()
+
+        job.cancel()
+
+        assert ended(job)
+    (again,) = Jobs(home).all()
+    assert (again.state(), again.error(), again.is_asked_to_cancel()) == ("cancelled", None, True)
+    with pytest.raises(JobEnded, match="cancelled"):
+        again.cancel()
+
+
+def test_a_cancelled_preparation_leaves_nothing(jobs: Jobs, home: Home, tmp_path: Path) -> None:
+    """Neither a dataset nor what was read for one, though the command line alone would keep it."""
+    pipe = tmp_path / "endless.jsonl"
+    raw = "".join(f'["在 吗 {number}", "在 {number}"]\n' for number in range(200_000))
+    pipe.write_text(raw, "utf-8")
+    arguments = ["data", "prepare", "--no-keep", "--name=big", str(pipe)]
+    job = jobs.start("prepare", "big", arguments)
+    assert eventually(lambda: any(home.datasets.glob(".big.*.part/*")))
+
+    job.cancel()
+
+    assert ended(job)
+    assert job.state() == "cancelled"
+    assert list(home.datasets.iterdir()) == []
 
 
 def test_a_training_is_known_by_its_process(jobs: Jobs, home: Home) -> None:

@@ -107,6 +107,12 @@ def test_gauges_tell_what_is_there_now(client: TestClient[Any], engine: Scripted
     assert of(found, "lccc_kv_cache_blocks", state="free") == 0
     assert of(found, "lccc_adapter_resident", model="poet") == 1
     assert of(found, "lccc_adapter_resident", model="base") is None
+    info = {"device": "cpu", "name": "a scripted processor", "weights": "fp32"}
+    assert found["lccc_engine_info", frozenset(info.items())] == 1
+    assert (of(found, "process_resident_memory_bytes") or 0) > 1e6
+    used, free = (of(found, "lccc_machine_memory_bytes", state=each) for each in ("used", "free"))
+    assert used
+    assert free
     assert of(after, "lccc_requests_running") is None
 
 

@@ -82,6 +82,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
     validation_share: float = 0.01,
     test_share: float = 0.01,
     overwrite: bool = False,
+    keeps: bool = True,
     processes: int | None = None,
     on_progress: OnProgress | None = None,
     say: Callable[[str], None] | None = None,
@@ -94,7 +95,8 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
     Of ``processes``, as many work as the input is worth unless said otherwise.
 
     What was read is kept when the preparation is stopped, the machine fails or the disk is full;
-    the next one with the same input goes on from there and ``say``s so.
+    the next one with the same input goes on from there and ``say``s so. Without ``keeps``, nothing
+    is left of one that is stopped by an exception.
 
     Raises:
         DataError: a file or option cannot be used, or the dataset cannot be written. An older one
@@ -108,7 +110,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
     sources = [Source.of(file) for file in files]
     sources += [Source.of(file, split) for file, split in given if file]
     job = Job(name, tuple(sources), shares, seed, rules or read_rules())
-    with _part(target, job.key) as shards, _staged(target, overwrite) as stage:
+    with _part(target, job.key, keeps=keeps) as shards, _staged(target, overwrite) as stage:
         preparation = Preparation(job, shards, on_progress or (lambda *_: None), processes)
         if say and preparation.done_before:
             say(f"Going on after {preparation.done_before:,} dialogues that were read before.")
@@ -130,11 +132,11 @@ def _check_free(target: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _part(target: Path, key: str) -> Iterator[Path]:
+def _part(target: Path, key: str, *, keeps: bool) -> Iterator[Path]:
     """The directory of a preparation's shards, which goes when the dataset is there.
 
-    It also goes when the input turns out to be wrong, and stays on any other failure. Those of
-    other input for the same dataset are removed.
+    It also goes when the input turns out to be wrong, and stays on any other failure if it
+    ``keeps``. Those of other input for the same dataset are removed.
     """
     part = target.parent / f".{target.name}.{key}.part"
     if part.is_dir() and is_in_use(part):
@@ -154,6 +156,10 @@ def _part(target: Path, key: str) -> Iterator[Path]:
         ) from error
     except DataError:
         shutil.rmtree(part, ignore_errors=True)
+        raise
+    except BaseException:
+        if not keeps:
+            shutil.rmtree(part, ignore_errors=True)
         raise
     shutil.rmtree(part, ignore_errors=True)
 

@@ -2,28 +2,73 @@
 
 import { del, get, post } from "./api.js";
 import { confirmed, formDialog } from "./dialog.js";
-import { field, h } from "./dom.js";
+import { field, fill, h } from "./dom.js";
 import { t } from "./i18n.js";
 
+const NAME = "[A-Za-z0-9][A-Za-z0-9._\\-]{0,127}";
 const path = (name) => `/admin/adapters/${encodeURIComponent(name)}`;
+const named = (value, more = {}) => h("input", { required: true, value, autocomplete: "off", pattern: NAME, ...more });
+const options = (pairs, chosen) => pairs.map(([value, text]) => h("option", { value, selected: value === chosen }, text));
 
-/** Register what `run` has made; without one, of the run that is chosen. */
+/** Register what `run` has made; without one, of a run or a directory that is chosen. */
 export async function openRegister(run = null) {
   const runs = run ? [run] : (await get("/admin/runs")).data.filter((each) => each.state === "completed");
-  const choice = h("select", { required: true }, runs.map((each) => h("option", { value: each.id }, `${each.id} (${each.adapter})`)));
-  const name = h("input", { required: true, value: runs[0]?.adapter ?? "", autocomplete: "off", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]{0,127}" });
+  const choice = h("select", { required: true }, options(runs.map((each) => [each.id, `${each.id} (${each.adapter})`])));
+  const name = named(runs[0]?.adapter ?? "");
   choice.addEventListener("change", () => (name.value = runs[choice.selectedIndex].adapter));
+  const directory = h("input", { required: true, autocomplete: "off", placeholder: "/…", pattern: "/.*" });
+  const assumed = h("input", { type: "checkbox" });
   const replaces = h("input", { type: "checkbox" });
-  const fields = runs.length
-    ? [field(t("run"), choice), field(t("adapter.name"), name), h("label", { class: "inline" }, replaces, t("adapter.replaces"))]
-    : [h("p", {}, t("adapter.none"))];
-  formDialog(t("run.register"), fields, t("run.register"), () => post("/admin/adapters", { name: name.value.trim(), run: choice.value, replaces: replaces.checked }));
+  const source = h("select", { name: "source", onchange: () => show() }, options([["run", t("adapter.from.run")], ["path", t("adapter.from.path")]]));
+  const from = h("div");
+  const show = () => {
+    if (source.value === "path") fill(from, field(t("adapter.path"), directory, t("adapter.path.hint")), h("label", { class: "inline" }, assumed, t("adapter.assumed")));
+    else fill(from, runs.length ? field(t("run"), choice) : h("p", {}, t("adapter.none")));
+  };
+  if (!runs.length) source.value = "path";
+  show();
+  const fields = [run ? null : field(t("adapter.from"), source), from, field(t("adapter.name"), name), h("label", { class: "inline" }, replaces, t("adapter.replaces"))];
+  formDialog(t("run.register"), fields, t("run.register"), () => {
+    const origin = source.value === "path" ? { path: directory.value.trim(), assume_base: assumed.checked } : { run: choice.value };
+    return post("/admin/adapters", { name: name.value.trim(), replaces: replaces.checked, ...origin });
+  });
 }
 
 export function openRename(name) {
-  const to = h("input", { required: true, value: name, autocomplete: "off", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]{0,127}" });
+  const to = named(name);
   formDialog(t("adapter.rename"), [field(t("adapter.name"), to, t("adapter.rename.hint"))], t("adapter.rename"), () => post(`${path(name)}/rename`, { to: to.value.trim() }));
   to.select();
+}
+
+/** Make a base of the adapter `name` and its base, in a job. */
+export async function openMerge(name, base) {
+  const datasets = (await get("/admin/datasets")).data;
+  const to = named(`${base}-${name}`.replace(/[^A-Za-z0-9._-]+/g, "-"), { name: "to" });
+  const dtype = h("select", { name: "dtype" }, options([["bf16", "bf16"], ["fp16", "fp16"], ["fp32", "fp32"]]));
+  const dataset = h("select", { name: "dataset" }, options([["", t("merge.dataset.usual")], ...datasets.map((each) => [each.name, each.name])]));
+  const fields = [h("p", { class: "hint" }, t("merge.hint", name)), field(t("merge.to"), to, t("merge.to.hint")), h("div", { class: "grid" }, field(t("merge.dtype"), dtype), field(t("merge.dataset"), dataset))];
+  formDialog(t("adapter.merge.of", name), fields, t("merge"), () => post(`${path(name)}/merge`, { to: to.value.trim(), dtype: dtype.value, dataset: dataset.value || null }));
+}
+
+/** Measure some of `adapters` on a dataset, in a job. */
+export async function openEvaluation(adapters) {
+  const datasets = (await get("/admin/datasets")).data;
+  const boxes = adapters.map((name) => [name, h("input", { type: "checkbox", name: "model", value: name, checked: true })]);
+  const dataset = h("select", { name: "dataset", required: true }, options(datasets.map((each) => [each.name, each.name])));
+  const split = h("select", { name: "split" }, options([["", t("evaluate.split.usual")], ["test", t("split.test")], ["validation", t("split.validation")]]));
+  const count = (name, value, min = "0") => h("input", { type: "number", name, value, min, required: true });
+  const numbers = { dialogues: count("dialogues", "1000"), replies: count("replies", "100"), max_tokens: count("max_tokens", "100", "1") };
+  const fields = [
+    h("p", { class: "hint" }, t("evaluate.hint")),
+    h("fieldset", { class: "choices" }, h("legend", {}, t("page.models")), boxes.map(([name, box]) => h("label", { class: "inline" }, box, name))),
+    h("div", { class: "grid" }, field(t("dataset"), dataset), field(t("data.split"), split), field(t("evaluate.dialogues"), numbers.dialogues), field(t("evaluate.replies"), numbers.replies), field(t("sampling.max_tokens"), numbers.max_tokens)),
+    datasets.length ? null : h("p", { class: "error" }, t("data.none")),
+  ];
+  formDialog(t("evaluate"), fields, t("evaluate.start"), () => {
+    const models = boxes.filter(([, box]) => box.checked).map(([name]) => name);
+    const counts = Object.fromEntries(Object.entries(numbers).map(([name, input]) => [name, Number(input.value)]));
+    return post("/admin/evaluations", { models, dataset: dataset.value, split: split.value || null, ...counts });
+  });
 }
 
 export async function askToRemove(name) {

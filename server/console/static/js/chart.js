@@ -3,8 +3,8 @@
 
 import { number } from "./i18n.js";
 
-const SCRIPT = "/console/vendor/uplot.js";
-const STYLE = "/console/vendor/uplot.css";
+const SCRIPT = new URL("../vendor/uplot.js", import.meta.url).href;
+const STYLE = new URL("../vendor/uplot.css", import.meta.url).href;
 let loading = null;
 
 /** The library, loaded when the first chart is needed. */
@@ -43,6 +43,9 @@ export class Chart {
     this.range = null;
     this.resizing = new ResizeObserver(() => this.fit());
     this.resizing.observe(place);
+    this.isSeen = true;
+    this.seeing = new IntersectionObserver((entries) => this.sees(entries.at(-1).isIntersecting));
+    this.seeing.observe(place);
     library().then(
       (uPlot) => {
         this.uPlot = uPlot;
@@ -60,12 +63,31 @@ export class Chart {
     this.range = range;
     this.isLog = isLog;
     if (!this.uPlot) return;
-    if (isSame) {
+    if (this.plot && !this.isSeen) {
+      this.isStale = true;
+      if (!isSame) this.build();
+    } else if (isSame) {
       this.plot.setData(this.data(), false);
       this.plot.setScale("x", this.limits());
     } else {
       this.build();
     }
+  }
+
+  /** Show other steps of the same series. */
+  look(range) {
+    this.range = range;
+    if (this.isSeen) this.plot?.setScale("x", this.limits());
+    else this.isStale = true;
+  }
+
+  /** Nothing is drawn that nobody sees; it is made good as soon as somebody does. */
+  sees(isSeen) {
+    this.isSeen = isSeen;
+    if (!isSeen || !this.isStale || !this.plot) return;
+    this.isStale = false;
+    this.plot.setData(this.data(), false);
+    this.plot.setScale("x", this.limits());
   }
 
   data() {
@@ -212,6 +234,7 @@ export class Chart {
 
   end() {
     this.resizing.disconnect();
+    this.seeing.disconnect();
     this.plot?.destroy();
     this.plot = null;
   }

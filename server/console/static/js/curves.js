@@ -18,6 +18,7 @@ export class RunCurves {
     this.status = null;
     this.whole = empty();
     this.part = null; // {from, to, curves}
+    this.shown = new Map(); // what points() has put together, until something is new
     this.last = {};
     this.times = []; // [step, time] of measurements since the last start, for the time left
     this.isEnded = false;
@@ -30,6 +31,7 @@ export class RunCurves {
       const found = await get(path);
       if (this.isEnded) return;
       this.whole = { ...empty(), ...found.curves };
+      this.shown.clear();
       this.seq = found.seq;
       for (const name of QUANTITIES) this.last[name] = this.whole[name].at(-1)?.[4] ?? null;
       this.onchange();
@@ -53,6 +55,7 @@ export class RunCurves {
       this.seq = event.seq;
       this.add(event);
     }
+    if (events.length) this.shown.clear();
     if (status) this.status = status;
     if (this.whole.loss.length > MOST_POINTS) this.load();
     this.onchange(events);
@@ -62,6 +65,7 @@ export class RunCurves {
     if (event.kind === "status" && event.state === "running") {
       for (const name of QUANTITIES) this.whole[name] = this.whole[name].filter((point) => point[1] <= event.step);
       this.times = [];
+      this.part = null; // it may have steps that are made again
     }
     if (event.kind === "train") {
       this.times.push([event.step, event.time]);
@@ -90,10 +94,7 @@ export class RunCurves {
   /** Look at the steps between `from` and `to`, or at all with nulls; more points come soon. */
   look(from, to) {
     clearTimeout(this.asking);
-    if (from === null) {
-      this.part = null;
-      return;
-    }
+    if (from === null) return; // a part that is known closely stays so
     if (!this.isCoarse(from, to)) return;
     this.asking = setTimeout(async () => {
       const path = `/admin/runs/${encodeURIComponent(this.id)}/metrics?points=${POINTS}&first_step=${Math.max(0, from)}&last_step=${Math.max(0, to)}`;
@@ -101,6 +102,7 @@ export class RunCurves {
         const { curves } = await get(path);
         if (this.isEnded) return;
         this.part = { from, to, curves: { ...empty(), ...curves } };
+        this.shown.clear();
         this.onchange();
       } catch {
         // what is there stays, coarse as it is
@@ -110,16 +112,18 @@ export class RunCurves {
 
   /** Whether points stand for several steps where the run is looked at. */
   isCoarse(from, to) {
-    return this.whole.loss.some(([first, last]) => last >= from && first <= to && last > first);
+    return this.points("loss").some(([first, last]) => last >= from && first <= to && last > first);
   }
 
-  /** The points of a quantity, as fine as they are known for the steps that are looked at. */
-  points(name, range) {
+  /** The points of a quantity: all steps, and those that were looked at as fine as they are known. */
+  points(name) {
+    if (!this.shown.has(name)) this.shown.set(name, this.merged(name));
+    return this.shown.get(name);
+  }
+
+  merged(name) {
     const whole = this.whole[name];
-    if (!range || !this.part) return whole;
-    const { from, to, curves } = this.part;
-    if (range[0] < from - (to - from) || range[1] > to + (to - from)) return whole;
-    const fine = curves[name];
+    const fine = this.part?.curves[name] ?? [];
     if (!fine.length) return whole;
     const [first, last] = [fine[0][0], fine.at(-1)[1]];
     return [...whole.filter((point) => point[1] < first), ...fine, ...whole.filter((point) => point[0] > last)];

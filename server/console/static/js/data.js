@@ -5,6 +5,7 @@ import { datasetView } from "./dataset_view.js";
 import { fill, h, icon, field } from "./dom.js";
 import { followChanges } from "./feed.js";
 import { number, t } from "./i18n.js";
+import { followJobs } from "./jobs_view.js";
 
 const POLL_MS = 500;
 
@@ -16,7 +17,10 @@ class DataPage {
   constructor(place) {
     this.list = h("div", { class: "cards" });
     this.error = h("p", { class: "error", role: "alert" });
-    fill(place, h("div", { class: "page" }, h("h1", {}, t("page.data")), this.uploading(), this.error, this.list));
+    this.jobs = h("section", { class: "jobs", "aria-label": t("jobs") });
+    fill(place, h("div", { class: "page" }, h("h1", {}, t("page.data")), this.uploading(), this.error, this.jobs, this.list));
+    // What becomes a dataset is in the list, and what this page has begun is told in its form.
+    this.unlist = followJobs(this.jobs, ["prepare"], { isTold: (job) => job.state !== "completed" && job.id !== this.begun });
     this.unfollow = followChanges((what) => {
       if (what.includes("datasets")) this.ask();
     });
@@ -25,6 +29,7 @@ class DataPage {
       this.isEnded = true;
       this.aborting?.abort();
       this.unfollow();
+      this.unlist();
     };
   }
 
@@ -86,19 +91,21 @@ class DataPage {
     this.aborting = new AbortController();
     const bar = h("progress", { max: "1", value: "0", "aria-label": t("data.uploading") });
     const share = h("span", {}, "0 %");
-    fill(this.state, h("label", { class: "progress" }, bar, share));
+    const stop = h("button", { type: "button", class: "chip", onclick: () => this.aborting.abort() }, t("cancel"));
+    fill(this.state, h("div", { class: "uploading" }, h("label", { class: "progress" }, bar, share), stop));
     try {
       const id = await upload(this.file.files[0], (done) => {
         bar.value = done;
         share.textContent = `${Math.round(100 * done)} %`;
       }, this.aborting.signal);
       const job = await post("/admin/datasets", { name: this.name.value.trim(), upload: id, rules: this.rules.value, valid_share: Number(this.valid.value), test_share: Number(this.test.value), overwrite: this.overwrite.checked });
+      this.begun = job.id;
       fill(this.state, h("p", { class: "waiting", role: "status" }, t("data.preparing")));
       await this.prepared(job.id);
     } catch (failure) {
       if (this.isEnded) return;
       fill(this.state);
-      this.refusal.textContent = failure.message;
+      if (failure.name !== "AbortError") this.refusal.textContent = failure.message;
     }
     this.button.disabled = false;
   }
@@ -108,6 +115,7 @@ class DataPage {
       const job = await get(`/admin/jobs/${id}`);
       if (this.isEnded) return;
       if (job.state === "failed") throw new Error(job.error);
+      if (job.state === "cancelled") return void fill(this.state, h("p", { role: "status" }, t("data.cancelled")));
       if (job.state === "completed") break;
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }

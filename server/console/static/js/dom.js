@@ -46,6 +46,7 @@ const PATHS = {
   out: "M14 5h5v14h-5M4 12h10M10 8l4 4-4 4",
   pause: "M8 5v14M16 5v14",
   play: "M7 5l12 7-12 7z",
+  merge: "M6 4v4c0 4 6 4 6 8v4M18 4v4c0 4-6 4-6 8M9 17l3 3 3-3",
   check: "M5 12l5 5L20 7",
   upload: "M12 20V9M7 13l5-5 5 5M5 4h14",
   minus: "M5 12h14",

@@ -1,29 +1,93 @@
-// The models page: the base and its adapters, and what is known of each.
+// The models page: the base and its adapters, what is known of each, and adapter against adapter.
 
-import { askToRemove, downloadPath, openRegister, openRename } from "./adapter_dialogs.js";
+import { get } from "./api.js";
+import { askToRemove, downloadPath, openEvaluation, openMerge, openRegister, openRename } from "./adapter_dialogs.js";
+import { short } from "./chart.js";
 import { fill, h, icon, iconButton } from "./dom.js";
-import { number, t, time } from "./i18n.js";
+import { showEvaluations } from "./evaluations.js";
+import { bytes, number, t, time } from "./i18n.js";
+import { followJobs } from "./jobs_view.js";
 import { followModels } from "./models_list.js";
 
+const INTERVAL_MS = 5000; // for what no list tells: requests served, what is in memory
+
 export function modelsPage(place) {
-  const list = h("div", { class: "cards" });
-  const error = h("p", { class: "error", role: "alert" });
-  const said = (doing) => doing.catch((failure) => (error.textContent = failure.message));
-  const register = h("button", { type: "button", class: "primary with-icon", onclick: () => said(openRegister()) }, icon("add"), t("run.register"));
-  fill(place, h("div", { class: "page" }, h("div", { class: "page-head" }, h("h1", {}, t("page.models")), register), h("p", { class: "hint" }, t("models.hint")), error, list));
-  return followModels((models) => fill(list, models.map((model) => card(model, said))));
+  return new ModelsPage(place).end;
 }
 
-function card(model, said) {
-  const facts = [
-    ["models.kind", model.parent ? t("models.adapter.of", model.parent) : t("model.base")],
-    ["models.rank", model.rank],
-    ["models.context", number(model.max_model_len)],
-    ["models.created", time(model.created)],
-    ["models.digest", h("code", { title: model.digest }, model.digest.slice(0, 12))],
-    ["models.sampling", sampling(model.sampling)],
-    ["system", model.system_prompt],
-  ];
+class ModelsPage {
+  constructor(place) {
+    this.models = [];
+    this.known = { base: null, data: [], broken: {} };
+    this.hidden = new Set(); // adapters that are left out of the comparison
+    this.build(place);
+    this.unfollow = followModels((models) => {
+      this.models = models;
+      this.show();
+      this.ask();
+    });
+    this.unlist = followJobs(this.jobs, ["merge", "evaluate"], { onend: () => this.ask() });
+    this.timer = setInterval(() => document.hidden || this.ask(), INTERVAL_MS);
+    this.end = () => {
+      this.isEnded = true;
+      clearInterval(this.timer);
+      this.unfollow();
+      this.unlist();
+    };
+  }
+
+  build(place) {
+    this.list = h("div", { class: "cards" });
+    this.jobs = h("section", { class: "jobs", "aria-label": t("jobs") });
+    this.table = h("section", { class: "card" });
+    this.error = h("p", { class: "error", role: "alert" });
+    const register = h("button", { type: "button", class: "primary with-icon", onclick: () => this.said(openRegister()) }, icon("add"), t("run.register"));
+    this.evaluate = h("button", { type: "button", class: "tonal with-icon", onclick: () => this.said(openEvaluation(this.known.data.map((each) => each.name))) }, icon("compare"), t("evaluate"));
+    const head = h("div", { class: "page-head" }, h("h1", {}, t("page.models")), h("div", { class: "buttons" }, this.evaluate, register));
+    fill(place, h("div", { class: "page" }, head, h("p", { class: "hint" }, t("models.hint")), this.error, this.jobs, this.list, this.table));
+  }
+
+  said(doing) {
+    this.error.textContent = "";
+    doing.catch((failure) => (this.error.textContent = failure.message));
+  }
+
+  async ask() {
+    try {
+      const known = await get("/admin/adapters");
+      if (this.isEnded || JSON.stringify(known) === JSON.stringify(this.known)) return;
+      this.known = known;
+      this.show();
+    } catch (failure) {
+      if (!this.isEnded) this.error.textContent = failure.message;
+    }
+  }
+
+  show() {
+    const { base, data } = this.known;
+    this.evaluate.disabled = !data.length;
+    const held = document.activeElement?.getAttribute("aria-label");
+    const of = (model) => data.find((each) => each.name === model.id);
+    fill(this.list, this.models.map((model) => (model.parent ? this.adapter(model, of(model)) : card(model, baseFacts(model, base)))));
+    if (held && document.activeElement === document.body) this.list.querySelector(`[aria-label="${CSS.escape(held)}"]`)?.focus();
+    showEvaluations(this.table, data, this.hidden);
+  }
+
+  adapter(model, known) {
+    const { id } = model;
+    const buttons = h(
+      "div",
+      { class: "buttons" },
+      iconButton("edit", t("adapter.rename.of", id), () => openRename(id)),
+      known ? iconButton("merge", t("adapter.merge.of", id), () => this.said(openMerge(id, known.base))) : null,
+      h("a", { class: "icon-button", href: downloadPath(id), download: `${id}.zip`, "aria-label": t("adapter.download.of", id), title: t("adapter.download.of", id) }, icon("download")),
+      iconButton("remove", t("adapter.remove.of", id), () => this.said(askToRemove(id))),
+    );
+    return card(model, adapterFacts(model, known), buttons);
+  }
+}
+
+function card(model, facts, buttons = null) {
   const rows = facts.filter(([, value]) => value !== null && value !== undefined && value !== "");
   return h(
     "article",
@@ -31,18 +95,45 @@ function card(model, said) {
     h("header", {}, h("h2", {}, model.id), h("span", { class: `badge ${model.state}` }, t(`state.${model.state}`))),
     model.reason ? h("p", { class: "error" }, model.reason) : null,
     h("dl", {}, rows.map(([name, value]) => [h("dt", {}, t(name)), h("dd", {}, value)])),
-    model.parent ? actions(model.id, said) : null,
+    buttons,
   );
 }
 
-function actions(name, said) {
-  return h(
-    "div",
-    { class: "buttons" },
-    iconButton("edit", t("adapter.rename.of", name), () => openRename(name)),
-    h("a", { class: "icon-button", href: downloadPath(name), download: `${name}.zip`, "aria-label": t("adapter.download.of", name), title: t("adapter.download.of", name) }, icon("download")),
-    iconButton("remove", t("adapter.remove.of", name), () => said(askToRemove(name))),
-  );
+const digest = (value) => h("code", { title: value }, value.slice(0, 12));
+
+function baseFacts(model, base) {
+  const more = base
+    ? [
+        ["base.shape", t("base.shape.of", base.kind, number(base.layers), number(base.hidden_size), number(base.vocab_size))],
+        ["base.weights", `${base.weights} · ${base.device}`],
+        ["models.size", base.size_bytes ? bytes(base.size_bytes) : null],
+        ["base.tokenizer", digest(base.tokenizer_sha256)],
+        ["base.template", digest(base.template_sha256)],
+        ["base.path", h("code", {}, base.path)],
+      ]
+    : [];
+  return [["models.kind", t("model.base")], ["models.context", number(model.max_model_len)], ["models.digest", digest(model.digest)], ...more, ["models.sampling", sampling(model.sampling)], ["models.created", time(model.created)]];
+}
+
+function adapterFacts(model, known) {
+  const more = known
+    ? [
+        ["run", known.run ? [h("a", { href: `#/training/${encodeURIComponent(known.run.id)}` }, known.run.id), ` · ${t("models.run.of", number(known.run.steps), known.run.dataset)}`] : t("models.elsewhere")],
+        ["curve.validation_nll", "validation_nll" in known.metrics ? short(known.metrics.validation_nll) : null],
+        ["models.size", bytes(known.size_bytes)],
+        ["overview.resident", t(known.is_resident ? "yes" : "no")],
+        ["models.requests", number(known.requests)],
+      ]
+    : [];
+  return [
+    ["models.kind", t("models.adapter.of", model.parent)],
+    ["models.rank", known ? t("models.rank.of", known.rank, short(known.alpha), known.targets.map((each) => each.replace("_proj", "")).join(" ")) : model.rank],
+    ["models.digest", digest(model.digest)],
+    ...more,
+    ["models.sampling", sampling(model.sampling)],
+    ["system", model.system_prompt],
+    ["models.created", time(model.created)],
+  ];
 }
 
 function sampling(defaults) {

@@ -1,32 +1,46 @@
-// What the server serves, asked again every two seconds while anybody wants to know.
+// What the server serves: asked again when its WebSocket says that it has changed, and now and then
+// all the same, should the socket be away.
 
 import { get } from "./api.js";
+import { followChanges } from "./feed.js";
 
-const INTERVAL_MS = 2000;
+const INTERVAL_MS = 15_000;
 const listeners = new Set();
 let models = [];
-let timer = 0;
+let end = null;
+let asked = 0;
 
 /** Call `callback(models)` now and whenever they have changed; returns what ends it. */
 export function followModels(callback) {
   listeners.add(callback);
   callback(models);
-  if (!timer) ask();
+  end ??= begin();
   return () => {
     listeners.delete(callback);
-    if (!listeners.size) {
-      clearTimeout(timer);
-      timer = 0;
-    }
+    if (listeners.size) return;
+    end?.();
+    end = null;
+  };
+}
+
+function begin() {
+  const unfollow = followChanges((what) => {
+    if (what.includes("models")) ask();
+  });
+  const timer = setInterval(() => document.hidden || ask(), INTERVAL_MS);
+  ask();
+  return () => {
+    unfollow();
+    clearInterval(timer);
   };
 }
 
 async function ask() {
-  timer = setTimeout(ask, INTERVAL_MS);
-  if (document.hidden) return;
+  const number = ++asked;
   try {
     const { data } = await get("/v1/models");
-    if (JSON.stringify(data) === JSON.stringify(models)) return;
+    // An answer that a later question has overtaken says nothing any more.
+    if (number !== asked || JSON.stringify(data) === JSON.stringify(models)) return;
     models = data;
     for (const each of listeners) each(models);
   } catch {

@@ -2,7 +2,7 @@
 
 import { text } from "./api.js";
 import { fill, h } from "./dom.js";
-import { number, t } from "./i18n.js";
+import { bytes, number, t } from "./i18n.js";
 import { parse, sum } from "./prometheus.js";
 
 const INTERVAL_MS = 2000;
@@ -63,7 +63,23 @@ function tilesOf(samples, rate) {
     tile(t("overview.replies"), number(Math.round(rate.replies))),
     tile(t("overview.prompts"), number(Math.round(rate.prompts))),
     tile(t("overview.cache"), share(held), t("overview.cache.found", share(cached))),
+    ...machine(samples),
   ];
+}
+
+/** What computes, and how much memory is in use. */
+function machine(samples) {
+  const { name, weights } = samples.get("lccc_engine_info")?.[0]?.labels ?? {};
+  const memory = (metric, title) => {
+    if (!samples.has(metric)) return null;
+    return tile(t(title), bytes(sum(samples, metric, { state: "used" })), t("overview.memory.of", bytes(sum(samples, metric))));
+  };
+  return [
+    tile(t("overview.memory.process"), bytes(sum(samples, "process_resident_memory_bytes"))),
+    memory("lccc_machine_memory_bytes", "overview.memory.machine"),
+    memory("lccc_gpu_memory_bytes", "overview.memory.gpu"),
+    name ? h("div", { class: "card tile device" }, h("span", { class: "field-label" }, t("overview.device")), h("span", {}, name), h("small", {}, weights)) : null,
+  ].filter(Boolean);
 }
 
 function tile(name, value, note) {

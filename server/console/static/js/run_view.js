@@ -36,7 +36,7 @@ export class RunView {
     this.small = SMALL.map((name) => h("div", { class: "chart", role: "img", "aria-label": t(`curve.${name}`) }));
     this.table = h("div", { class: "scrolled", tabindex: "0" });
     this.made = h("div", { class: "made" });
-    const losses = h("section", { class: "card" }, this.tools(), this.legend, this.main, this.tip, h("details", { class: "numbers" }, h("summary", {}, t("curve.table")), this.table));
+    const losses = h("section", { class: "card" }, this.tools(), this.legend, this.main, this.tip, h("details", { class: "numbers", ontoggle: () => this.showTable() }, h("summary", {}, t("curve.table")), this.table));
     const rest = h("div", { class: "small-charts" }, SMALL.map((name, index) => h("section", { class: "card" }, h("h3", {}, t(`curve.${name}`)), this.small[index])));
     fill(place, this.head, this.tiles, losses, rest, this.made);
     const onzoom = (from, to) => this.zoom(from, to);
@@ -148,6 +148,15 @@ export class RunView {
     });
   }
 
+  /** Other steps of the same curves, at the next frame: nothing else is drawn anew. */
+  move() {
+    if (this.moving || this.isEnded) return;
+    this.moving = requestAnimationFrame(() => {
+      this.moving = 0;
+      for (const chart of [this.chart, ...this.charts]) chart.look(this.range);
+    });
+  }
+
   each(make) {
     return [...this.curves.values()].flatMap((curves, index) => make(curves, colour(index)));
   }
@@ -155,17 +164,17 @@ export class RunView {
   losses() {
     const { smoothing } = this.settings;
     return this.each((curves, ink) => {
-      const points = curves.points("loss", this.range);
+      const points = curves.points("loss");
       const series = [{ label: `${curves.id} ${t("curve.train")}`, colour: ink, ...(smoothing ? smoothed(points, smoothing) : envelope(points)) }];
       if (smoothing) series.unshift({ label: "", colour: ink, faint: true, ...envelope(points) });
-      const validation = curves.points("validation_nll", this.range);
+      const validation = curves.points("validation_nll");
       if (validation.length) series.push({ label: `${curves.id} ${t("curve.validation_nll")}`, colour: ink, dashed: true, ...envelope(validation) });
       return series;
     });
   }
 
   lines(curves, name, ink) {
-    const points = curves.points(name, this.range);
+    const points = curves.points(name);
     const { smoothing } = this.settings;
     if (!smoothing) return [{ label: curves.id, colour: ink, ...envelope(points) }];
     return [{ label: "", colour: ink, faint: true, ...envelope(points) }, { label: curves.id, colour: ink, ...smoothed(points, smoothing) }];
@@ -175,13 +184,14 @@ export class RunView {
   describe(place, name) {
     const points = this.own?.whole[name] ?? [];
     const label = t(`curve.${name}`);
-    place.setAttribute("aria-label", points.length ? t("curve.described", label, number(points.length), number(points[0][0]), number(points.at(-1)[1]), short(points.at(-1)[4])) : label);
+    const words = points.length ? t("curve.described", label, number(points.length), number(points[0][0]), number(points.at(-1)[1]), short(points.at(-1)[4])) : label;
+    if (place.getAttribute("aria-label") !== words) place.setAttribute("aria-label", words);
   }
 
   zoom(from, to) {
     this.range = from === null ? null : [from, to];
     for (const curves of this.curves.values()) curves.look(from, to);
-    this.draw();
+    this.move();
   }
 
   point(step, rows) {
@@ -262,13 +272,13 @@ export class RunView {
   }
 
   showTable() {
+    if (!this.table.closest("details").open) return;
     const { whole } = this.own;
     const rows = whole.loss.slice(-20).reverse().map((point) => {
       const at = (name) => whole[name].findLast((each) => each[1] <= point[1])?.[4];
       return h("tr", {}, h("th", { scope: "row" }, number(point[1])), ["loss", "validation_nll", "learning_rate", "gradient_norm", "tokens_per_s"].map((name) => h("td", {}, short(at(name)))));
     });
     const heads = ["curve.steps", "curve.train", "curve.validation_nll", "curve.learning_rate", "curve.gradient_norm", "curve.tokens_per_s"];
-    if (!this.table.closest("details").open) return;
     fill(this.table, h("table", {}, h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, t(head))))), h("tbody", {}, rows)));
   }
 
@@ -287,6 +297,7 @@ export class RunView {
   end() {
     this.isEnded = true;
     cancelAnimationFrame(this.frame);
+    cancelAnimationFrame(this.moving);
     for (const curves of this.curves.values()) curves.end();
     for (const chart of [this.chart, ...this.charts]) chart.end();
   }

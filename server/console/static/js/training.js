@@ -5,6 +5,7 @@ import { fill, h, icon } from "./dom.js";
 import { followChanges } from "./feed.js";
 import { t, number, time } from "./i18n.js";
 import { short } from "./chart.js";
+import { cancelJob } from "./jobs_view.js";
 import { openTrainingForm } from "./training_form.js";
 import { RunView } from "./run_view.js";
 
@@ -78,6 +79,7 @@ class TrainingPage {
       h("div", { class: "run-name" }, job.subject),
       h("span", { class: `badge ${isRunning ? "" : "broken"}` }, t(isRunning ? "run.beginning" : "run.state.failed")),
       job.error ? h("p", { class: "error" }, job.error) : h("small", {}, t("run.beginning.hint")),
+      isRunning ? h("button", { type: "button", class: "chip", disabled: job.is_asked_to_cancel, onclick: () => cancelJob(job, () => this.ask(), this.error) }, t(job.is_asked_to_cancel ? "job.cancelling" : "cancel")) : null,
     );
   }
 

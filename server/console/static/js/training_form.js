@@ -131,9 +131,9 @@ class TrainingForm {
     if (job?.run) {
       this.dialog.close();
       location.hash = `#/training/${encodeURIComponent(job.run)}`;
-    } else if (job?.state === "failed") {
+    } else if (job?.state === "failed" || job?.state === "cancelled") {
       fill(this.plan);
-      this.error.textContent = job.error;
+      this.error.textContent = job.error ?? t("job.state.cancelled");
       this.check.disabled = false;
     } else {
       setTimeout(() => this.await(id), POLL_MS);

@@ -1,0 +1,80 @@
+"""Everything that is known of the base and its adapters, as the console shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import msgspec
+
+from adapters.base import Base
+from adapters.entry import Entry
+from adapters.registry import Registry
+from server.engine.types import Device
+from server.wire.adapters import AdapterCard, AdapterList, AdapterRun, BaseCard, EvaluationCard
+
+
+def list_adapters(
+    root: Path,
+    base: Base,
+    device: Device,
+    resident: Collection[str],
+    served: Mapping[str, int],
+) -> AdapterList:
+    """What the registry below ``root`` has; reads its files.
+
+    ``resident`` are digests of adapters in memory, ``served`` counts requests by model.
+
+    Raises:
+        AdapterError: the registry cannot be read.
+    """
+    found = Registry(root).snapshot()
+    return AdapterList(
+        base=_base(base, device),
+        data=[_adapter(found.entries[name], resident, served) for name in sorted(found.entries)],
+        broken=dict(found.broken),
+    )
+
+
+def _base(base: Base, device: Device) -> BaseCard:
+    shape = base.architecture
+    return BaseCard(
+        name=base.name,
+        path=str(base.path),
+        kind=shape.model_type,
+        layers=shape.layers,
+        hidden_size=shape.hidden_size,
+        vocab_size=shape.vocab_size,
+        context_length=shape.context_length,
+        size_bytes=_weights_bytes(base),
+        weights_sha256=base.ref.weights_sha256,
+        tokenizer_sha256=base.ref.tokenizer_sha256,
+        template_sha256=base.ref.template_sha256,
+        device=device.name,
+        weights=device.weights,
+    )
+
+
+def _weights_bytes(base: Base) -> int:
+    return sum(path.stat().st_size for path in base.path.glob("*.safetensors"))
+
+
+def _adapter(entry: Entry, resident: Collection[str], served: Mapping[str, int]) -> AdapterCard:
+    manifest, run = entry.manifest, entry.manifest.run
+    return AdapterCard(
+        name=entry.name,
+        digest=entry.digest,
+        created=entry.created,
+        base=manifest.base.name,
+        rank=manifest.rank,
+        alpha=manifest.alpha,
+        targets=list(manifest.target_modules),
+        run=msgspec.convert(run, AdapterRun, from_attributes=True) if run else None,
+        metrics=manifest.metrics,
+        size_bytes=sum(file.size for file in manifest.files),
+        is_resident=entry.digest in resident,
+        requests=served.get(entry.name, 0),
+        evaluations=[
+            msgspec.convert(one, EvaluationCard, from_attributes=True) for one in manifest.measured
+        ],
+    )
