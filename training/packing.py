@@ -2,7 +2,8 @@
 
 What all sequences of a pack begin with, a system prompt above all, is laid down once, before them:
 causal attention gives its tokens the same states whatever follows. So it is computed once, and its
-gradient is the sum of what the sequences ask of it, as if each had its own.
+gradient is the sum of what the sequences ask of it, as if each had its own. What follows the last
+token that predicts a target is not computed at all.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from training.data.encode import Example
 class Pack:
     """Sequences laid end to end in one row of ``T`` tokens with ``N`` targets.
 
-    The first ``shared`` tokens belong to all of them; ``lengths`` are those of their own parts that
-    follow. ``predicting`` are the positions whose output must give ``targets``: the positions
-    before them.
+    Each ends with the last token that predicts something. The first ``shared`` tokens belong to all
+    of them; ``lengths`` are those of their own parts that follow. ``predicting`` are the positions
+    whose output must give ``targets``.
     """
 
     input_ids: torch.Tensor  # [T] int64
@@ -42,17 +43,25 @@ def pack(examples: Sequence[Example], *, share: bool = True) -> Pack:
     ids = list(examples[0].ids[:shared])
     positions = list(range(shared))
     predicting: list[int] = []
+    targets: list[int] = []
+    lengths: list[int] = []
     for example in examples:
         offset = len(ids) - shared
-        ids += example.ids[shared:]
-        positions += range(shared, len(example.ids))
-        predicting += [
-            offset + index - 1 for index, target in enumerate(example.is_target) if target
-        ]
-    input_ids = torch.tensor(ids)
-    where = torch.tensor(predicting, dtype=torch.long)
-    lengths = tuple(len(example.ids) - shared for example in examples)
-    return Pack(input_ids, torch.tensor(positions), where, input_ids[where + 1], lengths, shared)
+        learnt = [at for at, is_target in enumerate(example.is_target) if is_target]
+        end = learnt[-1] if learnt else len(example.ids)
+        ids += example.ids[shared:end]
+        positions += range(shared, end)
+        predicting += [offset + at - 1 for at in learnt]
+        targets += [example.ids[at] for at in learnt]
+        lengths.append(end - shared)
+    return Pack(
+        torch.tensor(ids),
+        torch.tensor(positions),
+        torch.tensor(predicting, dtype=torch.long),
+        torch.tensor(targets, dtype=torch.long),
+        tuple(lengths),
+        shared,
+    )
 
 
 def packs(examples: Iterable[Example], max_tokens: int, *, share: bool = True) -> Iterator[Pack]:

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from threading import local
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch.nn.functional import linear
 
 from training.dropping import kept_positions
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # In these families a layer ends with `residual + down_proj(…)`.
 _ENDS_WITH_DOWN = ("qwen3", "qwen2", "llama")
 _recomputing = local()
+# Whether this is a layer's second forward, and if so, whether anything reads what comes of it.
+Recomputed = Literal["no", "read", "unread"]
 
 
 def fuse_projections(model: PeftModel, name: str) -> int:
@@ -88,8 +91,14 @@ def _forward(
         module.get_base_layer(),
         module.scaling[name],
         share,
-        is_last and getattr(_recomputing, "is_on", False),
+        _recomputed(is_last=is_last),
     )
+
+
+def _recomputed(*, is_last: bool) -> Recomputed:
+    if not getattr(_recomputing, "is_on", False):
+        return "no"
+    return "unread" if is_last else "read"
 
 
 class _Projection(torch.autograd.Function):
@@ -101,12 +110,12 @@ class _Projection(torch.autograd.Function):
         x: torch.Tensor,
         a: torch.Tensor,
         b: torch.Tensor,
-        base: torch.nn.Module,
+        base: Any,
         scale: float,
         share: float,
-        is_discarded: bool,
+        recomputed: Recomputed,
     ) -> torch.Tensor:
-        """``is_discarded``: nobody will read the result, which is then left undefined."""
+        """Where nobody will read the result, it is left undefined."""
         rows = x.reshape(-1, x.shape[-1])
         low, kept = rows.to(a.dtype), None
         if share:
@@ -115,9 +124,14 @@ class _Projection(torch.autograd.Function):
         inner = low @ a.T
         ctx.save_for_backward(rows, kept, inner, a, b)
         ctx.base, ctx.scale, ctx.shape = base, scale, x.shape
-        if is_discarded:
+        ctx.weight = None
+        if recomputed == "unread":
             return x.new_empty(*x.shape[:-1], len(b))
-        out: torch.Tensor = base(x)
+        if recomputed == "read" and x.device.type == "cpu":  # the gradient comes next, and needs it
+            ctx.weight = _weight(base)
+            out = linear(x, ctx.weight, base.bias)
+        else:
+            out = base(x)
         flat = out.view(-1, out.shape[-1])
         if out.dtype == b.dtype:
             flat.addmm_(inner, b.T, alpha=scale)
@@ -137,7 +151,8 @@ class _Projection(torch.autograd.Function):
         of_a, of_b = through.T @ low, (wide.T @ inner).mul_(ctx.scale)
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = given @ _weight(ctx.base).to(given.dtype)
+            weight = _weight(ctx.base) if ctx.weight is None else ctx.weight
+            of_x = given @ weight.to(given.dtype)
             of_lora = through @ a
             if kept is not None:
                 of_lora.mul_(kept)

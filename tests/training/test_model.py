@@ -225,9 +225,9 @@ def test_neftune_adds_noise_that_fits_each_dialogue(base: Base, make_plan: MakeP
     assert torch.equal(evaluated, clean)
     assert not torch.equal(noisy, other)
     start = 0
-    for example in examples:
-        end = start + len(example.ids)
-        bound = 5.0 / (len(example.ids) * clean.shape[1]) ** 0.5
+    for length in both.lengths:
+        end = start + length
+        bound = 5.0 / (length * clean.shape[1]) ** 0.5
         largest = (noisy - clean)[start:end].abs().max().item()
         assert 0.99 * bound < largest <= bound * (1 + 1e-5)
         start = end

@@ -18,12 +18,14 @@ def example(*ids: int, targets: int) -> Example:
 
 
 def test_positions_restart_and_targets_follow_their_predictors() -> None:
-    """Each sequence counts from 0; a target is predicted from the position before it."""
+    """Each sequence counts from 0; a target is predicted from the position before it, and the last
+    one, which predicts nothing, is left out.
+    """
     packed = pack([example(1, 2, 3, targets=1), example(4, 5, 6, 7, targets=2)])
 
-    assert packed.input_ids.tolist() == [1, 2, 3, 4, 5, 6, 7]
-    assert packed.position_ids.tolist() == [0, 1, 2, 0, 1, 2, 3]
-    assert packed.predicting.tolist() == [1, 4, 5]
+    assert packed.input_ids.tolist() == [1, 2, 4, 5, 6]
+    assert packed.position_ids.tolist() == [0, 1, 0, 1, 2]
+    assert packed.predicting.tolist() == [1, 3, 4]
     assert packed.targets.tolist() == [3, 6, 7]
 
 
@@ -33,7 +35,7 @@ def test_packs_hold_at_most_the_budget_and_keep_the_order() -> None:
 
     sizes = [made.tokens for made in packs(sequences, 7, share=False)]
 
-    assert sizes == [7, 2, 9, 2]
+    assert sizes == [7 - 2, 2 - 1, 9 - 1, 2 - 1]  # without the last token of each
 
 
 def test_a_common_beginning_is_laid_down_once() -> None:
@@ -41,10 +43,10 @@ def test_a_common_beginning_is_laid_down_once() -> None:
     packed = pack([example(1, 2, 3, 4, targets=1), example(1, 2, 5, 6, 7, targets=2)])
 
     assert packed.shared == 2
-    assert packed.lengths == (2, 3)
-    assert packed.input_ids.tolist() == [1, 2, 3, 4, 5, 6, 7]
-    assert packed.position_ids.tolist() == [0, 1, 2, 3, 2, 3, 4]
-    assert packed.predicting.tolist() == [2, 4, 5]
+    assert packed.lengths == (1, 2)
+    assert packed.input_ids.tolist() == [1, 2, 3, 5, 6]
+    assert packed.position_ids.tolist() == [0, 1, 2, 2, 3]
+    assert packed.predicting.tolist() == [2, 3, 4]
     assert packed.targets.tolist() == [4, 6, 7]
 
 
