@@ -55,11 +55,14 @@ class ModelsPage {
   async ask() {
     try {
       const known = await get("/admin/adapters");
+      if (this.isAway) this.error.textContent = "";
+      this.isAway = false;
       if (this.isEnded || JSON.stringify(known) === JSON.stringify(this.known)) return;
       this.known = known;
       this.show();
     } catch (failure) {
-      if (!this.isEnded) this.error.textContent = failure.message;
+      this.isAway = true;
+      this.error.textContent = failure.message;
     }
   }
 
