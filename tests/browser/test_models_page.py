@@ -15,6 +15,7 @@ from tests.browser.conftest import Open
 from tests.fakes import card
 from tests.records import make_run
 from tests.tiny import random_adapter, tiny_base
+from tests.waiting import eventually
 
 pytest.importorskip("playwright.sync_api")
 
@@ -115,3 +116,18 @@ def test_a_merge_is_started_followed_and_cancelled(
             *("--", "cat"),
         ]
     ]
+
+
+def test_an_adapter_is_renamed_and_removed(console: Open, registry: Registry) -> None:
+    """In dialogs; the registry is what they say, and the list follows."""
+    page = console()
+    page.click(".rail >> text=模型")
+    page.click("[aria-label='重命名 cat']")
+    page.fill("dialog input", "kitten")
+    page.click("dialog button.primary")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert sorted(registry.snapshot().entries) == ["kitten", "scholar"]
+    page.click("[aria-label='移除 scholar']")
+    page.click("dialog button.primary")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert eventually(lambda: sorted(registry.snapshot().entries) == ["kitten"])
