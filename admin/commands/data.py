@@ -90,7 +90,7 @@ def prepare(  # noqa: PLR0913 - one parameter an option
     from training.data.rules import read_rules
 
     loaded = read_rules(rules, overrides)
-    with _progress("preparing", unit="bytes") as on_progress:
+    with _progress("preparing", unit="" if as_json else "bytes") as on_progress:
         prepared = dataset.prepare(
             files,
             name,

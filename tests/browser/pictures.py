@@ -16,7 +16,7 @@ from adapters.home import Home
 from server.background import serve_in_thread
 from server.settings import ServerSettings
 from tests.browser.conftest import CHROMIUM, FLAGS, PHONE
-from tests.demo import made_in
+from tests.demo import lccc_admin, made_in
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -44,6 +44,10 @@ def main() -> None:
     DOCS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lccc-pictures-") as folder:
         home = made_in(Home(Path(folder) / "home")).home
+        few = ("--dialogues", "50", "--replies", "20")  # the models page compares them by it
+        measured = lccc_admin(home, "evaluate", "cat", "scholar", "--data", "demo-cat", *few)
+        if measured.returncode:
+            sys.exit(measured.stderr)
         settings = ServerSettings(home=home, port=0, base="pocket")
         with serve_in_thread(settings) as serving, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))

@@ -1,4 +1,4 @@
-"""Every page by axe-core: names, roles, order and contrast, as WCAG 2.2 AA asks."""
+"""Every page by axe-core, as WCAG 2.2 AA asks, and by keyboard, and without motion."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from tests.browser.conftest import PHONE, Open
 from tests.fakes import Script
 
 pytest.importorskip("playwright.sync_api")
+
+from playwright.sync_api import expect
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -69,3 +71,57 @@ def test_the_sign_in_has_no_barrier(console: Open) -> None:
     page.wait_for_selector("input[type=password]")
 
     assert barriers(page) == []
+
+
+FOCUSED = """() => {
+  const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+  const element = document.activeElement;
+  const name = element.getAttribute("aria-label") ?? element.textContent;
+  return { name, ring: outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 };
+}"""
+
+
+def tab_to(page: Page, name: str, most: int = 40) -> None:
+    """Press Tab until what is called so has the focus; all that has it on the way shows it."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        focused = page.evaluate(FOCUSED)
+        assert focused["ring"], focused
+        if name in focused["name"]:
+            return
+    raise AssertionError(f"{name} is not reached with {most} times Tab")
+
+
+def test_a_keyboard_is_enough(console: Open) -> None:
+    """To skip to the content, talk, go to another page, and to open a dialog and leave it."""
+    page = console(Script(pieces=("好",)))
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    tab_to(page, "消息")
+    page.keyboard.type("你好")
+    page.keyboard.press("Enter")
+    expect(page.locator(".reply .stats")).to_contain_text("token")
+
+    page.locator(".rail a", has_text="模型").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("模型")
+    tab_to(page, "注册适配器")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_role("button", name="注册适配器")).to_be_focused()
+
+
+def test_nothing_moves_for_who_asks_for_that(console: Open) -> None:
+    """What pulsates while a reply is awaited stands still."""
+    page = console(Script(pieces=("好",), hold_at=0), reduced_motion="reduce")
+    page.fill(".composer textarea", "你好")
+    page.keyboard.press("Enter")
+    waiting = page.locator(".waiting")
+    expect(waiting).to_be_visible()
+
+    assert waiting.evaluate("each => getComputedStyle(each).animationName") == "none"
+    page.click("button[aria-label='停止']")

@@ -137,6 +137,26 @@ def test_a_conversation_is_exported(console: Open, tmp_path: Path) -> None:
     assert [each["content"] for each in exported["messages"]] == ["你好", "好"]
 
 
+def test_several_conversations_are_kept(console: Open) -> None:
+    """A new one leaves the other as it was; one goes only after a question."""
+    page = console(Script(pieces=("一",)), Script(pieces=("二",)))
+    say(page, "第一个")
+    expect(page.locator(".reply .stats")).to_contain_text("token")
+    page.click("text=新对话")
+    say(page, "第二个")
+    expect(page.locator(".reply .text")).to_have_text("二")
+    page.locator(".conversations .plain", has_text="第一个").click()
+    expect(page.locator(".reply .text")).to_have_text("一")
+
+    page.click("[aria-label='删除: 第一个']")
+    page.get_by_role("dialog").get_by_role("button", name="取消").click()
+    expect(page.locator(".conversations .plain")).to_have_count(2)
+    page.click("[aria-label='删除: 第一个']")
+    page.get_by_role("dialog").get_by_role("button", name="删除").click()
+    expect(page.locator(".conversations .plain")).to_have_text(["第二个"])
+    expect(page.locator(".reply .text")).to_have_text("二")
+
+
 def test_what_a_model_writes_is_inert(console: Open) -> None:
     """Markup, scripts, foreign images and links stay text: nothing runs, nothing is fetched."""
     page = console(Script(pieces=("\n\n".join(HOSTILE),)))

@@ -12,9 +12,11 @@ from adapters.registry import Registry
 from server.jobs import Jobs
 from server.settings import ServerSettings
 from tests.browser.conftest import Open
+from tests.browser.test_accessibility import barriers, needs_axe
 from tests.fakes import card
 from tests.records import make_run
 from tests.tiny import random_adapter, tiny_base
+from tests.waiting import eventually
 
 pytest.importorskip("playwright.sync_api")
 
@@ -115,3 +117,33 @@ def test_a_merge_is_started_followed_and_cancelled(
             *("--", "cat"),
         ]
     ]
+
+
+@needs_axe
+def test_figures_and_jobs_have_no_barrier(
+    console: Open, registry: Registry, settings: ServerSettings
+) -> None:
+    """The table of figures, and a job that has failed."""
+    registry.record_evaluation(registry.get("cat"), measured("lccc", rouge_l_characters=20.0))
+    Jobs(settings.home).start("merge", "cat → x", ["data", "show", "none"])
+    page = console()
+    page.click(".rail >> text=模型")
+    expect(page.locator("table.evaluations")).to_be_visible()
+    expect(page.locator(".job .badge")).to_have_text("失败")
+
+    assert barriers(page) == []
+
+
+def test_an_adapter_is_renamed_and_removed(console: Open, registry: Registry) -> None:
+    """In dialogs; the registry is what they say, and the list follows."""
+    page = console()
+    page.click(".rail >> text=模型")
+    page.click("[aria-label='重命名 cat']")
+    page.fill("dialog input", "kitten")
+    page.click("dialog button.primary")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert sorted(registry.snapshot().entries) == ["kitten", "scholar"]
+    page.click("[aria-label='移除 scholar']")
+    page.click("dialog button.primary")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert eventually(lambda: sorted(registry.snapshot().entries) == ["kitten"])

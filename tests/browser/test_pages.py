@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import pytest
 
 from tests.browser.conftest import Open
@@ -41,3 +44,30 @@ def test_the_overview_counts_each_model(console: Open) -> None:
     expect(row.locator("td").nth(4)).to_have_text("3")
     expect(page.locator(".tile")).to_have_count(8)
     expect(page.locator(".tile.device")).to_contain_text("a scripted processor")
+
+
+def test_the_servers_log_is_filtered_paused_and_saved(console: Open, tmp_path: Path) -> None:
+    """By text and by level; what comes during the pause is there after it."""
+    page = console()
+    logger = logging.getLogger("server.test")
+    logger.warning("the first warning")
+    logger.error("the first error")
+    page.click(".rail >> text=日志")
+    lines = page.locator(".log-lines .line")
+    expect(lines.filter(has_text="the first")).to_have_count(2)
+
+    page.fill("input[type=search]", "FIRST")
+    page.uncheck("text=警告")
+    expect(lines).to_have_count(1)
+    expect(lines).to_contain_text("the first error")
+    page.fill("input[type=search]", "")
+    page.check("text=警告")
+    page.click("button[aria-label='暂停']")
+    logger.warning("while it was paused")
+    page.click("button[aria-label='继续（1 行等待）']")
+    expect(lines.filter(has_text="while it was paused")).to_have_count(1)
+
+    with page.expect_download() as saved:
+        page.click("button[aria-label='下载']")
+    saved.value.save_as(tmp_path / "log.txt")
+    assert "ERROR server.test: the first error" in (tmp_path / "log.txt").read_text("utf-8")

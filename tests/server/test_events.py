@@ -18,6 +18,7 @@ from server.feed import MOST_WATCHED
 from server.routes.events import REVOKED
 from server.settings import ServerSettings
 from tests.conftest import Live, LiveServer
+from tests.fakes import card
 from tests.records import make_run, measure
 from tests.waiting import PATIENCE_S
 from training.runs import EventLog
@@ -87,6 +88,36 @@ def test_lists_that_change_are_named(live: LiveServer, settings: ServerSettings)
         assert heard(socket)["type"] == "log"  # both are watched now
         make_run(settings.home.runs)
         assert heard(socket) == {"type": "changed", "what": ["runs"]}
+
+
+def test_a_page_that_asks_anew_misses_no_change(live: LiveServer, settings: ServerSettings) -> None:
+    """What changed between its forgetting all and its asking again is named."""
+    with live() as server, page(server) as socket:
+        ask(socket, watch="changes")
+        logging.getLogger("server").info("news")
+        ask(socket, watch="log")
+        assert heard(socket)["type"] == "log"  # so the first has been taken up too
+        ask(socket, watch="nothing")
+        ask(socket, watch="run", run="none")
+        while heard(socket)["type"] != "error":  # so everything has been forgotten
+            continue
+        make_run(settings.home.runs)
+        ask(socket, watch="changes")
+        assert heard(socket) == {"type": "changed", "what": ["runs"]}
+
+
+def test_a_served_model_that_changes_is_named(live: LiveServer) -> None:
+    """Also where the registry has not changed: one is being loaded, or found to be broken."""
+    with live() as server, page(server) as socket:
+        ask(socket, watch="changes")
+        logging.getLogger("server").info("news")
+        ask(socket, watch="log")
+        assert heard(socket)["type"] == "log"
+        server.engine.cards.append(card("late", "base"))
+        news = heard(socket)
+        while news["type"] == "log":
+            news = heard(socket)
+        assert news == {"type": "changed", "what": ["models"]}
 
 
 def test_the_servers_log_is_followed(live: LiveServer) -> None:

@@ -1,5 +1,6 @@
 // The chat page: one conversation, with one model or with up to three side by side.
 
+import { confirmed, openDialog } from "./dialog.js";
 import { fill, h, icon, iconButton, field } from "./dom.js";
 import { t } from "./i18n.js";
 import { markdown } from "./markdown.js";
@@ -30,6 +31,7 @@ export function chatPage(place) {
 class ChatPage {
   constructor(place) {
     this.running = null;
+    this.growing = new Set(); // replies with text that is not yet shown
     this.models = [];
     this.conversation = conversations.kept()[0] ?? this.begun();
     this.build(place);
@@ -59,12 +61,13 @@ class ChatPage {
     this.button = h("button", { type: "submit", class: "primary round" });
     const form = h("form", { class: "composer", onsubmit: (event) => this.submit(event) }, this.input, this.button);
     this.panel = h("aside", { class: "panel", "aria-label": t("settings"), hidden: true });
+    this.comparing = iconButton("compare", t("compare.add"), () => this.compare());
     const tools = h(
       "div",
       { class: "tools" },
       iconButton("menu", t("conversations"), () => this.aside.classList.toggle("open"), { class: "icon-button only-narrow" }),
       this.pickers,
-      iconButton("compare", t("compare.add"), () => this.compare()),
+      this.comparing,
       iconButton("settings", t("settings"), () => this.toggleSettings()),
       iconButton("download", t("export"), () => this.export()),
     );
@@ -104,6 +107,7 @@ class ChatPage {
       this.pickers,
       names.map((name, index) => this.picker(name, index)),
     );
+    this.comparing.disabled = !this.another();
   }
 
   picker(name, index) {
@@ -224,6 +228,7 @@ class ChatPage {
     if (!this.conversation.models.length) this.conversation.models = [(models[1] ?? models[0]).id];
     this.showPickers();
     if (this.panel.hidden) this.showSettings();
+    if (this.isMeant) this.send();
   }
 
   changedElsewhere(id) {
@@ -235,6 +240,7 @@ class ChatPage {
 
   open(conversation) {
     this.running?.abort();
+    this.isMeant = false;
     this.aside.classList.remove("open");
     this.conversation = conversation;
     if (!conversation.models.length && this.models.length) this.take(this.models);
@@ -242,8 +248,8 @@ class ChatPage {
     this.input.focus();
   }
 
-  remove(conversation) {
-    if (!confirm(t("conversation.remove", conversation.title))) return;
+  async remove(conversation) {
+    if (!(await confirmed(t("remove"), t("conversation.remove", conversation.title), t("remove")))) return;
     conversations.remove(conversation.id);
     if (conversation.id === this.conversation.id) this.open(conversations.kept()[0] ?? this.begun());
     else this.showList();
@@ -258,10 +264,15 @@ class ChatPage {
     this.showPickers();
   }
 
-  compare() {
+  /** One more model that could answer too. */
+  another() {
     const { models } = this.conversation;
-    const next = this.models.find((model) => !models.includes(model.id) && model.state !== "broken");
-    if (next && models.length < MOST_COMPARED) this.choose(models.length, next.id);
+    if (models.length >= MOST_COMPARED) return undefined;
+    return this.models.find((model) => !models.includes(model.id) && model.state !== "broken");
+  }
+
+  compare() {
+    this.choose(this.conversation.models.length, this.another().id);
   }
 
   set(change, isShown = false) {
@@ -308,8 +319,13 @@ class ChatPage {
       this.running.abort();
       return;
     }
+    this.send();
+  }
+
+  send() {
     const text = this.input.value.trim();
-    if (!text || !this.conversation.models.length) return;
+    this.isMeant = Boolean(text) && !this.conversation.models.length; // sent once the models are known
+    if (!text || this.isMeant) return;
     this.input.value = "";
     this.grow();
     this.say(text);
@@ -366,17 +382,23 @@ class ChatPage {
       mark(reply, false);
       reply.show?.();
     }
-    if (!conversations.keep(conversation)) alert(t("conversation.full"));
+    if (!conversations.keep(conversation)) openDialog(t("conversation"), h("p", { role: "alert" }, t("conversation.full")));
     if (this.running === running) this.running = null;
     this.showList();
     this.showButton();
   }
 
+  /** Show what has come at the next frame: tokens may come quicker than frames. */
   grown(reply) {
-    const { log } = this;
-    const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
-    reply.show?.();
-    if (isAtEnd) log.scrollTop = log.scrollHeight;
+    this.growing.add(reply);
+    this.frame ||= requestAnimationFrame(() => {
+      const { log } = this;
+      const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+      this.frame = 0;
+      for (const each of this.growing) each.show?.();
+      this.growing.clear();
+      if (isAtEnd) log.scrollTop = log.scrollHeight;
+    });
   }
 }
 

@@ -82,7 +82,8 @@ function figure(name, columns) {
   const best = better && new Set(known).size > 1 ? (better > 0 ? Math.max(...known) : Math.min(...known)) : null;
   const cell = (value) => {
     if (value === undefined) return h("td", {}, "–");
-    const text = value.toFixed(name.includes("nll") || name.includes("perplexity") ? 3 : 1);
+    const digits = name.includes("nll") || name.includes("perplexity") ? 3 : 1;
+    const text = value < 1e6 ? value.toFixed(digits) : value.toExponential(2);
     return h("td", {}, value === best ? h("strong", {}, text) : text);
   };
   return h("tr", {}, h("th", { scope: "row" }, name in FIGURES ? t(`figure.${name}`) : name), values.map(cell));

@@ -16,6 +16,7 @@ const MOST_ENDED = 3;
  */
 export function followJobs(place, kinds, { onend = () => {}, isTold = () => true } = {}) {
   const running = new Set();
+  const rows = new Map(); // id -> {said, element}: only what has changed is made anew, and read out
   let timer = 0;
   let asked = 0;
   let isLeft = false;
@@ -43,10 +44,19 @@ export function followJobs(place, kinds, { onend = () => {}, isTold = () => true
     const now = Date.now() / 1000;
     const ended = jobs.filter((job) => job.state !== "running" && now - job.started < RECENT_S && isTold(job)).slice(0, MOST_ENDED);
     const shown = [...jobs.filter((job) => job.state === "running"), ...ended];
-    const held = document.activeElement?.dataset?.job;
-    fill(place, shown.map((job) => row(job, ask)));
-    place.hidden = !shown.length;
-    if (held) place.querySelector(`[data-job="${CSS.escape(held)}"]`)?.focus();
+    const elements = shown.map((job) => {
+      const said = JSON.stringify(job);
+      if (rows.get(job.id)?.said !== said) rows.set(job.id, { said, element: row(job, ask) });
+      const { element } = rows.get(job.id);
+      for (const each of element.querySelectorAll(".elapsed")) each.textContent = duration(now - job.started);
+      return element;
+    });
+    if (elements.length !== place.childElementCount || elements.some((each, index) => each !== place.children[index])) {
+      const held = document.activeElement?.dataset?.job;
+      fill(place, elements);
+      if (held) place.querySelector(`[data-job="${CSS.escape(held)}"]`)?.focus();
+    }
+    place.hidden = !elements.length;
   }
 
   place.hidden = true;
@@ -86,7 +96,7 @@ function row(job, ask) {
 function progress(job) {
   const [, done, all] = /(\d+)\/(\d+)/.exec(job.said) ?? [];
   const bar = all ? { max: all, value: done } : {};
-  return h("label", { class: "progress" }, h("progress", { ...bar, "aria-label": t(`job.${job.kind}`) }), h("span", {}, duration(Date.now() / 1000 - job.started)));
+  return h("label", { class: "progress" }, h("progress", { ...bar, "aria-label": t(`job.${job.kind}`) }), h("span", { class: "elapsed" }));
 }
 
 /** Ask whether to end a job, and have it ended; `then()` comes after it. */

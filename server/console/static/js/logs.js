@@ -90,6 +90,10 @@ class LogsPage {
       this.showPause();
       return;
     }
+    this.add(lines);
+  }
+
+  add(lines) {
     this.lines.push(...lines);
     const isFull = this.lines.length > MOST;
     this.lines.splice(0, this.lines.length - MOST);
@@ -127,7 +131,7 @@ class LogsPage {
     const name = this.isPaused ? t("logs.go.on", this.waiting.length) : t("logs.pause");
     const button = iconButton(this.isPaused ? "play" : "pause", name, () => {
       this.isPaused = !this.isPaused;
-      if (!this.isPaused) this.take(this.waiting.splice(0));
+      if (!this.isPaused) this.add(this.waiting.splice(0));
       this.showPause();
     }, { "aria-pressed": String(this.isPaused) });
     const hadFocus = document.activeElement === this.pause;

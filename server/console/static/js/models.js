@@ -5,6 +5,7 @@ import { askToRemove, downloadPath, openEvaluation, openMerge, openRegister, ope
 import { short } from "./chart.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { showEvaluations } from "./evaluations.js";
+import { followChanges } from "./feed.js";
 import { bytes, number, t, time } from "./i18n.js";
 import { followJobs } from "./jobs_view.js";
 import { followModels } from "./models_list.js";
@@ -24,14 +25,18 @@ class ModelsPage {
     this.unfollow = followModels((models) => {
       this.models = models;
       this.show();
-      this.ask();
     });
+    this.unlisten = followChanges((what) => {
+      if (what.includes("models")) this.ask();
+    });
+    this.ask();
     this.unlist = followJobs(this.jobs, ["merge", "evaluate"], { onend: () => this.ask() });
     this.timer = setInterval(() => document.hidden || this.ask(), INTERVAL_MS);
     this.end = () => {
       this.isEnded = true;
       clearInterval(this.timer);
       this.unfollow();
+      this.unlisten();
       this.unlist();
     };
   }
@@ -55,11 +60,14 @@ class ModelsPage {
   async ask() {
     try {
       const known = await get("/admin/adapters");
+      if (this.isAway) this.error.textContent = "";
+      this.isAway = false;
       if (this.isEnded || JSON.stringify(known) === JSON.stringify(this.known)) return;
       this.known = known;
       this.show();
     } catch (failure) {
-      if (!this.isEnded) this.error.textContent = failure.message;
+      this.isAway = true;
+      this.error.textContent = failure.message;
     }
   }
 
