@@ -163,6 +163,8 @@ def test_the_best_of_all_trials_is_registered_and_no_other(
     assert entry.manifest.metrics == {"validation_nll": best["validation_nll"]}
     assert statuses[best["run"]].digest == entry.digest == report["registered"]["digest"]
     assert "lccc-admin chat --model rank\n" in said
+    command = ["--home", str(place.home.root), "adapters", "show", "rank"]
+    assert "a trial of the sweep rank" in CliRunner().invoke(main, command).stdout
     assert json.loads(conducted[1].stdout) == report, "stdout is the table alone"
 
 
@@ -293,6 +295,9 @@ def test_no_trial_that_came_to_its_end_is_no_best_one(place: Place, trials: InPr
     assert "No trial of the sweep 'rank' was completed" in done.stderr
     assert done.stdout.count("failed") == 1
     assert place.names() == []
+    as_json = place.run("--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout) == place.table()
 
 
 def test_a_changed_file_is_refused_before_anything_runs(done: Place, trials: InProcess) -> None:
