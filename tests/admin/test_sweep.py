@@ -51,19 +51,23 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class InProcess:
-    """Runs trials here. ``ended`` are their exit codes; ``started`` what they were told."""
+    """Runs trials here: ``started`` is what they were told, ``said`` what they said.
+
+    Number ``stops_at`` is stopped, after so many ``signals`` to the sweep; 0: by `runs stop`.
+    """
 
     def __init__(self) -> None:
         self.started: list[Sequence[str]] = []
         self.said: list[str] = []
         self.stops_at: int | None = None
+        self.signals = 1
 
     def __call__(self, arguments: Sequence[str], _lock: int, requests: StopRequests) -> Ended:
         self.started.append(arguments)
         with pytest.MonkeyPatch.context() as patch:
             if len(self.started) == self.stops_at:
                 asked = count()
-                requests.count = 1
+                requests.count = self.signals
                 patch.setattr(
                     "admin.commands.train.stop_on_signal",
                     lambda _say: nullcontext(lambda: next(asked) >= 2),
@@ -401,8 +405,10 @@ def test_a_best_run_that_was_deleted_can_be_trained_again(done: Place) -> None:
 
 
 def test_a_trial_that_is_resumed_by_hand_is_not_registered(place: Place, trials: InProcess) -> None:
-    """Whoever resumes it (the console, too) leaves that to its sweep, which finds it complete."""
-    trials.stops_at = 1
+    """A trial that is stopped by itself stops its sweep. Whoever resumes it (the console, too)
+    leaves the rest to the sweep, which finds it complete.
+    """
+    trials.stops_at, trials.signals = 1, 0
     place.run()
     (run,) = place.runs()
 
@@ -427,7 +433,7 @@ def test_two_at_once_are_refused(done: Place, monkeypatch: pytest.MonkeyPatch) -
         report = place.table()
 
     assert refused.exit_code == 1
-    assert f"The sweep 'rank' is running already (process {os.getpid()})" in refused.stderr
+    assert f"The sweep 'rank' is running already (process {os.getpid()}, or" in refused.stderr
     assert report["is_running"]
 
 
