@@ -136,7 +136,7 @@ class SweepBusy(TrainingError):
     """Another process conducts the sweep, or one of its trials."""
 
     def __init__(self, name: str, pid: str) -> None:
-        process = f" (process {pid})" if pid.isdigit() else ""
+        process = f" (process {pid}, or the trial that it began)" if pid.isdigit() else ""
         super().__init__(
             f"The sweep '{name}' is running already{process}. `lccc-admin sweep FILE --status` "
             "shows how far it is; `lccc-admin runs stop RUN` stops its present trial, and with it "

@@ -36,7 +36,7 @@ def check_feasible(plan: Plan) -> None:
 def _check_adalora(plan: Plan) -> None:
     adalora, steps = plan.recipe.adalora, plan.total_steps
     start, end = round(adalora.start * steps), max(1, round(adalora.end * steps))
-    if start >= end:
+    if start >= end or end < 2:  # noqa: PLR2004 - PEFT weighs ranks in the steps before the end
         raise RecipeError(
             f"adalora.start and adalora.end leave no step to take ranks away in: {steps} steps are "
             "too few. Train longer, or choose lora.kind=lora."

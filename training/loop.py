@@ -105,7 +105,7 @@ class Loop:
             self._journal.alive(self.step)
             self._record()
         self.save()
-        return True
+        return not self._owes_validation()  # asked to stop in the midst of the last one
 
     @property
     def why_early(self) -> str | None:
@@ -219,7 +219,8 @@ class Loop:
         record = self.plan.pace.recipe.record
         is_due = self.step % record.evaluate_every == 0 or self.step == self.plan.total_steps
         return (
-            self.step > 0
+            bool(self.plan.validation)
+            and self.step > 0
             and is_due
             and not any(
                 one.kind == "evaluation" and one.step == self.step for one in self.run.events()

@@ -90,14 +90,15 @@ def sweep(  # noqa: PLR0913 - one parameter an option
         )
         conductor.begin(retry_failed=retry_failed)
         admin.output.say(plan.sentence())
-        if not conductor.go_on():
-            _tell_how_to_go_on(admin, conductor.record, file)
-            return
-        if not as_json or conductor.record.best() is None:
-            _show(admin, conductor.record, as_json=as_json)
-        _finish(admin, prepared, conductor)
-    if as_json:
-        _show(admin, conductor.record, as_json=True)
+        is_over = conductor.go_on()
+        if is_over and prepared.registers and conductor.record.best():
+            conductor.register_best(prepared.adapter, prepared.base)
+    if is_over or as_json:
+        _show(admin, conductor.record, as_json=as_json)
+    if is_over:
+        _tell_what_comes_next(admin, prepared, conductor)
+    else:
+        _tell_how_to_go_on(admin, conductor.record, file)
 
 
 class _Prepared:
@@ -169,8 +170,12 @@ class _Prepared:
         return SweepPlan.of(record, found, by_id)
 
 
-def _finish(admin: AdminContext, prepared: _Prepared, conductor: Conductor) -> None:
-    """Register the best, and say what can be done with it."""
+def _tell_what_comes_next(admin: AdminContext, prepared: _Prepared, conductor: Conductor) -> None:
+    """Which trial is the best, and what can be done with it.
+
+    Raises:
+        SweepFailed: none is.
+    """
     from training.sweeps.standing import by_loss, standings
 
     say = admin.output.say
@@ -179,10 +184,9 @@ def _finish(admin: AdminContext, prepared: _Prepared, conductor: Conductor) -> N
     assert best.outcome is not None
     scored = f"validation loss {best.outcome.validation_nll:.4f}"
     if prepared.registers:
-        name = conductor.register_best(prepared.adapter, prepared.base).name
-        say(f"Registered the best trial, {best.id} ({scored}), as '{name}'. Try it:")
+        say(f"The best trial, {best.id} ({scored}), is registered as '{prepared.adapter}'. Try it:")
         say(f"  lccc-admin serve --base {base}")
-        say(f"  lccc-admin chat --model {name}")
+        say(f"  lccc-admin chat --model {prepared.adapter}")
     else:
         where = shlex.quote(str(run.adapter))
         say(f"The best trial is {best.id} ({scored}). Register it with:")

@@ -66,9 +66,11 @@ class Conductor:
             for number, trial in enumerate(self.record.trials, start=1):
                 if trial.outcome is not None:
                     continue
+                if requests.count:
+                    return False
                 label = f"Trial {number} of {len(self.record.trials)}"
                 self._say(f"{label}: {sentence(trial.values)}")
-                outcome = None if requests.count else self._conduct(trial, requests)
+                outcome = self._conduct(trial, requests)
                 if outcome is None:
                     return False
                 self._note(trial, outcome)
@@ -121,10 +123,11 @@ class Conductor:
         if run is None or status is None or status.pid != ended.pid:
             if requests.count:
                 return None
+            anew = f" (after `lccc-admin runs rm {run.id}` the trial begins anew)" if run else ""
             raise SweepFailed(
-                f"This trial could not begin ({_end(ended)}); the reason stands above. It is no "
-                "fault of the trial, so the sweep ends here. With that put right, the same command "
-                "goes on."
+                f"This trial could not begin ({_end(ended)}); the reason stands above. The next "
+                "ones could not either, so the sweep ends here. With that put right, the same "
+                f"command goes on{anew}."
             )
         outcome = _outcome(run)
         if outcome is None and ended.code < 0 and not requests.count:

@@ -51,19 +51,23 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class InProcess:
-    """Runs trials here. ``ended`` are their exit codes; ``started`` what they were told."""
+    """Runs trials here: ``started`` is what they were told, ``said`` what they said.
+
+    Number ``stops_at`` is stopped, after so many ``signals`` to the sweep; 0: by `runs stop`.
+    """
 
     def __init__(self) -> None:
         self.started: list[Sequence[str]] = []
         self.said: list[str] = []
         self.stops_at: int | None = None
+        self.signals = 1
 
     def __call__(self, arguments: Sequence[str], _lock: int, requests: StopRequests) -> Ended:
         self.started.append(arguments)
         with pytest.MonkeyPatch.context() as patch:
             if len(self.started) == self.stops_at:
                 asked = count()
-                requests.count = 1
+                requests.count = self.signals
                 patch.setattr(
                     "admin.commands.train.stop_on_signal",
                     lambda _say: nullcontext(lambda: next(asked) >= 2),
@@ -163,6 +167,8 @@ def test_the_best_of_all_trials_is_registered_and_no_other(
     assert entry.manifest.metrics == {"validation_nll": best["validation_nll"]}
     assert statuses[best["run"]].digest == entry.digest == report["registered"]["digest"]
     assert "lccc-admin chat --model rank\n" in said
+    command = ["--home", str(place.home.root), "adapters", "show", "rank"]
+    assert "a trial of the sweep rank" in CliRunner().invoke(main, command).stdout
     assert json.loads(conducted[1].stdout) == report, "stdout is the table alone"
 
 
@@ -293,6 +299,9 @@ def test_no_trial_that_came_to_its_end_is_no_best_one(place: Place, trials: InPr
     assert "No trial of the sweep 'rank' was completed" in done.stderr
     assert done.stdout.count("failed") == 1
     assert place.names() == []
+    as_json = place.run("--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout) == place.table()
 
 
 def test_a_changed_file_is_refused_before_anything_runs(done: Place, trials: InProcess) -> None:
@@ -396,8 +405,10 @@ def test_a_best_run_that_was_deleted_can_be_trained_again(done: Place) -> None:
 
 
 def test_a_trial_that_is_resumed_by_hand_is_not_registered(place: Place, trials: InProcess) -> None:
-    """Whoever resumes it (the console, too) leaves that to its sweep, which finds it complete."""
-    trials.stops_at = 1
+    """A trial that is stopped by itself stops its sweep. Whoever resumes it (the console, too)
+    leaves the rest to the sweep, which finds it complete.
+    """
+    trials.stops_at, trials.signals = 1, 0
     place.run()
     (run,) = place.runs()
 
@@ -422,7 +433,7 @@ def test_two_at_once_are_refused(done: Place, monkeypatch: pytest.MonkeyPatch) -
         report = place.table()
 
     assert refused.exit_code == 1
-    assert f"The sweep 'rank' is running already (process {os.getpid()})" in refused.stderr
+    assert f"The sweep 'rank' is running already (process {os.getpid()}, or" in refused.stderr
     assert report["is_running"]
 
 

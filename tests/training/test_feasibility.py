@@ -32,9 +32,10 @@ def test_patience_needs_a_validation(make_plan: MakePlan) -> None:
         check_feasible(replace(plan, validation=none))  # type: ignore[arg-type]
 
 
-def test_adalora_needs_steps_to_take_ranks_away_in(make_plan: MakePlan) -> None:
-    """A training of two steps may have none."""
-    short = make_plan("lora.kind=adalora", "training.max_steps=2", "adalora.start=0.3")
+@pytest.mark.parametrize("start", ["0.3", "0.0"])
+def test_adalora_needs_steps_to_take_ranks_away_in(make_plan: MakePlan, start: str) -> None:
+    """A training of two steps has none, or none in which ranks could be weighed before."""
+    short = make_plan("lora.kind=adalora", "training.max_steps=2", f"adalora.start={start}")
 
     with pytest.raises(RecipeError, match=r"adalora\.start.* 2 steps are too few"):
         check_feasible(short)

@@ -461,6 +461,23 @@ def test_a_second_interrupt_is_an_interruption_not_a_failure(
     assert run_training(make_plan(), resume=run).status.state == "completed"
 
 
+def test_a_stop_within_the_last_validation_is_a_stop(
+    make_plan: MakePlan, run_training: RunTraining
+) -> None:
+    """Nothing is published by an older loss, or by none; the validation is made up for later."""
+    plan = make_plan("training.max_steps=3", "record.evaluate_every=3")
+
+    stopped = run_training(plan, Watcher(stop_after=3))
+
+    assert (stopped.status.state, stopped.status.step) == ("stopped", 3)
+    assert (stopped.entry, stopped.status.validation_nll) == (None, None)
+
+    resumed = run_training(plan, resume=stopped.run)
+
+    assert resumed.status.state == "completed"
+    assert (resumed.status.best_step, resumed.entry is not None) == (3, True)
+
+
 @pytest.mark.parametrize("where", ["lora.safetensors", "state.pt", "manifest.json"])
 def test_a_full_disk_fails_the_run_with_a_way_out(
     make_plan: MakePlan,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from adapters.storage import Disk, make_directories, replace_file
-from training.errors import SweepError, SweepNotFound
+from training.errors import RunNotFound, SweepError, SweepNotFound
 from training.runs import Run, RunStore
 from training.sweeps.record import SweepRecord
 
@@ -76,7 +77,8 @@ def trial_runs(record: SweepRecord, runs: RunStore) -> dict[str, Run]:
     ids = {record.adapter(trial): trial.id for trial in record.trials}
     found: dict[str, Run] = {}
     for run in runs.all():
-        status = run.status()
-        if status.sweep == record.name and status.adapter in ids:
-            found.setdefault(ids[status.adapter], run)
+        with suppress(RunNotFound):  # somebody deletes it
+            status = run.status()
+            if status.sweep == record.name and status.adapter in ids:
+                found.setdefault(ids[status.adapter], run)
     return found

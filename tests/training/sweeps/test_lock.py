@@ -24,7 +24,9 @@ def test_a_second_one_is_refused_and_told_who_the_first_is(
     with conducting(tmp_path):
         assert is_conducted(tmp_path)
         with (
-            pytest.raises(SweepBusy, match=rf"running already \(process {os.getpid()}\)"),
+            pytest.raises(
+                SweepBusy, match=rf"running already \(process {os.getpid()}, or the trial"
+            ),
             conducting(tmp_path),
         ):
             pass
