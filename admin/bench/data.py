@@ -121,7 +121,10 @@ def measure_data(
             module = "data_own" if name == OURS else "data_peer"
             files = (found.path, raw, warm_up, place / name)
             command = [sys.executable, "-m", f"training.sides.{module}", *map(str, files)]
-            command += [str(MAX_LENGTH), str(many), *([] if name == OURS else [name])]
+            if name == OURS:  # where nobody says how many, as many as `train` would take
+                command += [str(MAX_LENGTH), str(processes or 0)]
+            else:
+                command += [str(MAX_LENGTH), str(many), name]
             side = stack.enter_context(SideProcess(name, command, place / f"{name}.log"))
             side.ready()
             side.play(0)

@@ -410,7 +410,9 @@ def bench_train(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
 @count_option("--rounds", 3, "How often each side plays; sides take turns.")
 @count_option("--seed", 0, "Chooses the dialogues.", least=0)
 @click.option(
-    "--processes", type=click.IntRange(1), help="Of each side.  [default: a processor each]"
+    "--processes",
+    type=click.IntRange(1),
+    help="Of each side.  [default: a processor each; ours fewer where little is to be done]",
 )
 @base_option
 @json_option

@@ -23,12 +23,15 @@ NAME = "made"
 
 
 def main(base: str, raw: str, warm_up: str, place: str, max_length: str, processes: str) -> None:
-    """Make all anew in ``place`` in each round, of ``raw``, and in round 0 of ``warm_up``."""
+    """Make all anew in ``place`` in each round, of ``raw``, and in round 0 of ``warm_up``.
+
+    0 ``processes`` are as many as preparation and encoding take by themselves.
+    """
     playing = Playing()
     found = read_base(Path(base), Path(base).name)
     tokenizer = load_tokenizer(found.path)
     encoding = Encoding(SEED_SYSTEM_PROMPT, int(max_length))
-    root, many = Path(place), int(processes)
+    root, many = Path(place), int(processes) or None
     playing.ready()
 
     def prepared(file: str) -> PreparedDataset:
