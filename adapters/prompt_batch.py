@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from adapters.borders import settings_of
 from adapters.conversation import Message
 from adapters.prompt import end_of_turn, render_prompt, render_reply
 
@@ -31,18 +32,23 @@ CHECKED = 32
 
 
 class BatchRenderer:
-    """Renders for one ``tokenizer``."""
+    """Renders for one ``tokenizer``.
+
+    ``control`` are its added tokens with their numbers. ``is_quick`` is whether the text between
+    two of them is encoded by itself; it is taken back where what comes out says otherwise.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         added = sorted(tokenizer.added_tokens_encoder, key=len, reverse=True)
-        self._added: dict[str, int] = tokenizer.added_tokens_encoder
+        self.control: dict[str, int] = tokenizer.added_tokens_encoder
         self._cut = re.compile(f"({'|'.join(map(re.escape, added))})" if added else "(?!)")
         self._odd = re.compile(
             f"{'|'.join(map(re.escape, added))}|[{_MARKERS}]" if added else "(?!)"
         )
+        self._hints = {*_MARKERS, *(token[0] for token in added)}
         self._unchecked = CHECKED
-        self._is_quick = _encodes_by_pieces(tokenizer)
+        self.is_quick = _encodes_by_pieces(tokenizer)
 
     def render(
         self, conversations: Sequence[Sequence[Message]], replies: Sequence[str]
@@ -52,11 +58,11 @@ class BatchRenderer:
         Raises:
             jinja2.TemplateError: the template refuses a conversation; which one is not said.
         """
-        if not self._is_quick:
+        if not self.is_quick:
             return self._one_by_one(conversations, replies)
         plain = [index for index, messages in enumerate(conversations) if self._is_plain(messages)]
         pieces = dict(zip(plain, self._pieces([conversations[i] for i in plain]), strict=True))
-        texts = {reply for reply in replies if not self._odd.search(reply)}
+        texts = {reply for reply in replies if not self.is_odd(reply)}
         ids = self._encode({*texts, *(piece for each in pieces.values() for piece in each)})
         prompts = [
             [token for piece in pieces[index] for token in ids[piece]]
@@ -71,9 +77,21 @@ class BatchRenderer:
         ]
         return self._checked(conversations, replies, prompts, ended)
 
+    def cut(self, text: str) -> list[str]:
+        """``text`` as the pieces that are encoded by themselves: control tokens, and between."""
+        return [piece for piece in self._cut.split(text) if piece]
+
+    def is_control(self, piece: str) -> bool:
+        """Whether ``piece`` is one of the tokenizer's added tokens."""
+        return piece in self.control
+
+    def is_odd(self, text: str) -> bool:
+        """Whether ``text`` holds what must be kept from becoming a control token."""
+        return not self._hints.isdisjoint(text) and self._odd.search(text) is not None
+
     def _is_plain(self, messages: Sequence[Message]) -> bool:
         """Whether no message holds what must be kept from becoming a control token."""
-        return not any(self._odd.search(message["content"]) for message in messages)
+        return not any(self.is_odd(message["content"]) for message in messages)
 
     def _pieces(self, conversations: Sequence[Sequence[Message]]) -> Iterable[list[str]]:
         """What the template makes of each conversation, cut at the added tokens."""
@@ -85,11 +103,11 @@ class BatchRenderer:
             tokenize=False,
             enable_thinking=False,
         )
-        return [[piece for piece in self._cut.split(text) if piece] for text in rendered]
+        return [self.cut(text) for text in rendered]
 
     def _encode(self, pieces: set[str]) -> dict[str, list[int]]:
         """The tokens of each piece; an added token is one piece and one token."""
-        ids = {piece: [self._added[piece]] for piece in pieces if piece in self._added}
+        ids = {piece: [self.control[piece]] for piece in pieces if piece in self.control}
         texts = [piece for piece in pieces if piece not in ids]
         backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
@@ -116,7 +134,7 @@ class BatchRenderer:
             few = slice(self._unchecked)
             self._unchecked -= len(conversations)
             if self._one_by_one(conversations[few], replies[few]) != (prompts[few], ended[few]):
-                self._is_quick = False
+                self.is_quick = False
                 return self._one_by_one(conversations, replies)
         return prompts, ended
 
@@ -126,11 +144,10 @@ def _encodes_by_pieces(tokenizer: PreTrainedTokenizerBase) -> bool:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return False
-    steps: dict[str, Any] = json.loads(backend.to_str())
-    added = steps["added_tokens"]
-    if any(token[flag] for token in added for flag in ("lstrip", "rstrip", "single_word")):
+    added = backend.get_added_tokens_decoder().values()
+    if any(
+        token.lstrip or token.rstrip or token.single_word or token.normalized for token in added
+    ):
         return False
-    shown = json.dumps([steps["normalizer"], steps["pre_tokenizer"]])
-    return not any(token["normalized"] for token in added) and not any(
-        f'"type": "{kind}"' in shown for kind in _LOOKING_BEYOND
-    )
+    shown = json.dumps([settings_of(backend.normalizer), settings_of(backend.pre_tokenizer)])
+    return not any(f'"type": "{kind}"' in shown for kind in _LOOKING_BEYOND)

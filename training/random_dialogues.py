@@ -51,12 +51,17 @@ def random_dialogues(many: int, seed: int = 0, shortened: float = 1.0) -> Iterat
         yield from _block(chance, turns, median, common, weights / weights.sum())
 
 
-def write_random_dialogues(path: Path, many: int, seed: int = 0, shortened: float = 1.0) -> Path:
-    """Write them to ``path`` as JSON Lines, one dialogue a line, and return it."""
+def write_random_dialogues(
+    path: Path, many: int, seed: int = 0, *, shortened: float = 1.0, key: str | None = None
+) -> Path:
+    """Write them to ``path`` as JSON Lines, one dialogue a line, and return it.
+
+    A line is a list of utterances, or with ``key`` an object that has them under it.
+    """
     encoder = msgspec.json.Encoder()
     with path.open("wb") as file:
         for dialogue in random_dialogues(many, seed, shortened):
-            file.write(encoder.encode(dialogue) + b"\n")
+            file.write(encoder.encode({key: dialogue} if key else dialogue) + b"\n")
     return path
 
 

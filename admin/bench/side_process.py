@@ -20,11 +20,15 @@ PATIENCE_S = 20
 
 
 class PlayedRound(msgspec.Struct, frozen=True):
-    """Seconds on the clock and on all processors together, and the most bytes of memory."""
+    """Seconds on the clock and on all processors together, and the most bytes of memory.
+
+    ``facts`` are what a side says of what it has done.
+    """
 
     seconds: float
     cpu_seconds: float
     peak_bytes: int
+    facts: dict[str, Any] = {}
 
 
 class SideProcess:

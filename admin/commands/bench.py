@@ -403,6 +403,37 @@ def bench_train(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
         admin.output.table(found.columns, found.rows())
 
 
+@bench.command("data")
+@count_option(
+    "--dialogues", 100_000, "Random dialogues in LCCC's shape; LCCC-base has 6.8 million."
+)
+@count_option("--rounds", 3, "How often each side plays; sides take turns.")
+@count_option("--seed", 0, "Chooses the dialogues.", least=0)
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    help="Of each side.  [default: a processor each; ours fewer where little is to be done]",
+)
+@base_option
+@json_option
+@pass_admin
+def bench_data(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
+    """Compare making tokens of a raw file with `datasets.map`, on the same dialogues in turn.
+
+    Ours reads, cleans, hashes and stores a dataset, and encodes it; the peer makes what
+    LLaMA-Factory does: two maps with as many processes, one call of the tokenizer a turn, or in a
+    quicker variant a batch. It only takes spaces out. All begin with nothing in every round, and
+    must give the same tokens and masks.
+    """
+    from admin.bench.data import measure_data
+
+    found = measure_data(admin, **given)
+    if as_json:
+        admin.output.json(found)
+    else:
+        admin.output.table(found.columns, found.rows())
+
+
 def _workload(given: dict[str, Any]) -> Workload:
     """The load that the options describe, which are taken out of ``given``."""
     from admin.bench.workload import Workload

@@ -91,7 +91,7 @@ def test_together_is_the_same_as_one_by_one(
 
 def test_what_looks_beyond_a_piece_goes_the_slow_way() -> None:
     """Metaspace treats the first piece in its own way; byte-level BPE sees one piece at a time."""
-    assert {name: BatchRenderer(each)._is_quick for name, each in TOKENIZERS.items()} == {
+    assert {name: BatchRenderer(each).is_quick for name, each in TOKENIZERS.items()} == {
         "bytes": True,
         "words": True,
         "Metaspace": False,
@@ -99,7 +99,7 @@ def test_what_looks_beyond_a_piece_goes_the_slow_way() -> None:
     }
     stripping = byte_tokenizer()
     stripping.backend_tokenizer.normalizer = normalizers.Strip()
-    assert not BatchRenderer(stripping)._is_quick
+    assert not BatchRenderer(stripping).is_quick
 
 
 def test_the_quick_way_is_left_when_it_differs(monkeypatch: pytest.MonkeyPatch) -> None:

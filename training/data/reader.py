@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import NamedTuple, NoReturn, Self, cast
 
 from training.data.dialogue import RawDialogue
-from training.data.records import dialogue_of
-from training.data.stream import JsonText, Malformed, parse
+from training.data.records import dialogue_of, parse_dialogue
+from training.data.stream import JsonText, Malformed
 from training.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -158,13 +158,13 @@ class DialogueReader:
         )
 
     def _lines(self, layout: Layout) -> Iterator[Record]:
+        read = _utterances_by_tabs if layout is Layout.TABS else parse_dialogue
         while line := self._next_line():
-            text = line.decode("utf-8").strip()
-            if not text or self._stepped_over():
+            if not line.startswith((b"[", b"{")) and not line.decode("utf-8").strip():
                 continue
-            by_tabs = layout is Layout.TABS
-            dialogue = RawDialogue(text.split("\t")) if by_tabs else dialogue_of(parse(text))
-            yield Record(self._record, dialogue, None)
+            if self._stepped_over():
+                continue
+            yield Record(self._record, read(line), None)
 
     def _stepped_over(self) -> bool:
         """Whether the present record is one of those to skip."""
@@ -209,3 +209,7 @@ class DialogueReader:
             except Malformed as error:
                 raise Malformed(f'{error} (in "{key}")') from error
             closed = text.expect_either(",", "}") == "}"
+
+
+def _utterances_by_tabs(line: bytes) -> RawDialogue:
+    return RawDialogue(line.decode("utf-8").strip().split("\t"))

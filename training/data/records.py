@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from training.data.dialogue import RawDialogue, Role
-from training.data.stream import Malformed, json_kind
+from training.data.stream import Malformed, json_kind, parse
 
 UTTERANCES = "dialog"
 MESSAGES = ("messages", "conversations", "conversation")
@@ -23,6 +25,30 @@ ROLES: dict[str, Role] = {
     "bot": "assistant",
 }
 SYSTEM = ("system", "developer")
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    """A record with utterances, as on the Hub."""
+
+    dialog: list[str]
+
+
+_quick = msgspec.json.Decoder(list[str] | _Row)
+
+
+def parse_dialogue(line: bytes) -> RawDialogue:
+    """The dialogue in a line of JSON.
+
+    Raises:
+        Malformed: it is no JSON, naming the column, or has none of the known shapes.
+        UnicodeDecodeError: it is no UTF-8.
+    """
+    try:
+        found = _quick.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # of another shape, or wrong, which is for the one who can say where
+        return dialogue_of(parse(line.decode("utf-8").strip()))
+    return RawDialogue(found if isinstance(found, list) else found.dialog)
 
 
 def dialogue_of(value: Any) -> RawDialogue:

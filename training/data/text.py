@@ -42,6 +42,9 @@ _CONTROL = re.compile(
     "\ufff9-\ufffb\ud800-\udfff]"
 )
 
+# Text without one of these needs none of its spaces.
+_ANY_WORD = re.compile(_WORD)
+
 _NAME = r"[\w\-·.]{1,30}"
 _PLATFORM = re.compile(
     rf"(?:回复|轉發|转发)[ \t]*@{_NAME}[ \t]*[:：]?"  # who is answered
@@ -83,7 +86,7 @@ _BRACKETS = re.compile(f"\\(([^()\n]*[{HAN}][^()\n]*)\\)")
 
 def remove_control(text: str) -> str:
     """``text`` without characters that no one can see or that no file can hold."""
-    return _CONTROL.sub("", text)
+    return text if text.isprintable() else _CONTROL.sub("", text)  # all of them are unprintable
 
 
 def join_spaced(text: str) -> str:
@@ -93,8 +96,11 @@ def join_spaced(text: str) -> str:
     run of single letters or digits (``R a p``, ``2 0 0 4``) is one word: where words met inside it
     can no longer be told.
     """
-    if not any(map(str.isspace, text)):
+    words = text.split()
+    if len(words) < 2 and "".join(words) == text:  # noqa: PLR2004 - no space in it
         return text
+    if "\n" not in text and not _ANY_WORD.search(text):
+        return "".join(words)
     return _NEEDLESS_SPACE.sub("", _BEFORE_MARK.sub("", text))
 
 

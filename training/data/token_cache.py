@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from adapters.prompt_batch import BatchRenderer
 from training.data.arrow import Dialogues
-from training.data.encode import Encoding, encode_dialogues
+from training.data.assembly import Assembler
+from training.data.encode import Encoding
 from training.data.tokens import Encoded, TokenFiles, TokenWriter, open_tokens
 from training.data.workers import Workers, processors
 
@@ -29,7 +29,7 @@ DIALOGUES_A_TASK = 2000
 TASKS_BETWEEN_KEEPS = 50
 
 # A process takes seconds to load its libraries: fewer dialogues are encoded in this one.
-DIALOGUES_WORTH_PROCESSES = 50_000
+DIALOGUES_WORTH_PROCESSES = 200_000
 
 OnProgress = Callable[[int, int], None]
 
@@ -69,7 +69,7 @@ def encode_split(
             if workers.processes > 1:
                 work = partial(_encode_there, base.path, dialogues.path, encoding)
             else:
-                work = partial(_encode, BatchRenderer(tokenizer), dialogues, encoding)
+                work = partial(_encode, Assembler(tokenizer, encoding), dialogues)
             _write(writer, workers, work, len(dialogues), on_progress or (lambda *_: None))
 
     return open_tokens(dataset.path / "tokens", content, make)
@@ -111,19 +111,16 @@ def _ranges(start: int, total: int) -> Iterator[_Range]:
         yield _Range(at, min(at + DIALOGUES_A_TASK, total))
 
 
-def _encode(
-    renderer: BatchRenderer, dialogues: Dialogues, encoding: Encoding, part: _Range
-) -> Encoded:
-    chosen = dialogues.between(part.start, part.stop)
-    return Encoded.of(list(encode_dialogues(renderer, chosen, encoding)))
+def _encode(assembler: Assembler, dialogues: Dialogues, part: _Range) -> Encoded:
+    return assembler.encode(list(dialogues.between(part.start, part.stop)))
 
 
 def _encode_there(base: Path, split: Path, encoding: Encoding, part: _Range) -> Encoded:
     """The same in a process of its own, which loads tokenizer and dialogues once."""
-    renderer, dialogues = _loaded(base, split)
-    return _encode(renderer, dialogues, encoding, part)
+    assembler, dialogues = _loaded(base, split, encoding)
+    return _encode(assembler, dialogues, part)
 
 
 @lru_cache(maxsize=1)
-def _loaded(base: Path, split: Path) -> tuple[BatchRenderer, Dialogues]:
-    return BatchRenderer(load_tokenizer(base)), Dialogues(split)
+def _loaded(base: Path, split: Path, encoding: Encoding) -> tuple[Assembler, Dialogues]:
+    return Assembler(load_tokenizer(base), encoding), Dialogues(split)

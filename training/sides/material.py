@@ -113,7 +113,9 @@ def _labels(example: Example) -> list[int]:
 
 def random_dataset(place: Path, dialogues: int, seed: int) -> PreparedDataset:
     """So many random dialogues, cleaned and prepared, below ``place``."""
-    raw = write_random_dialogues(place / "random.jsonl", dialogues, seed, CHARACTERS_PER_TOKEN)
+    raw = write_random_dialogues(
+        place / "random.jsonl", dialogues, seed, shortened=CHARACTERS_PER_TOKEN
+    )
     return prepare([raw], "random", place / "datasets")
 
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 LOOK_EVERY_S = 0.005
+LOOK_AT_FAMILY_EVERY_S = 0.2  # adding up shared memory takes milliseconds a process
 
 
 class Playing:
@@ -44,7 +45,11 @@ class Playing:
 
     def played(self, measuring: Measuring) -> None:
         """Answer what was measured of a round that is over."""
-        self._answer(measuring.end())
+        self.answer(measuring.end())
+
+    def answer(self, message: dict[str, Any]) -> None:
+        """Answer what was measured of a round that is over, perhaps with more."""
+        self._answer(message)
 
     def _answer(self, message: dict[str, Any]) -> None:
         self._answers.write(json.dumps(message) + "\n")
@@ -55,10 +60,13 @@ class Measuring:
     """The time and the peak of memory from here to :meth:`end`.
 
     On a GPU the peak is what was allocated there, on a CPU the resident memory of the process,
-    looked at every few milliseconds; what is free is given back before.
+    looked at every few milliseconds; what is free is given back before. With ``is_family`` time and
+    memory are those of all processes that it starts too, which must have ended at the end; what
+    several of them share in memory counts once (PSS).
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, is_family: bool = False) -> None:
+        self._is_family = is_family
         self._gpu = device if device.startswith("cuda") else None
         gc.collect()
         if self._gpu:
@@ -74,7 +82,7 @@ class Measuring:
         self._looking = threading.Thread(target=self._look, daemon=True)
         if not self._gpu:
             self._looking.start()
-        self._began_s, self._began_cpu_s = time.perf_counter(), time.process_time()
+        self._began_s, self._began_cpu_s = time.perf_counter(), self._cpu_seconds()
 
     def end(self) -> dict[str, float]:
         """Seconds on the clock, and on all processors together, and the peak in bytes."""
@@ -83,7 +91,7 @@ class Measuring:
 
             torch.cuda.synchronize()
         seconds = time.perf_counter() - self._began_s
-        cpu_seconds = time.process_time() - self._began_cpu_s
+        cpu_seconds = self._cpu_seconds() - self._began_cpu_s
         if self._gpu:
             self._peak = torch.cuda.max_memory_allocated(self._gpu)
         else:
@@ -93,8 +101,14 @@ class Measuring:
 
     def _look(self) -> None:
         while not self._is_over.is_set():
-            self._peak = max(self._peak, resident_bytes())
-            self._is_over.wait(LOOK_EVERY_S)
+            held = family_bytes() if self._is_family else resident_bytes()
+            self._peak = max(self._peak, held)
+            self._is_over.wait(LOOK_AT_FAMILY_EVERY_S if self._is_family else LOOK_EVERY_S)
+
+    def _cpu_seconds(self) -> float:
+        times = os.times()
+        own = time.process_time()
+        return own + times.children_user + times.children_system if self._is_family else own
 
 
 def resident_bytes() -> int:
@@ -102,3 +116,16 @@ def resident_bytes() -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+def family_bytes() -> int:
+    """The memory of this process and of all that it has started, shared memory counted once."""
+    import psutil
+
+    total = 0
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.Error):  # it has just ended
+            held = process.memory_full_info()
+            total += int(getattr(held, "pss", held.rss))
+    return total

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from training.data.dialogue import RawDialogue
-from training.data.records import dialogue_of
-from training.data.stream import Malformed
+from training.data.records import dialogue_of, parse_dialogue
+from training.data.stream import Malformed, parse
 
 USER, ASSISTANT = "user", "assistant"
 
@@ -106,3 +107,38 @@ def test_a_malformed_record_is_refused_with_its_place(record: object, said: str)
     """Counted from 0, as in `messages[2]`."""
     with pytest.raises(Malformed, match=said):
         dialogue_of(record)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'["a", "\\ud83d\\ude02"]',
+        b'["\\ud83d"]',
+        b'["\\udc00x"]',
+        b' ["a"] \r\n',
+        b'\xc2\xa0["a"]',
+        b'{"dialog": ["a"], "dialog": ["b"]}',
+        b'{"dialog": ["a"], "n": 1e999}',
+        b'{"messages": [{"role": "user", "content": "a"}]}',
+        b'["a", 1]',
+        b'["a\x01"]',
+        b'["\xff"]',
+        b'{"dialog": "a"}',
+        b'["a",]',
+        b"[1e9999]",
+        b"[" * 2000,
+    ],
+)
+def test_a_line_is_read_as_its_json(line: bytes) -> None:
+    """The quick decoder and the one that says what is wrong agree, in errors too."""
+
+    def slowly(line: bytes) -> RawDialogue:
+        return dialogue_of(parse(line.decode("utf-8").strip()))
+
+    def told(read: Callable[[bytes], RawDialogue]) -> object:
+        try:
+            return read(line)
+        except (Malformed, UnicodeDecodeError) as error:
+            return str(error)
+
+    assert told(parse_dialogue) == told(slowly)

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.text import (
+    _BEFORE_MARK,
+    _NEEDLESS_SPACE,
     fold_width,
     half_width,
     join_spaced,
@@ -241,3 +243,16 @@ def test_half_width_leaves_other_text_alone(text: str) -> None:
     assert all(
         one == other or "\uff10" <= one <= "\uff5a" for one, other in zip(text, halved, strict=True)
     )
+
+
+def test_whatever_is_removed_as_control_is_unprintable() -> None:
+    """By which printable text is known to have none of it; and white space is what `split` says."""
+    for sign in map(chr, range(0x110000)):
+        assert remove_control(f"a{sign}") == f"a{sign}" or not sign.isprintable()
+        assert sign.isspace() == (not sign.split())
+
+
+@given(TEXT)
+def test_text_without_words_is_joined_as_any_other(text: str) -> None:
+    """The short way and the rule agree."""
+    assert join_spaced(text) == _NEEDLESS_SPACE.sub("", _BEFORE_MARK.sub("", text))

@@ -103,6 +103,9 @@ class Here(Workers):
     """Work handed over as to another process, and done here."""
 
     def in_order(self, work: Callable[..., Any], tasks: Iterable[Any]) -> Iterator[Any]:
+        if self.processes == 1:
+            yield from map(work, tasks)
+            return
         for task in tasks:
             yield pickle.loads(pickle.dumps(work))(pickle.loads(pickle.dumps(task)))
 
