@@ -99,22 +99,27 @@ def create_app(
         exception_handlers={Exception: _answer},
         request_max_body_size=settings.max_body_bytes,
         dependencies=_dependencies(),
-        state=State(
-            {
-                "settings": settings,
-                "responses": _store(settings),
-                "metrics": Metrics(),
-                "document": cache(describe),
-                "doorkeeper": Doorkeeper(settings, token=token),
-                **_workshop(settings),
-            }
-        ),
+        state=state_of(settings, token=token),
         openapi_config=None,
         logging_config=None,
     )
     # Middleware of Litestar's own kind would not see what the router refuses by itself.
     app.asgi_handler = Gate(app.asgi_handler, HostPolicy(settings))
     return app
+
+
+def state_of(settings: ServerSettings, *, token: str = "") -> State:
+    """What an application keeps while it is there: all of it, but for the engine."""
+    return State(
+        {
+            "settings": settings,
+            "responses": _store(settings),
+            "metrics": Metrics(),
+            "document": cache(describe),
+            "doorkeeper": Doorkeeper(settings, token=token),
+            **_workshop(settings),
+        }
+    )
 
 
 def describe() -> bytes:

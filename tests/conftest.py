@@ -21,6 +21,7 @@ if find_library("cuda") is None:  # no driver: Triton, if it is there, shall run
     os.environ["TRITON_INTERPRET"] = "1"
 
 if TYPE_CHECKING:
+    from litestar import Litestar
     from litestar.testing import TestClient
     from xdist.scheduler import LoadScopeScheduling
 
@@ -83,14 +84,38 @@ def engine() -> ScriptedEngine:
     return ScriptedEngine()
 
 
+class Seat:
+    """Stands where an application has its engine, and is whatever engine sits in it."""
+
+    def __init__(self) -> None:
+        self.engine: ScriptedEngine | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+
+@pytest.fixture(scope="session")
+def application(tmp_path_factory: pytest.TempPathFactory) -> tuple[Litestar, Seat]:
+    """One for all tests of a process: the routes of another would be the same, and take a while."""
+    from adapters.home import Home
+    from server.app import create_app
+    from server.settings import ServerSettings
+
+    seat, nowhere = Seat(), Home(tmp_path_factory.mktemp("application"))
+    return create_app(ServerSettings(home=nowhere), engine=seat), seat  # type: ignore[arg-type]
+
+
 @pytest.fixture
-def client(settings: ServerSettings, engine: ScriptedEngine) -> Iterator[TestClient[Any]]:
-    """The application without a network, its engine started."""
+def client(
+    settings: ServerSettings, engine: ScriptedEngine, application: tuple[Litestar, Seat]
+) -> Iterator[TestClient[Any]]:
+    """The application without a network, its engine started; what it keeps is this test's own."""
     from litestar.testing import TestClient
 
-    from server.app import create_app
+    from server.app import state_of
 
-    app = create_app(settings, engine=engine)
+    app, seat = application
+    app.state, seat.engine = state_of(settings), engine
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as started:
         yield started
 

@@ -134,7 +134,7 @@ def _tokenizer_texts(dialogues: Dialogues, grammar: Grammar, rng: random.Random)
     yield from lines
     said = [line for dialogue in dialogues for line in dialogue]
     for unit in ("user", "assistant", "system", *sorted(set("".join(lines + said)))):
-        yield from [unit] * UNIT_WEIGHT
+        yield "\n".join([unit] * UNIT_WEIGHT)  # a line is a word; one text is read sooner than many
 
 
 def build_model(shape: PocketShape, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:

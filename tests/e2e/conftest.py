@@ -23,6 +23,14 @@ def home(demo: Demo, tmp_path: Path) -> Home:
     return Home(copy)
 
 
+@pytest.fixture(scope="package")
+def standing(demo: Demo) -> Iterator[Serving]:
+    """A live server with the real engine over the demo's own home, for tests that only ask."""
+    settings = ServerSettings(home=demo.home, base="pocket", port=0, drain_timeout_s=2.0)
+    with serve_in_thread(settings) as running:
+        yield running
+
+
 @pytest.fixture
 def serving(home: Home) -> Iterator[Serving]:
     """A live server with the real engine over that copy."""

@@ -46,9 +46,9 @@ def greedy(client: OpenAI, model: str, text: str) -> str:
     return reply.choices[0].message.content or ""
 
 
-def test_the_clients_list_and_chat(serving: Serving) -> None:
+def test_the_clients_list_and_chat(standing: Serving) -> None:
     """`models.list`, `models.retrieve`, whole replies and usage by the official client."""
-    with client_of(serving) as client:
+    with client_of(standing) as client:
         listed = [model.id for model in client.models.list()]
         card = client.models.retrieve("cat")
         reply = client.chat.completions.create(model="cat", messages=messages(QUESTION))  # type: ignore[arg-type]
@@ -62,9 +62,9 @@ def test_the_clients_list_and_chat(serving: Serving) -> None:
     assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
 
 
-def test_streams_add_up_to_the_whole_reply(serving: Serving) -> None:
+def test_streams_add_up_to_the_whole_reply(standing: Serving) -> None:
     """`stream=True` and the `.stream()` helper give the text of the whole reply, piece by piece."""
-    with client_of(serving) as client:
+    with client_of(standing) as client:
         whole = greedy(client, "scholar", QUESTION)
         chunks = list(
             client.chat.completions.create(
@@ -88,11 +88,11 @@ def test_streams_add_up_to_the_whole_reply(serving: Serving) -> None:
     assert "".join(pieces) == whole == helped
 
 
-def test_the_async_client(serving: Serving) -> None:
+def test_the_async_client(standing: Serving) -> None:
     """The asynchronous client streams the same."""
 
     async def ask() -> str:
-        async with AsyncOpenAI(base_url=serving.api_url, api_key="none", max_retries=0) as client:
+        async with AsyncOpenAI(base_url=standing.api_url, api_key="none", max_retries=0) as client:
             stream = await client.chat.completions.create(
                 model="cat",
                 messages=messages(QUESTION),  # type: ignore[arg-type]
@@ -102,21 +102,21 @@ def test_the_async_client(serving: Serving) -> None:
             )
             return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
-    with client_of(serving) as client:
+    with client_of(standing) as client:
         assert asyncio.run(ask()) == greedy(client, "cat", QUESTION)
 
 
-def test_an_unknown_model_is_not_found(serving: Serving) -> None:
+def test_an_unknown_model_is_not_found(standing: Serving) -> None:
     """Never the base instead, and the client raises its own class."""
-    with client_of(serving) as client, pytest.raises(NotFoundError) as caught:
+    with client_of(standing) as client, pytest.raises(NotFoundError) as caught:
         greedy(client, "dog", QUESTION)
 
     assert caught.value.code == "model_not_found"
 
 
-def test_the_adapters_own_defaults_apply(serving: Serving) -> None:
+def test_the_adapters_own_defaults_apply(standing: Serving) -> None:
     """System prompt and sampling of the manifest are used where the request gives none."""
-    with client_of(serving) as client:
+    with client_of(standing) as client:
         plain = client.chat.completions.create(model="cat", messages=messages("你好"))  # type: ignore[arg-type]
         explicit = client.chat.completions.create(
             model="cat",

@@ -114,7 +114,7 @@ def test_replacing_an_adapter_serves_the_new_version(serving: Serving, home: Hom
 def test_ctrl_c_stops_a_training_that_resume_finishes(home: Home) -> None:
     """The first SIGINT checkpoints and says how to go on; going on ends in a registration."""
     arguments = ["--data", "demo-cat", "--name", "late", "--base", "pocket", "--recipe", "pocket"]
-    arguments += ["--set", "training.max_steps=60"]
+    arguments += ["--set", "training.max_steps=40", "--set", "training.batch_size=4"]
     with subprocess.Popen(
         [sys.executable, "-m", "admin", "train", *arguments, "--set", "record.log_every=1"],
         env={**os.environ, "LCCC_HOME": str(home.root)},

@@ -32,9 +32,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pocket of a few steps."""
-    return build_pocket(tmp_path_factory.mktemp("pocket") / "pocket", SHORT)
+def built(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pocket of a few steps, with the tokenizer that is there: it takes longer than they do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.pocket.build_tokenizer", lambda *_: tokenizer)
+        return build_pocket(tmp_path_factory.mktemp("pocket") / "pocket", SHORT)
 
 
 def test_every_character_of_the_samples_is_a_token(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -71,7 +73,7 @@ def test_rows_are_what_the_chat_template_renders(tokenizer: PreTrainedTokenizerF
 
 
 def test_the_same_seed_builds_the_same_weights(built: Path, tmp_path: Path) -> None:
-    """Deterministic: every file of a second build has the same bytes."""
+    """Deterministic: every file of a second build, its tokenizer's too, has the same bytes."""
     again = build_pocket(tmp_path / "pocket", SHORT)
 
     for path in built.iterdir():
@@ -92,7 +94,7 @@ def test_it_loads_like_any_checkpoint(built: Path) -> None:
 
 
 def test_a_broken_build_leaves_the_older_one(
-    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The base in use goes only when its successor is whole; progress is told on the way."""
     directory = tmp_path / "pocket"
@@ -104,6 +106,7 @@ def test_a_broken_build_leaves_the_older_one(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("training.pocket._save", broken)
+    monkeypatch.setattr("training.pocket.build_tokenizer", lambda *_: tokenizer)  # as it is made
     with pytest.raises(OSError, match="No space"):
         build_pocket(directory, SHORT, lambda *progress: told.append(progress))
 
