@@ -22,7 +22,10 @@ from adapters.home import Home
 from adapters.registry import Registry
 from server.background import serve_in_thread
 from server.engine.catalog import Catalog
+from server.engine.loop import EngineLoop
 from server.engine.runner import Runner
+from server.engine.trial import KEY as TRIAL
+from server.engine.trial import Trial
 from server.process import Serving
 from server.settings import ServerSettings
 from tests.tiny import random_adapter
@@ -156,12 +159,22 @@ def test_a_running_reply_keeps_its_version_to_the_end(
     version = server.load("steady", server.adapter("steady", seed=4)).headers["x-adapter-version"]
     other = server.adapter("other", seed=5)
     alone = said(server.chat("steady"))
-    go, steps, launch = threading.Event(), itertools.count(), Runner.launch
+    steps, launch, try_out = itertools.count(), Runner.launch, EngineLoop.try_out
+    arrived, tried, go = (threading.Event() for _ in range(3))
+
+    def announced(loop: EngineLoop, trial: Trial) -> None:
+        try_out(loop, trial)
+        arrived.set()
 
     def held(runner: Runner, chunks: Any) -> Any:
-        assert next(steps) < 10 or go.wait(PATIENCE_S)
+        """The reply waits for the other version's trial, lets it pass, and waits again."""
+        if chunks[0].sequence.key == TRIAL:
+            tried.set()
+        elif next(steps) >= 10:
+            assert (go if tried.is_set() else arrived).wait(PATIENCE_S)
         return launch(runner, chunks)
 
+    monkeypatch.setattr(EngineLoop, "try_out", announced)
     monkeypatch.setattr(Runner, "launch", held)
     body = {"model": "steady", "messages": MESSAGES, "stream": True} | GREEDY
     url = f"{server.serving.api_url}/chat/completions"
