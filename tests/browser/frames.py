@@ -21,6 +21,7 @@ from server.settings import ServerSettings
 from tests.browser.conftest import CHROMIUM, FLAGS
 from tests.fakes import ScriptedEngine
 from tests.records import make_run
+from tests.waiting import eventually
 from training.runs import EventLog
 
 if TYPE_CHECKING:
@@ -142,6 +143,11 @@ def _signed_in(browser: Browser, link: str) -> BrowserContext:
     return profile
 
 
+def _wait_until_ready(page: Page) -> None:
+    """By asking: the page's own policy forbids Playwright's way of waiting for an expression."""
+    assert eventually(lambda: bool(page.evaluate("window.readyAt !== undefined")))
+
+
 def _first_load(browser: Browser, link: str) -> dict[str, float]:
     ready, sizes = [], []
     for _ in range(LOADS):
@@ -150,7 +156,7 @@ def _first_load(browser: Browser, link: str) -> dict[str, float]:
         page.add_init_script(WHEN_READY)
         received = _received(page)
         page.goto(link.partition("#")[0])
-        page.wait_for_function("window.readyAt !== undefined")
+        _wait_until_ready(page)
         ready.append(page.evaluate("window.readyAt"))
         page.wait_for_load_state("networkidle")
         sizes.append(sum(received.values()))

@@ -29,7 +29,7 @@ DIALOGUES_A_TASK = 2000
 TASKS_BETWEEN_KEEPS = 50
 
 # A process takes seconds to load its libraries: fewer dialogues are encoded in this one.
-DIALOGUES_WORTH_PROCESSES = 200_000
+DIALOGUES_WORTH_PROCESSES = 500_000
 
 OnProgress = Callable[[int, int], None]
 
