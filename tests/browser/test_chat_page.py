@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,20 @@ def test_a_reply_is_streamed_with_its_speed(console: Open) -> None:
     expect(page.locator(".reply .stats")).to_contain_text("首字")
     assert "token" not in page.url
     assert page.live.engine.prompts[-1] == [{"role": "user", "content": "今天下雨了"}]
+
+
+def test_a_reply_in_one_piece_is_not_said_to_be_quicker_than_it_was(console: Open) -> None:
+    """What is read at once has no time between its tokens: the whole counts, wait included."""
+    page = console(Script(pieces=("一",) * 9))
+
+    say(page, "数一数")
+
+    expect(page.locator(".reply .stats")).to_contain_text("token/秒")
+    said = page.locator(".reply .stats").inner_text()
+    found = re.search(r"首字 (\d+) .*?([\d.]+) token/秒 · \d+ \+ (\d+) token", said)
+    assert found, said
+    wait_ms, rate, tokens = (float(part) for part in found.groups())
+    assert 0 < rate <= 1.1 * tokens * 1000 / min(50.0, wait_ms + 1)
 
 
 def test_the_next_turn_has_the_turns_before(console: Open) -> None:

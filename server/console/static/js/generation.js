@@ -2,6 +2,9 @@
 
 import { stream } from "./api.js";
 
+// A reply that comes in less is read in one piece or two, and how quick it was is not seen between.
+const SHORTEST_MS = 50;
+
 /**
  * Ask `model` and call `onChange(reply)` as the reply grows; resolves when it has ended.
  * A stopped reply keeps what it has; a failed one also says why, in `error`.
@@ -30,13 +33,14 @@ export async function generate(reply, messages, sampling, signal, onChange) {
 }
 
 function stats(usage, began, first) {
-  const seconds = (performance.now() - (first || began)) / 1000;
-  const after = Math.max(0, usage.completion_tokens - 1);
+  const end = performance.now();
+  const tokens = usage.completion_tokens;
+  const isSeen = first && tokens > 1 && end - first >= SHORTEST_MS;
   return {
-    ttft_ms: Math.round((first || performance.now()) - began),
-    tokens_per_s: seconds > 0 && after ? after / seconds : null,
+    ttft_ms: Math.round((first || end) - began),
+    tokens_per_s: (1000 * (isSeen ? tokens - 1 : tokens)) / (end - (isSeen ? first : began)) || null,
     prompt_tokens: usage.prompt_tokens,
     cached_tokens: usage.prompt_tokens_details?.cached_tokens ?? 0,
-    completion_tokens: usage.completion_tokens,
+    completion_tokens: tokens,
   };
 }
