@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Sequence as Rows
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from adapters.base import Base
 from server.engine.draw import Drawn
 from server.engine.errors import AdapterUnavailable, EngineClosed, GenerationFailed
+from server.engine.loop import EngineLoop
 from server.engine.sequence import Chunk
 from server.engine.trial import Trial, is_usable
 from server.engine.types import Finished, SamplingParams, TokenLogprobs
 from tests.server.engine.harness import GREEDY, Publish, Running, prompt_of, read, running, until
 from tests.server.engine.test_scoring import needs_native
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -98,7 +101,7 @@ async def test_a_trial_leaves_nothing_behind(base: Base, publish: Publish) -> No
 
 
 async def test_a_trial_takes_no_block_from_those_that_have_them_all(
-    base: Base, publish: Publish
+    base: Base, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole cache is one reply's; it is not put aside, and its tokens are its own."""
     publish("fine")
@@ -112,11 +115,19 @@ async def test_a_trial_takes_no_block_from_those_that_have_them_all(
         while engine.engine._parts.pool.available:
             await throttle.planned()
             throttle.step()
+        try_out, arrived = EngineLoop.try_out, threading.Event()
+
+        def announced(loop: EngineLoop, trial: Trial) -> None:
+            try_out(loop, trial)
+            arrived.set()
+
+        monkeypatch.setattr(EngineLoop, "try_out", announced)
         loading = asyncio.create_task(engine.load("fine"))
-        while not loading.done():
+        assert await asyncio.to_thread(arrived.wait, PATIENCE_S)
+        while not loading.done():  # a step or two, which must not be the reply's last
             await throttle.planned()
             throttle.step()
-            await asyncio.sleep(0)
+            await asyncio.wait([loading], timeout=0.2)
         assert one.key in engine.engine._open, "it is not over, or this test shows nothing"
         throttle.open()
         await read(generation)
