@@ -86,7 +86,7 @@ def arguments(model: Any, pack: Pack, device: torch.device) -> dict[str, Any]:
     if not pack.shared:  # positions that restart tell transformers enough
         return {}
     window = getattr(model.config, "sliding_window", None)
-    if window is not None and window < int(pack.position_ids.max()):
+    if window is not None and window <= int(pack.position_ids.max()):
         raise RecipeError(
             f"training.share_prefix: this base looks back {window} tokens, fewer than the longest "
             "dialogue has; set training.share_prefix=false."

@@ -23,5 +23,6 @@ def kept_positions(shape: Sequence[int], share: float, device: torch.device) -> 
     many = prod(shape)
     words = torch.empty(-(-many // _PER_WORD), dtype=torch.int64, device=device)
     lots = words.random_(-(2**63), None).view(torch.int16)[:many]
-    below = round(share * 2**_BITS) - 2 ** (_BITS - 1)
+    most = 2 ** (_BITS - 1)
+    below = min(round(share * 2**_BITS) - most, most - 1)
     return (lots >= below).view(*shape)

@@ -92,7 +92,11 @@ def test_a_window_and_a_shared_beginning_are_refused_on_gpus(
     model = load_model(base, plan.recipe, CPU).eval()
     core = model.get_base_model()
     core.set_attn_implementation("sdpa")
-    core.config.sliding_window = 4
+    one = pack(plan.step_examples(0))
+    longest = one.shared + max(one.lengths)
 
+    core.config.sliding_window = longest
+    target_logits(model, one)  # the last token sees just so many, itself among them
+    core.config.sliding_window = longest - 1
     with pytest.raises(RecipeError, match=r"training\.share_prefix=false"):
-        target_logits(model, pack(plan.step_examples(0)))
+        target_logits(model, one)

@@ -10,7 +10,7 @@ from training.dropping import kept_positions
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("share", [0.05, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.5, 0.9, 0.99999])
 def test_the_share_is_met_everywhere(share: float) -> None:
     """Also in each of the four positions that a draw serves."""
     torch.manual_seed(0)
@@ -20,7 +20,7 @@ def test_the_share_is_met_everywhere(share: float) -> None:
     deviation = (share * (1 - share) / 250_000) ** 0.5
     for place in range(4):
         assert dropped.flatten()[place::4].float().mean().item() == pytest.approx(
-            share, abs=5 * deviation
+            share, abs=5 * deviation + 1 / 2**16
         )
 
 

@@ -64,14 +64,19 @@ def test_loss_and_gradients_are_pefts(
         assert (gradients[name] - gradient).norm() <= tolerance * size, name
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", ["nf4", "none"])
 def test_what_is_recomputed_is_what_was_computed(
-    base: Base, make_plan: MakePlan, kind: str
+    base: Base, make_plan: MakePlan, kind: str, dtype: str
 ) -> None:
     """With dropout too, the gradients with and without gradient checkpointing are the same bits,
     though the last projection of a layer is not computed again.
     """
-    shared = ("lora.dropout=0.3", f"quantization.kind={kind}")
+    shared = (
+        "lora.dropout=0.3",
+        f"quantization.kind={kind}",
+        f"quantization.compute_dtype={dtype}",
+    )
     kept = make_plan(*shared, "training.gradient_checkpointing=false")
     again = make_plan(*shared, "training.gradient_checkpointing=true")
 
