@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from uuid import uuid4
 
 BLOCK = 1 << 20
 TEMPORARY = ".tmp"
+PROBES_S = 1.0  # who looks at a lock takes it together with others, for a moment
 
 
 class FileRefused(Exception):
@@ -174,11 +176,33 @@ def directory_in_use(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def locks_alone(handle: int) -> bool:
+    """Lock the open file or directory ``handle`` for this process; false: another has locked it.
+
+    One that only looks (:func:`is_in_use`) may be in the way for a moment.
+    """
+    patience_ends_s = time.monotonic() + PROBES_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > patience_ends_s:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
+
+
 def is_in_use(path: Path) -> bool:
-    """Whether a living writer holds this directory."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Whether a living process has locked this file or directory.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # two that look do not see each other
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -163,6 +164,15 @@ class TestLocks:
         assert not is_in_use(tmp_path / "staging")
         with exclusive_lock(tmp_path / "lock"):
             pass
+
+    def test_two_that_look_do_not_see_each_other(self, tmp_path: Path) -> None:
+        """To look is not to use: else something that has ended would seem to go on."""
+        handle = os.open(tmp_path, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_SH)  # one that looks just now
+        try:
+            assert not is_in_use(tmp_path)
+        finally:
+            os.close(handle)
 
     def test_a_directory_is_in_use_as_long_as_it_is_held(self, tmp_path: Path):
         """Asking does not take it."""

@@ -31,7 +31,6 @@ from tests.training.sweeps.writing import write
 from training.data.dataset import prepare
 from training.recipe import read_recipe
 from training.runs import Run, RunStore
-from training.sweeps import lock
 from training.sweeps.lock import conducting
 
 RATES = {"learning_rate": [1e-3, 1e-2]}
@@ -427,7 +426,7 @@ def test_a_trial_that_is_resumed_by_hand_is_not_registered(place: Place, trials:
 def test_two_at_once_are_refused(done: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second is told which process the first is; `--status` shows it running."""
     place = done
-    monkeypatch.setattr(lock, "PROBES_S", 0.0)
+    monkeypatch.setattr("adapters.storage.PROBES_S", 0.0)
     with conducting(place.home.sweeps / "rank"):
         refused = place.run()
         report = place.table()

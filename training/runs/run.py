@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from adapters.storage import Disk, replace_file
+from adapters.storage import Disk, is_in_use, locks_alone, replace_file
 from training.errors import RunBusy, RunNotFound
 from training.runs.event import Event
 from training.runs.history import standing
@@ -19,7 +18,6 @@ from training.runs.reader import read_events
 from training.runs.status import RunStatus
 
 STATUS = "status.json"
-PROBES_S = 1.0  # readers look at a lock by taking it together, for a moment
 
 
 class Run:
@@ -104,23 +102,11 @@ class Run:
         """
         handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self._lock(handle)
+            if not locks_alone(handle):
+                raise RunBusy(self.id, self._process())
             yield
         finally:
             os.close(handle)
-
-    def _lock(self, handle: int) -> None:
-        """Take the lock alone; a reader's probe may be in the way for a moment."""
-        patience_ends_s = time.monotonic() + PROBES_S
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > patience_ends_s:
-                    raise RunBusy(self.id, self._process()) from None
-                time.sleep(0.01)
-            else:
-                return
 
     def _process(self) -> int | None:
         try:
@@ -130,16 +116,7 @@ class Run:
 
     def is_held(self) -> bool:
         """Whether a living process writes to the run."""
-        handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(
-                handle, fcntl.LOCK_SH | fcntl.LOCK_NB
-            )  # two that look do not see each other
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return is_in_use(self.directory)
 
     def ask_to_stop(self) -> None:
         """Have whoever trains end after the present step, with a checkpoint."""

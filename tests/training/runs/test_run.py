@@ -53,7 +53,7 @@ def test_the_kernel_lets_go_of_a_run_whose_process_was_killed(run: Run) -> None:
 
 def test_one_process_at_a_time_writes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second is refused with the number of the first; afterwards the run is free."""
-    monkeypatch.setattr("training.runs.run.PROBES_S", 0.0)
+    monkeypatch.setattr("adapters.storage.PROBES_S", 0.0)
 
     with run.held():
         with pytest.raises(RunBusy, match=rf"still running \(process {os.getpid()}\)"), run.held():

@@ -126,7 +126,7 @@ def test_a_removed_run_is_gone_with_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But not while somebody trains it."""
-    monkeypatch.setattr("training.runs.run.PROBES_S", 0.0)
+    monkeypatch.setattr("adapters.storage.PROBES_S", 0.0)
     store = RunStore(tmp_path)
     run, other = make_run(tmp_path), make_run(tmp_path)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from training.errors import SweepBusy
-from training.sweeps import lock
 from training.sweeps.lock import conducting, is_conducted
 
 
@@ -18,7 +17,7 @@ def test_a_second_one_is_refused_and_told_who_the_first_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Afterwards it is free again."""
-    monkeypatch.setattr(lock, "PROBES_S", 0.0)
+    monkeypatch.setattr("adapters.storage.PROBES_S", 0.0)
     assert not is_conducted(tmp_path)
 
     with conducting(tmp_path):
