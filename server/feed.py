@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
-from server.changes import Changes
+from server.changes import Changes, Subject
 from server.jobs import JobNotFound, Jobs
 from server.logbook import Logbook
 from server.run_records import RunRecords, card, log_text
@@ -157,7 +157,9 @@ class _LogWatch:
 class _ChangesWatch:
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
-        self._seen = changes.signs()
+        # Nothing is known of what the page has: what it asked for a moment before it could be told
+        # of changes may be old already, so at first every list is named.
+        self._seen: dict[Subject, Any] = {}
 
     def news(self) -> Iterator[News]:
         signs = self._changes.signs()

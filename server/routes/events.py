@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -33,7 +34,8 @@ async def admin_events(
     """Tell a page what it watches, until it leaves or may no longer be told."""
     await socket.accept()
     feed = Feed(sources)
-    hearing = asyncio.create_task(_hear(socket, feed))
+    heard = asyncio.Event()
+    hearing = asyncio.create_task(_hear(socket, feed, heard))
     try:
         while not hearing.done():
             if _is_shut(doorkeeper, socket):
@@ -43,7 +45,7 @@ async def admin_events(
                 sources.changes.see(engine.models())
             for news in await asyncio.to_thread(lambda: list(feed.news())):
                 await socket.send_text(encoded(news))
-            await asyncio.wait((hearing,), timeout=TICK_S)
+            await _tick(heard)
     except WebSocketDisconnect:
         pass
     finally:
@@ -51,17 +53,27 @@ async def admin_events(
         await asyncio.gather(hearing, return_exceptions=True)
 
 
-async def _hear(socket: WebSocket[Any, Any, Any], feed: Feed) -> None:
-    """Take what the page asks for, to its end."""
-    while True:
-        try:
+async def _hear(socket: WebSocket[Any, Any, Any], feed: Feed, heard: asyncio.Event) -> None:
+    """Take what the page asks for, to its end; ``heard`` is set each time."""
+    try:
+        while True:
             text = await socket.receive_text()
-        except WebSocketDisconnect:
-            return
-        try:
-            await asyncio.to_thread(feed.take, _decoder.decode(text))
-        except (RunNotFound, JobNotFound, ValueError) as error:
-            await socket.send_text(encoded(Complaint(message=str(error))))
+            try:
+                await asyncio.to_thread(feed.take, _decoder.decode(text))
+            except (RunNotFound, JobNotFound, ValueError) as error:
+                await socket.send_text(encoded(Complaint(message=str(error))))
+            heard.set()
+    except WebSocketDisconnect:
+        pass
+    finally:
+        heard.set()
+
+
+async def _tick(heard: asyncio.Event) -> None:
+    """Until the next look, which comes at once when the page has asked for something."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(heard.wait(), TICK_S)
+    heard.clear()
 
 
 def _is_shut(doorkeeper: Doorkeeper, socket: WebSocket[Any, Any, Any]) -> bool:

@@ -34,7 +34,7 @@ class WatchText(Struct, frozen=True, tag_field="watch", tag="text"):
 
 
 class WatchChanges(Struct, frozen=True, tag_field="watch", tag="changes"):
-    """Which lists are no longer as they were."""
+    """All lists by name, so that they are asked for now; then those that change."""
 
 
 class Unwatch(Struct, frozen=True, tag_field="watch", tag="nothing"):

@@ -51,6 +51,12 @@ def heard(socket: ClientConnection) -> dict[str, Any]:
     return json.loads(socket.recv(timeout=PATIENCE_S))
 
 
+def watch_changes(socket: ClientConnection) -> None:
+    """Ask to be told of lists, and take the first news, which names all of them."""
+    ask(socket, watch="changes")
+    assert heard(socket) == {"type": "changed", "what": ["models", "runs", "jobs", "datasets"]}
+
+
 def hear_out(socket: ClientConnection) -> None:
     while True:
         heard(socket)
@@ -82,25 +88,26 @@ def test_a_run_is_replayed_from_a_number_and_goes_on(
 def test_lists_that_change_are_named(live: LiveServer, settings: ServerSettings) -> None:
     """A page asks for those again, and for no others."""
     with live() as server, page(server) as socket:
-        ask(socket, watch="changes")
-        logging.getLogger("server").info("news")
-        ask(socket, watch="log")
-        assert heard(socket)["type"] == "log"  # both are watched now
+        watch_changes(socket)
         make_run(settings.home.runs)
         assert heard(socket) == {"type": "changed", "what": ["runs"]}
+
+
+def test_a_page_that_asked_before_it_watched_misses_no_change(live: LiveServer) -> None:
+    """What has come between its lists and its watching is in those it is told to ask for."""
+    with live() as server, page(server) as socket:
+        server.engine.cards.append(card("late", "base"))
+        ask(socket, watch="changes")
+        assert "models" in heard(socket)["what"]
 
 
 def test_a_page_that_asks_anew_misses_no_change(live: LiveServer, settings: ServerSettings) -> None:
     """What changed between its forgetting all and its asking again is named."""
     with live() as server, page(server) as socket:
-        ask(socket, watch="changes")
-        logging.getLogger("server").info("news")
-        ask(socket, watch="log")
-        assert heard(socket)["type"] == "log"  # so the first has been taken up too
+        watch_changes(socket)
         ask(socket, watch="nothing")
         ask(socket, watch="run", run="none")
-        while heard(socket)["type"] != "error":  # so everything has been forgotten
-            continue
+        assert heard(socket)["type"] == "error"  # so everything has been forgotten
         make_run(settings.home.runs)
         ask(socket, watch="changes")
         assert heard(socket) == {"type": "changed", "what": ["runs"]}
@@ -109,15 +116,9 @@ def test_a_page_that_asks_anew_misses_no_change(live: LiveServer, settings: Serv
 def test_a_served_model_that_changes_is_named(live: LiveServer) -> None:
     """Also where the registry has not changed: one is being loaded, or found to be broken."""
     with live() as server, page(server) as socket:
-        ask(socket, watch="changes")
-        logging.getLogger("server").info("news")
-        ask(socket, watch="log")
-        assert heard(socket)["type"] == "log"
+        watch_changes(socket)
         server.engine.cards.append(card("late", "base"))
-        news = heard(socket)
-        while news["type"] == "log":
-            news = heard(socket)
-        assert news == {"type": "changed", "what": ["models"]}
+        assert heard(socket) == {"type": "changed", "what": ["models"]}
 
 
 def test_the_servers_log_is_followed(live: LiveServer) -> None:

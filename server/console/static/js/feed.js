@@ -31,7 +31,7 @@ export function follow(name, command, take) {
   };
 }
 
-/** Call `callback(what)` when the lists named in it have changed, and once after every break. */
+/** Call `callback(what)` when the lists named in it have changed, and with all on every connection. */
 export function followChanges(callback) {
   listeners.add(callback);
   if (socket?.readyState === WebSocket.OPEN) send({ watch: "changes" });
@@ -75,11 +75,9 @@ function connect() {
   socket = opened;
   opened.onopen = () => {
     if (socket !== opened) return;
-    const isBack = failures > 0;
     failures = 0;
     onState(true);
     askForAll();
-    if (isBack) for (const each of listeners) each(["models", "runs", "jobs", "datasets"]);
   };
   opened.onmessage = ({ data }) => {
     if (socket === opened) told(JSON.parse(data));
