@@ -22,12 +22,15 @@ def prepare_environment(environment: MutableMapping[str, str], root: Path = ROOT
     A container's share of the processors bounds the threads: of more, some always stand still, and
     the others wait for them. ``root`` is where the system's files lie.
     TOKENIZERS_PARALLELISM keeps tokenizers from a second pool of threads.
+    TORCHDYNAMO_DISABLE keeps bitsandbytes, which hands functions to `torch.compile` as it is
+    imported, from loading a compiler that nothing here uses (BENCHMARKS.md).
     """
     environment.setdefault("GOMP_SPINCOUNT", "10000")
     share = cpu_share(root)
     if share is not None and share < usable_cpus():
         environment.setdefault("OMP_NUM_THREADS", str(share))
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+    environment.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 
 def usable_cpus() -> int:

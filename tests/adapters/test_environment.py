@@ -18,15 +18,19 @@ def write(root: Path, files: dict[str, str]) -> Path:
 
 
 def test_the_environment_is_set_but_not_overruled() -> None:
-    """Spinning threads are off unless the user chose otherwise; the hub can still be asked."""
-    chosen = {"GOMP_SPINCOUNT": "100"}
+    """Threads spin little and no compiler is loaded, unless the user chose otherwise; the hub can
+    still be asked.
+    """
+    chosen = {"GOMP_SPINCOUNT": "100", "TORCHDYNAMO_DISABLE": "0"}
     empty: dict[str, str] = {}
 
     prepare_environment(chosen)
     prepare_environment(empty)
 
     assert chosen["GOMP_SPINCOUNT"] == "100"
+    assert chosen["TORCHDYNAMO_DISABLE"] == "0"
     assert empty["GOMP_SPINCOUNT"] == "10000"
+    assert empty["TORCHDYNAMO_DISABLE"] == "1"
     assert "HF_HUB_OFFLINE" not in empty
 
 
