@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from ctypes.util import find_library
@@ -17,6 +18,8 @@ from adapters.environment import prepare_environment, usable_cpus
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the processors
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // int(workers))))
 prepare_environment(os.environ)  # before any test imports torch
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: inherited by
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # all that tests start and interrupt
 if find_library("cuda") is None:  # no driver: Triton, if it is there, shall run kernels on the CPU
     os.environ["TRITON_INTERPRET"] = "1"
 
