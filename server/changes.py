@@ -34,7 +34,11 @@ class Changes:
         if time.monotonic() - self._looked_s > _FRESH_S:
             home = self._home
             self._signs = {
-                "models": (self._registry.signature(), list(self._served)),
+                "models": (
+                    self._registry.signature(),
+                    tuple(_times(home.evaluations, "*.json")),
+                    list(self._served),
+                ),
                 "runs": tuple(_stamps(home.runs, "status.json", "stop")),
                 "jobs": tuple(_stamps(home.jobs, "job.json", "exit", "cancel")),
                 "datasets": tuple(_stamps(home.datasets, "manifest.json")),
@@ -45,8 +49,12 @@ class Changes:
 
 def _stamps(root: Path, *names: str) -> Iterator[tuple[str, int]]:
     for name in names:
-        for path in root.glob(f"[!.]*/{name}"):
-            try:
-                yield f"{path.parent.name}/{name}", path.stat().st_mtime_ns
-            except OSError:  # gone just now
-                continue
+        yield from _times(root, f"[!.]*/{name}")
+
+
+def _times(root: Path, pattern: str) -> Iterator[tuple[str, int]]:
+    for path in root.glob(pattern):
+        try:
+            yield f"{path.parent.name}/{path.name}", path.stat().st_mtime_ns
+        except OSError:  # gone just now
+            continue

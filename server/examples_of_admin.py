@@ -68,7 +68,12 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
     },
     "mergeAdapter": {"in bf16": {"to": "pocket-cat"}},
     "evaluateAdapters": {
-        "two side by side": {"models": ["cat", "scholar"], "dataset": "cat", "replies": 50},
+        "two beside their base": {
+            "models": ["cat", "scholar"],
+            "includes_base": True,
+            "dataset": "cat",
+            "replies": 50,
+        },
     },
     "renameAdapter": {"another name": {"to": "kitten"}},
 }
@@ -136,6 +141,16 @@ _SAMPLE = SampleCard(
     step=120, prompt="今天下雨了", reply="那就一起听雨吧喵～", expected="抱紧我喵～"
 )
 _UPLOAD = UploadCard(id=_UPLOAD_ID, name="LCCC-base_train.json", size=932_000_000, received=0)
+_EVALUATION = EvaluationCard(
+    dataset="cat",
+    dataset_sha256=_DIGEST,
+    split="test",
+    dialogues=96,
+    replies=96,
+    conditions="greedy, at most 100 tokens; base float32",
+    measured=int(_STARTED),
+    metrics={"perplexity_per_character": 9.7, "bleu_4_characters": 12.1},
+)
 _REGISTERED = RegisteredAdapter(name="cat", digest=_DIGEST)
 
 
@@ -263,6 +278,12 @@ ANSWERS: Mapping[str, Any] = {
                 template_sha256=_DIGEST,
                 device="AMD EPYC 7763, 16 cores",
                 weights="fp32",
+                evaluations=[
+                    msgspec.structs.replace(
+                        _EVALUATION,
+                        metrics={"perplexity_per_character": 21.3, "bleu_4_characters": 4.6},
+                    )
+                ],
             ),
             data=[
                 AdapterCard(
@@ -278,18 +299,7 @@ ANSWERS: Mapping[str, Any] = {
                     size_bytes=1_600_000,
                     is_resident=True,
                     requests=12,
-                    evaluations=[
-                        EvaluationCard(
-                            dataset="cat",
-                            dataset_sha256=_DIGEST,
-                            split="test",
-                            dialogues=96,
-                            replies=96,
-                            conditions="greedy, at most 100 tokens; base float32",
-                            measured=int(_STARTED),
-                            metrics={"perplexity_per_character": 9.7, "bleu_4_characters": 12.1},
-                        )
-                    ],
+                    evaluations=[_EVALUATION],
                 )
             ],
             broken={},

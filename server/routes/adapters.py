@@ -65,9 +65,8 @@ async def all_adapters(
 ) -> AdapterList:
     """Where each comes from, what was measured of it, and how much it is asked for."""
     resident, served = engine.load().resident, metrics.served()
-    root = settings.home.registry
     return await asyncio.to_thread(
-        list_adapters, root, engine.base, engine.device, resident, served
+        list_adapters, settings.home, engine.base, engine.device, resident, served
     )
 
 

@@ -52,7 +52,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lccc-pictures-") as folder:
         home = made_in(Home(Path(folder) / "home")).home
         few = ("--dialogues", "50", "--replies", "20")  # the models page compares them by it
-        measured = lccc_admin(home, "evaluate", "cat", "scholar", "--data", "demo-cat", *few)
+        measured = lccc_admin(
+            home, "evaluate", "pocket", "cat", "scholar", "--data", "demo-cat", *few
+        )
         if measured.returncode:
             sys.exit(measured.stderr)
         settings = ServerSettings(home=home, port=0, base="pocket")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.base import read_base
+from adapters.base_evaluations import BaseEvaluations
 from adapters.manifest import Evaluation
 from adapters.registry import Registry
 from server.jobs import Jobs
@@ -40,11 +41,17 @@ def registry(settings: ServerSettings) -> Registry:
     return registry
 
 
-def test_adapters_are_compared_by_what_was_measured(console: Open, registry: Registry) -> None:
-    """Nothing yet tells the command; then one table a split, with the better figure marked."""
+def test_models_are_compared_by_what_was_measured(
+    console: Open, registry: Registry, settings: ServerSettings
+) -> None:
+    """Nothing yet tells the command; then one table a split, with the better figure marked, and the
+    base beside the adapters as soon as it is measured.
+    """
     page = console()
     page.click(".rail >> text=模型")
-    expect(page.locator(".command")).to_have_text("lccc-admin evaluate cat scholar --data DATASET")
+    expect(page.locator(".command")).to_have_text(
+        "lccc-admin evaluate pocket cat scholar --data DATASET"
+    )
 
     for name, perplexity, bleu in (("cat", 9.7, 3.0), ("scholar", 11.2, 4.0)):
         metrics = {"perplexity_per_character": perplexity, "bleu_4_characters": bleu}
@@ -59,6 +66,12 @@ def test_adapters_are_compared_by_what_was_measured(console: Open, registry: Reg
     expect(row.locator("td")).to_have_text(["9.700", "11.200"])
     expect(row.locator("strong")).to_have_text("9.700")
     expect(lccc.locator("tbody tr", has_text="BLEU-4").locator("strong")).to_have_text("4.0")
+    of_base = measured("lccc", perplexity_per_character=21.3)
+    BaseEvaluations(settings.home.evaluations).record(page.live.engine.base.ref, of_base)
+    expect(lccc.locator("thead th")).to_have_text(["指标", "pocket 基座", "cat", "scholar"])
+    expect(row.locator("td")).to_have_text(["21.300", "9.700", "11.200"])
+    expect(row.locator("strong")).to_have_text("9.700")
+    page.uncheck(".choices input[value=pocket]")
     expect(lccc.locator(".about").nth(0)).to_contain_text("96 段对话，50 条回复")
     page.uncheck(".choices input[value=cat]")
     expect(lccc.locator("thead th")).to_have_text(["指标", "scholar"])

@@ -75,7 +75,7 @@ class Results(msgspec.Struct, frozen=True):
     models: list[Scored]
 
     def evaluation(self, scored: Scored) -> Evaluation:
-        """What an adapter's manifest keeps of it."""
+        """What is kept of it, in an adapter's manifest or of the base."""
         return Evaluation(
             dataset=self.dataset,
             dataset_sha256=self.dataset_sha256,
