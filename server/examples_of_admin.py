@@ -30,7 +30,7 @@ from server.wire.datasets import (
     SplitCard,
     UploadCard,
 )
-from server.wire.jobs import JobCard, JobList
+from server.wire.jobs import JobCard, JobList, JobProgress
 from server.wire.logs import LogLine, LogLines
 from server.wire.recipes import Pace, RecipeList, TrainingPlan
 from server.wire.runs import (
@@ -102,10 +102,12 @@ _JOB = JobCard(
     run=_RUN_ID,
     result=None,
     is_asked_to_cancel=False,
+    progress=None,
     error=None,
     said="step 120/250  loss 2.310  5000 tokens/s",
     output="",
 )
+_PROGRESS = JobProgress(stage="replies", subject="cat", done=32, total=114, share=0.55)
 _DATASET = DatasetCard(
     name="cat",
     created="2026-01-01T00:00:00Z",
@@ -309,7 +311,14 @@ ANSWERS: Mapping[str, Any] = {
         msgspec.structs.replace(_JOB, kind="merge", subject="cat → pocket-cat", run=None)
     ),
     "evaluateAdapters": _plain(
-        msgspec.structs.replace(_JOB, kind="evaluate", subject="cat, scholar · cat", run=None)
+        msgspec.structs.replace(
+            _JOB,
+            kind="evaluate",
+            subject="pocket, cat, scholar · cat",
+            run=None,
+            progress=_PROGRESS,
+            said="replies: 25/114 cat",
+        )
     ),
     "renameAdapter": _plain(msgspec.structs.replace(_REGISTERED, name="kitten")),
     "downloadAdapter": "PK…",

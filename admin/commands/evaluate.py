@@ -136,7 +136,7 @@ def _measure(
     asked: list[list[str]],
     conditions: Conditions,
 ) -> Results:
-    from admin.progress import progress_bar
+    from admin.progress import stages_bar
     from training.scores.evaluation import Candidate, evaluate
 
     candidates = [
@@ -144,8 +144,8 @@ def _measure(
         for one in found
     ]
     admin.output.say(f"Measuring {len(found)} on {dataset.name}, {conditions.split} …")
-    with progress_bar(admin.output, "replies") as advance:
-        return evaluate(base, candidates, dataset, asked, conditions, advance)
+    with stages_bar(admin.output) as on_stage:
+        return evaluate(base, candidates, dataset, asked, conditions, on_stage)
 
 
 def _record(admin: AdminContext, base: Base, found: list[Model], results: Results) -> None:

@@ -12,6 +12,7 @@ from litestar.response import Stream
 from server.access import ADMIN
 from server.adapter_cards import list_adapters
 from server.errors import Problem, Refused
+from server.job_cards import job_card
 from server.openapi_of_admin import (
     EVALUATE_ERRORS,
     MERGE_ERRORS,
@@ -26,7 +27,6 @@ from server.openapi_of_admin import (
     RenameOperation,
 )
 from server.routes.answering import body_of, ignored_header
-from server.routes.jobs import job_card
 from server.routes.provided import (
     ProvidedAdapterJobs,
     ProvidedEngine,

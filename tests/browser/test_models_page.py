@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -98,7 +99,9 @@ def test_an_adapter_says_where_it_is_from(console: Open, registry: Registry) -> 
 def test_a_merge_is_started_followed_and_cancelled(
     console: Open, registry: Registry, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the page; the job goes on over a reload, and its end is seen there and on the disk."""
+    """From the page; the job tells how far it is and goes on over a reload, and its end is seen
+    there and on the disk.
+    """
     run = make_run(settings.home.runs, state="running")
     begin = Jobs.start
 
@@ -118,7 +121,17 @@ def test_a_merge_is_started_followed_and_cancelled(
         job = page.locator(".job")
         expect(job.locator("strong")).to_have_text("合并 · cat → tiny-cat")
         expect(job.locator(".badge")).to_have_text("进行中")
+        bar = page.get_by_role("progressbar", name="合并 cat → tiny-cat")
+        assert bar.get_attribute("value") is None
+        told = {"stage": "merging", "subject": "cat", "done": 3, "total": 4, "share": 0.375}
+        (found,) = Jobs(settings.home).all()
+        (found.directory / "progress").write_text(json.dumps(told))
+        expect(bar).to_have_attribute("aria-valuetext", "38 % · 合并权重 · 3 / 4 · cat")
+        assert bar.evaluate("bar => bar.value") == 0.375
+        expect(job.locator(".hint")).to_have_text("合并权重 · 3 / 4 · cat")
+        expect(job.locator(".elapsed")).to_contain_text("38 % · ")
         page.reload()
+        expect(bar).to_have_attribute("aria-valuetext", "38 % · 合并权重 · 3 / 4 · cat")
         job.get_by_role("button", name="取消任务").click()
         page.get_by_role("dialog").get_by_role("button", name="取消任务").click()
         expect(job.locator(".badge")).to_have_text("已取消")

@@ -178,6 +178,8 @@ def test_adapters_are_measured_by_a_job(admin: TestClient[Any], run: Run, tmp_pa
     assert (job["kind"], job["state"]) == ("evaluate", "running")
     assert eventually(lambda: look(admin, job)["state"] != "running", LOADING_S)
     assert look(admin, job)["error"] is None
+    told = admin.app.state.jobs.get(job["id"]).progress()
+    assert (told.stage, told.subject, told.done, told.share) == ("replies", "cat", told.total, 1.0)
     listed = admin.get("/admin/adapters").json()
     ((measured,), (of_base,)) = (one["evaluations"] for one in (*listed["data"], listed["base"]))
     for one in (measured, of_base):
@@ -208,6 +210,7 @@ def test_a_merge_is_a_job_and_can_be_cancelled(admin: TestClient[Any], run: Run)
     assert record.result == str(home.bases / "tiny-cat")
     done = CliRunner().invoke(main, ["--home", str(home.root), *record.arguments])
     assert done.exit_code == 0, done.output
+    assert "merging: 14/14 cat\ncomparing: " in done.stderr
     assert find_base("tiny-cat", home).architecture == find_base("tiny", home).architecture
     again = admin.post("/admin/adapters/cat/merge", json={"to": "tiny-cat"})
     assert (again.status_code, again.json()["error"]["code"]) == (409, "base_exists")

@@ -2,10 +2,10 @@
 
 import { get } from "./api.js";
 import { fill, h, icon } from "./dom.js";
-import { followChanges } from "./feed.js";
+import { follow, followChanges } from "./feed.js";
 import { t, number, time } from "./i18n.js";
 import { short } from "./chart.js";
-import { cancelJob } from "./jobs_view.js";
+import { cancelJob, doing } from "./jobs_view.js";
 import { openTrainingForm } from "./training_form.js";
 import { RunView } from "./run_view.js";
 
@@ -21,6 +21,7 @@ class TrainingPage {
     this.id = id;
     this.runs = [];
     this.jobs = [];
+    this.beginnings = new Map(); // jobs that are no run yet -> what ends the following of each
     this.overlaid = new Set(JSON.parse(sessionStorage.getItem(OVERLAID) ?? "[]"));
     this.list = h("ul", { class: "runs" });
     this.error = h("p", { class: "error", role: "alert" });
@@ -34,6 +35,7 @@ class TrainingPage {
     this.end = () => {
       this.isEnded = true;
       this.unfollow();
+      for (const end of this.beginnings.values()) end();
       this.run?.end();
     };
     this.ask();
@@ -54,6 +56,7 @@ class TrainingPage {
 
   show() {
     const begun = this.jobs.filter((job) => job.kind === "train" && !job.run && (job.state === "running" || (job.state === "failed" && Date.now() / 1000 - job.started < RECENT_S)));
+    this.followBeginnings(begun.filter((job) => job.state === "running"));
     if (!this.runs.length && !begun.length) fill(this.list, h("li", { class: "hint" }, t("runs.none")));
     else fill(this.list, begun.map((job) => this.beginning(job)), this.runs.map((run) => this.row(run)));
     const chosen = this.id || this.runs[0]?.id;
@@ -64,6 +67,22 @@ class TrainingPage {
     }
     this.run?.end();
     this.run = new RunView(this.view, chosen, this.others(chosen), this.jobs);
+  }
+
+  /** What a training tells before it has a run. */
+  followBeginnings(begun) {
+    for (const [id, end] of this.beginnings) {
+      if (begun.some((job) => job.id === id)) continue;
+      end();
+      this.beginnings.delete(id);
+    }
+    for (const { id } of begun) {
+      if (this.beginnings.has(id)) continue;
+      this.beginnings.set(id, follow(`job ${id}`, () => ({ watch: "job", job: id }), ({ job }) => {
+        this.jobs = this.jobs.map((each) => (each.id === id ? job : each));
+        this.show();
+      }));
+    }
   }
 
   others(chosen) {
@@ -78,7 +97,8 @@ class TrainingPage {
       { class: "run" },
       h("div", { class: "run-name" }, job.subject),
       h("span", { class: `badge ${isRunning ? "" : "broken"}` }, t(isRunning ? "run.beginning" : "run.state.failed")),
-      job.error ? h("p", { class: "error" }, job.error) : h("small", {}, t("run.beginning.hint")),
+      job.error ? h("p", { class: "error" }, job.error) : h("small", {}, job.progress ? doing(job.progress) : t("run.beginning.hint")),
+      isRunning && job.progress ? h("progress", { max: "1", value: String(job.progress.share), "aria-label": job.subject, "aria-valuetext": doing(job.progress) }) : null,
       isRunning ? h("button", { type: "button", class: "chip", disabled: job.is_asked_to_cancel, onclick: () => cancelJob(job, () => this.ask(), this.error) }, t(job.is_asked_to_cancel ? "job.cancelling" : "cancel")) : null,
     );
   }
