@@ -32,7 +32,7 @@ from server.command import check_arguments, error_in
 from server.wire.jobs import JobProgress
 from training.runs import RunStore
 
-Kind = Literal["train", "resume", "prepare", "merge", "evaluate"]
+Kind = Literal["train", "resume", "prepare", "merge", "evaluate", "sweep"]
 State = Literal["running", "completed", "failed", "cancelled"]
 
 MOST_KEPT = 100

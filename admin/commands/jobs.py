@@ -27,7 +27,7 @@ class JobError(LcccError):
 
 @click.group()
 def jobs() -> None:
-    """Look at what was started over HTTP: trainings, preparations, merges, evaluations."""
+    """Look at what was started over HTTP: trainings, sweeps, preparations, merges, evaluations."""
 
 
 @jobs.command("list")

@@ -32,7 +32,7 @@ class JobCard(Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    kind: Literal["train", "resume", "prepare", "merge", "evaluate"]
+    kind: Literal["train", "resume", "prepare", "merge", "evaluate", "sweep"]
     subject: str
     state: Literal["running", "completed", "failed", "cancelled"]
     started: float

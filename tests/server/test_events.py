@@ -55,7 +55,10 @@ def heard(socket: ClientConnection) -> dict[str, Any]:
 def watch_changes(socket: ClientConnection) -> None:
     """Ask to be told of lists, and take the first news, which names all of them."""
     ask(socket, watch="changes")
-    assert heard(socket) == {"type": "changed", "what": ["models", "runs", "jobs", "datasets"]}
+    assert heard(socket) == {
+        "type": "changed",
+        "what": ["models", "runs", "jobs", "datasets", "sweeps"],
+    }
 
 
 def hear_out(socket: ClientConnection) -> None:
