@@ -103,7 +103,7 @@ def _take(browser: Browser, url: str, look: str, context: dict[str, Any], home: 
         place = f"training/sweep:{SWEEP}" if name == "sweep" else name
         page.evaluate("path => { location.hash = path }", f"#/{place}")
         if name == "training":
-            page.click("a[href^='#/training/']:not([href*='sweep'])")
+            page.click("a[href^='#/training/cat-']")
         page.wait_for_timeout(SETTLE_MS)
         page.evaluate(NAME_HOME, home)
         page.screenshot(path=PICTURES / f"{name}-{look}.png")

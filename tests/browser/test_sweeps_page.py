@@ -49,6 +49,8 @@ def test_a_sweep_is_followed_and_stopped(console: Open, settings: ServerSettings
         expect(rows.nth(0)).to_contain_text("最好")
         expect(rows.nth(0).locator("strong")).to_have_text("2.5000")
 
+        region = page.get_by_role("region", name="各次训练")
+        region.evaluate("region => { region.scrollLeft = 60; region.focus(); }")
         failed = Outcome("failed", "gone", 7, 300, None, None, 3.0, "<b>not finite</b>")
         better = Outcome("completed", "gone-too", 300, 300, 2.25, 200, 59.0)
         record = record.with_outcome(record.trials[1], failed)
@@ -56,6 +58,8 @@ def test_a_sweep_is_followed_and_stopped(console: Open, settings: ServerSettings
 
         expect(rows.nth(0).locator("strong")).to_have_text("2.2500")
         expect(rows.nth(0).locator("td").first).to_have_text("16")
+        expect(region).to_be_focused()  # who reads it is left where they are
+        assert region.evaluate("region => region.scrollLeft") == 60
         expect(rows.nth(0).locator("a")).to_have_count(0)  # its run was deleted
         expect(page.locator(".run-view .error").last).to_contain_text("<b>not finite</b>")
         assert not is_wider(page)
@@ -132,8 +136,10 @@ def test_a_sweep_is_started_from_the_page(
         with conducting(SweepStore(settings.home.sweeps).directory("rank")):
             expect(form).to_have_count(0)
             expect(page.locator(".run-head h2")).to_have_text("rank")
+            expect(page.locator(".jobs .job")).to_have_count(0)  # it tells of itself now
+            expect(page.get_by_role("link", name="日志", exact=True).last).to_be_visible()
         page.get_by_role("button", name="继续扫描").click()
-        assert eventually(lambda: len(started) == 2)
+        assert eventually(lambda: len(Jobs(settings.home).all()) == 2)
         for job in Jobs(settings.home).all():
             job.cancel()
         expect(page.locator(".jobs .job")).to_have_count(0)

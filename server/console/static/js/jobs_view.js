@@ -13,10 +13,11 @@ const MOST_ENDED = 3;
 const MOST_FOLLOWED = 16; // of what runs; the list tells of the end of others
 
 /**
- * Show jobs of `kinds` in `place`, of those that have ended what `isTold(job)` says; `onend(job)` is
- * told of each that ends meanwhile. Returns what ends it.
+ * Show jobs of `kinds` in `place`: those that run where `isShown(job)`, and of those that have ended
+ * what `isTold(job)` says; `onend(job)` is told of each that ends meanwhile. Returns `show`, for when
+ * these would say something else, and what ends it.
  */
-export function followJobs(place, kinds, { onend = () => {}, isTold = () => true } = {}) {
+export function followJobs(place, kinds, { onend = () => {}, isShown = () => true, isTold = () => true } = {}) {
   const running = new Map(); // id -> what ends the following of it
   const rows = new Map(); // id -> Row: only what has changed is made anew, and read out
   let jobs = [];
@@ -61,7 +62,7 @@ export function followJobs(place, kinds, { onend = () => {}, isTold = () => true
   function show() {
     const now = Date.now() / 1000;
     const ended = jobs.filter((job) => job.state !== "running" && now - job.started < RECENT_S && isTold(job)).slice(0, MOST_ENDED);
-    const shown = [...jobs.filter((job) => job.state === "running"), ...ended];
+    const shown = [...jobs.filter((job) => job.state === "running" && isShown(job)), ...ended];
     const elements = shown.map((job) => {
       if (!rows.has(job.id)) rows.set(job.id, new Row(ask));
       return rows.get(job.id).show(job);
@@ -82,13 +83,14 @@ export function followJobs(place, kinds, { onend = () => {}, isTold = () => true
     for (const row of rows.values()) row.tick();
   }, TICK_MS);
   ask();
-  return () => {
+  const end = () => {
     isLeft = true;
     clearTimeout(timer);
     clearInterval(clock);
     unfollow();
-    for (const end of running.values()) end();
+    for (const leave of running.values()) leave();
   };
+  return { show, end };
 }
 
 /** One job; its progress moves in place. */

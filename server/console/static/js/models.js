@@ -30,14 +30,14 @@ class ModelsPage {
       if (what.includes("models")) this.ask();
     });
     this.ask();
-    this.unlist = followJobs(this.jobs, ["merge", "evaluate"], { onend: () => this.ask() });
+    this.jobList = followJobs(this.jobs, ["merge", "evaluate"], { onend: () => this.ask() });
     this.timer = setInterval(() => document.hidden || this.ask(), INTERVAL_MS);
     this.end = () => {
       this.isEnded = true;
       clearInterval(this.timer);
       this.unfollow();
       this.unlisten();
-      this.unlist();
+      this.jobList.end();
     };
   }
 

@@ -6,15 +6,21 @@ import { confirmed } from "./dialog.js";
 import { fill, h, icon } from "./dom.js";
 import { duration, number, t } from "./i18n.js";
 
+const LONG = 14; // characters in the head of a column
 const ENDED = ["completed", "failed"];
 
 export class SweepView {
   constructor(place, name) {
     this.name = name;
+    this.job = null; // the last one that was started here, for its log
     this.head = h("div", { class: "card run-head" });
     this.table = h("section", { class: "card" });
     fill(place, this.head, this.table);
     this.ask();
+  }
+
+  jobsChanged(jobs) {
+    this.job = jobs.find((job) => job.kind === "sweep" && job.subject === this.name)?.id ?? null;
   }
 
   async ask() {
@@ -23,18 +29,29 @@ export class SweepView {
     try {
       const detail = await get(path);
       if (this.isEnded || asked !== this.asked) return;
-      const state = JSON.stringify(detail);
-      if (state === this.state) return;
-      this.state = state;
-      this.showHead(detail);
-      this.showTrials(detail);
+      const { sweep, trials, duplicates } = detail;
+      const best = trials.find((each) => each.id === sweep.best);
+      this.renew(this.head, [sweep, best, duplicates, this.job], () => this.showHead(sweep, best, duplicates));
+      this.renew(this.table, [sweep.fields, sweep.best, trials], () => this.showTrials(sweep, trials));
     } catch (failure) {
       if (!this.isEnded) fill(this.head, h("p", { class: "error", role: "alert" }, failure.message));
     }
   }
 
-  showHead({ sweep, trials, duplicates }) {
-    const best = trials.find((each) => each.id === sweep.best);
+  /** `show()` in `place` what `state` says, where that is new; who reads or uses it is left where they are. */
+  renew(place, state, show) {
+    const said = JSON.stringify(state);
+    if (said === place.said) return;
+    place.said = said;
+    const { scrollLeft = 0 } = place.querySelector(".scrolled") ?? {};
+    const held = place.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+    show();
+    const region = place.querySelector(".scrolled");
+    if (region) region.scrollLeft = scrollLeft;
+    if (held) [...place.querySelectorAll("a, button, [tabindex]")].find((each) => nameOf(each) === held)?.focus();
+  }
+
+  showHead(sweep, best, duplicates) {
     const ended = sweep.completed + sweep.failed;
     const isWhole = ended === sweep.trials;
     const goOn = (retries) => () => this.act(`resume?retry_failed=${retries}`);
@@ -42,6 +59,7 @@ export class SweepView {
       sweep.is_running ? h("button", { type: "button", class: "tonal with-icon", disabled: sweep.is_asked_to_stop, onclick: () => this.stop() }, icon("stop"), t(sweep.is_asked_to_stop ? "run.stopping" : "sweep.stop")) : null,
       !sweep.is_running && sweep.can_go_on && !isWhole ? h("button", { type: "button", class: "tonal with-icon", onclick: goOn(false) }, icon("play"), t("sweep.resume")) : null,
       !sweep.is_running && sweep.can_go_on && sweep.failed ? h("button", { type: "button", class: "chip", onclick: goOn(true) }, t("sweep.retry")) : null,
+      this.job ? h("a", { class: "button chip", href: `#/logs/${encodeURIComponent(`job:${this.job}`)}` }, t("run.log")) : null,
     ];
     fill(
       this.head,
@@ -52,11 +70,11 @@ export class SweepView {
       sweep.registered ? h("p", { class: "hint" }, t("sweep.registered", sweep.registered)) : null,
       duplicates ? h("p", { class: "hint" }, t("sweep.duplicates", number(duplicates))) : null,
       (this.refusal = h("p", { class: "error", role: "alert" })),
-      h("div", { class: "buttons" }, buttons),
+      buttons.some(Boolean) ? h("div", { class: "buttons" }, buttons) : null,
     );
   }
 
-  showTrials({ sweep, trials }) {
+  showTrials(sweep, trials) {
     const heads = [t("sweep.trial"), ...sweep.fields, t("sweep.state"), t("curve.validation_nll"), t("sweep.at"), t("sweep.time")];
     const failed = trials.filter((each) => each.error);
     fill(
@@ -66,7 +84,7 @@ export class SweepView {
       h(
         "div",
         { class: "scrolled", tabindex: "0", role: "region", "aria-label": t("sweep.trials") },
-        h("table", { class: "trials" }, h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, trials.map((each) => row(each, sweep)))),
+        h("table", { class: "trials" }, h("thead", {}, h("tr", {}, heads.map(column))), h("tbody", {}, trials.map((each) => row(each, sweep)))),
       ),
       failed.map((each) => h("p", { class: "error" }, `${each.id}: ${each.error}`)),
     );
@@ -89,6 +107,9 @@ export class SweepView {
     this.isEnded = true;
   }
 }
+
+/** What tells an element that can have the focus from the others. */
+const nameOf = (element) => element.getAttribute("aria-label") ?? element.textContent;
 
 /** How a sweep stands, in a word. */
 export function badge(sweep) {
@@ -113,6 +134,12 @@ function row(trial, sweep) {
     h("td", {}, trial.best_step === null ? "–" : number(trial.best_step)),
     h("td", {}, trial.seconds === null ? "–" : duration(trial.seconds)),
   );
+}
+
+/** The head of a column; a long name of a field goes on in the next line after its dot. */
+function column(text) {
+  if (text.length < LONG) return h("th", { scope: "col" }, text);
+  return h("th", { scope: "col", class: "long" }, text.split(/(?<=\.)/).map((part) => [part, h("wbr")]));
 }
 
 const said = (values) => Object.entries(values).map(([name, value]) => `${name} ${shown(value)}`).join(", ");

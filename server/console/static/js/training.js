@@ -37,14 +37,16 @@ class TrainingPage {
     const sweep = h("button", { type: "button", class: "tonal with-icon", onclick: () => this.said(openSweepForm()) }, icon("compare"), t("sweep.new"));
     const head = h("div", { class: "page-head" }, h("h1", {}, t("page.training")), h("div", { class: "buttons" }, sweep, begin));
     fill(place, h("div", { class: "page" }, head, this.error, this.begun, h("div", { class: "split-view" }, h("nav", { class: "card runs-card", "aria-label": t("runs") }, this.sweepPart, h("h2", {}, t("runs")), this.list), this.view)));
-    this.unlist = followJobs(this.begun, ["sweep"], { isTold: (job) => job.state === "failed" });
+    // A sweep that is conducted tells of itself.
+    const isBegun = (job) => this.sweeps.some((each) => each.is_running && each.name === job.subject);
+    this.jobList = followJobs(this.begun, ["sweep"], { isShown: (job) => !isBegun(job), isTold: (job) => job.state === "failed" });
     this.unfollow = followChanges((what) => {
       if (["runs", "jobs", "sweeps"].some((each) => what.includes(each))) this.ask();
     });
     this.end = () => {
       this.isEnded = true;
       this.unfollow();
-      this.unlist();
+      this.jobList.end();
       for (const end of this.beginnings.values()) end();
       this.run?.end();
       this.sweep?.end();
@@ -73,6 +75,7 @@ class TrainingPage {
   }
 
   show() {
+    this.jobList.show();
     this.sweepPart.hidden = !this.sweeps.length;
     fill(this.sweepList, this.sweeps.map((sweep) => this.sweepRow(sweep)));
     const begun = this.jobs.filter((job) => job.kind === "train" && !job.run && (job.state === "running" || (job.state === "failed" && Date.now() / 1000 - job.started < RECENT_S)));
@@ -81,6 +84,7 @@ class TrainingPage {
     else fill(this.list, begun.map((job) => this.beginning(job)), this.runs.map((run) => this.row(run)));
     if (this.id.startsWith(SWEEP)) {
       this.sweep ??= new SweepView(this.view, this.id.slice(SWEEP.length));
+      this.sweep.jobsChanged(this.jobs);
       return;
     }
     const chosen = this.id || this.runs[0]?.id;

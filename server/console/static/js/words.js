@@ -414,7 +414,7 @@ export const words = {
   "sweep.at": ["所在步", "At step"],
   "sweep.time": ["用时", "Time"],
   "sweep.best": ["最好", "best"],
-  "sweep.best.is": ["目前最好：验证损失 {0}（{1}）", "The best so far: validation loss {0} ({1})"],
+  "sweep.best.is": ["最好：验证损失 {0}（{1}）", "Best: validation loss {0} ({1})"],
   "sweep.registered": ["已注册为 {0}", "Registered as {0}"],
   "sweep.duplicates": ["另有 {0} 次与其中某次完全相同，已略去。", "{0} more would be the same as one of them and are left out."],
   "sweep.state.pending": ["未开始", "pending"],
