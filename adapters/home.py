@@ -10,7 +10,7 @@ import msgspec
 
 
 class Home(msgspec.Struct, frozen=True):
-    """The directory of bases, datasets, runs, sweeps, registry, keys, and the console's jobs."""
+    """The directory of all that is kept: bases, datasets, runs, sweeps, adapters, keys, jobs."""
 
     root: Path
 
@@ -43,6 +43,10 @@ class Home(msgspec.Struct, frozen=True):
     @property
     def registry(self) -> Path:
         return self.root / "registry"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.root / "evaluations"
 
     @property
     def keys(self) -> Path:

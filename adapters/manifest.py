@@ -9,6 +9,7 @@ into it too, and is not part of the digest: that stands for what an adapter does
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -67,7 +68,7 @@ class FileRef(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """What was measured of an adapter on one split of a dataset, by `lccc-admin evaluate`.
+    """What was measured of a model on one split of a dataset, by `lccc-admin evaluate`.
 
     ``metrics`` are by the names of :data:`training.scores.metrics.METRICS`, over ``dialogues`` for
     what is about likelihood and over ``replies`` for what is about texts. ``conditions`` says how
@@ -87,6 +88,15 @@ class Evaluation(msgspec.Struct, frozen=True):
     def subject(self) -> tuple[str, str]:
         """On what it was measured; a newer one on the same takes its place."""
         return self.dataset_sha256, self.split
+
+
+def with_newest(known: Sequence[Evaluation], new: Evaluation) -> tuple[Evaluation, ...]:
+    """``known``, the oldest first, and ``new``, in place of one of the same subject.
+
+    Only the newest :data:`EVALUATIONS_KEPT` stay.
+    """
+    others = [one for one in known if one.subject != new.subject]
+    return (*others, new)[-EVALUATIONS_KEPT:]
 
 
 class Manifest(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-adapter/1"):
@@ -129,11 +139,9 @@ class Manifest(msgspec.Struct, frozen=True, tag_field="format", tag="lccc-adapte
     def with_evaluation(self, new: Evaluation) -> Manifest:
         """A manifest with ``new`` as its last evaluation, in place of one of the same subject.
 
-        Only the newest :data:`EVALUATIONS_KEPT` stay.
+        Only the newest stay, as :func:`with_newest` has it.
         """
-        others = [one for one in self.measured if one.subject != new.subject]
-        kept = (*others, new)[-EVALUATIONS_KEPT:]
-        return msgspec.structs.replace(self, evaluations=kept)
+        return msgspec.structs.replace(self, evaluations=with_newest(self.measured, new))
 
 
 def read_manifest(directory: Path) -> Manifest | None:

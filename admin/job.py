@@ -1,6 +1,7 @@
 """``python -m admin.job DIRECTORY ARGUMENT...``: the command line as a job that the server started.
 
-What it writes goes where the server has led it. At its end it notes its exit code in
+What it writes goes where the server has led it; how far it is stands in ``DIRECTORY/progress``. At
+its end it notes its exit code in
 ``DIRECTORY/exit``, because the server that started it may be gone by then. SIGTERM, by which a job
 is cancelled, ends it as Ctrl-C would: with all cleaning up.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from adapters.storage import Disk, replace_file
 from admin.cli import main as command_line
+from admin.job_progress import progress_in
 
 EXIT = "exit"
 
@@ -23,7 +25,8 @@ def main() -> None:
     directory, arguments = Path(sys.argv[1]), sys.argv[2:]
     code: object = 1
     try:
-        command_line(arguments, prog_name="lccc-admin")
+        with progress_in(directory):
+            command_line(arguments, prog_name="lccc-admin")
     except SystemExit as end:
         code = end.code or 0
         raise

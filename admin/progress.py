@@ -1,4 +1,7 @@
-"""Progress on a terminal: bars while it is one, plain lines where it is not. Always on stderr."""
+"""Progress on a terminal: bars while it is one, plain lines where it is not. Always on stderr.
+
+A job (``admin.job``) tells the console besides.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from admin.job_progress import tell
 from admin.output import Output
 
 if TYPE_CHECKING:
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
 
     from training.plan import Plan
     from training.runs import Event, Run
+    from training.stages import OnStage, Stage
 
 # Fewer become tokens in the blink of an eye.
 DIALOGUES_WORTH_A_BAR = 10_000
@@ -25,11 +30,28 @@ OnProgress = Callable[[int, int, str], None]
 def progress_bar(output: Output, label: str) -> Iterator[OnProgress]:
     """A callback ``(done, total, note)`` that draws a bar; off a terminal, a line a quarter."""
     if not sys.stderr.isatty():
-        yield _lines(output, label)
+        yield _told(label, _lines(output, label))
         return
     with _bar() as bar:
         task = bar.add_task(label, total=None, note="")
         yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
+
+
+@contextmanager
+def stages_bar(output: Output) -> Iterator[OnStage]:
+    """A callback that draws one bar for all stages; off a terminal, lines as for a bar each."""
+    if not sys.stderr.isatty():
+        yield _StageLines(output)
+        return
+    with _bar() as bar:
+        task = bar.add_task("", total=None, note="")
+
+        def draw(stage: Stage) -> None:
+            note = f"{stage.done}/{stage.total} {stage.subject}" if stage.total else stage.subject
+            percent = round(100 * stage.share)
+            bar.update(task, description=stage.stage, completed=percent, total=100, note=note)
+
+        yield draw
 
 
 @contextmanager
@@ -45,6 +67,34 @@ def encoding_progress(output: Output) -> Iterator[Callable[[int, int], None]]:
                 advance(done, total, "dialogues")
 
         yield on_progress
+
+
+def _told(label: str, then: OnProgress) -> OnProgress:
+    """``then``, after a job's progress is told."""
+    from training.stages import Stage
+
+    def advance(done: int, total: int, note: str) -> None:
+        tell(Stage(label, note, done, total, done / total if total else 0.0))
+        then(done, total, note)
+
+    return advance
+
+
+class _StageLines:
+    """Each stage as lines of its own."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._of: tuple[str, str] | None = None
+        self._advance: OnProgress = lambda *_: None
+
+    def __call__(self, stage: Stage) -> None:
+        tell(stage)
+        if self._of != (stage.stage, stage.subject):
+            self._of = (stage.stage, stage.subject)
+            self._advance = _lines(self._output, stage.stage)
+        if stage.total:
+            self._advance(stage.done, stage.total, stage.subject)
 
 
 def _lines(output: Output, label: str) -> OnProgress:

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
 from adapters.base import Base
+from adapters.base_evaluations import BaseEvaluations
 from adapters.entry import Entry
+from adapters.errors import AdapterError
+from adapters.home import Home
+from adapters.manifest import Evaluation
 from adapters.registry import Registry
 from server.engine.types import Device
 from server.wire.adapters import AdapterCard, AdapterList, AdapterRun, BaseCard, EvaluationCard
 
 
 def list_adapters(
-    root: Path,
+    home: Home,
     base: Base,
     device: Device,
     resident: Collection[str],
     served: Mapping[str, int],
 ) -> AdapterList:
-    """What the registry below ``root`` has; reads its files.
+    """What the registry of ``home`` has, and what was measured; reads their files.
 
     ``resident`` are digests of adapters in memory, ``served`` counts requests by model.
 
     Raises:
         AdapterError: the registry cannot be read.
     """
-    found = Registry(root).snapshot()
+    found = Registry(home.registry).snapshot()
+    broken = dict(found.broken)
+    measured: tuple[Evaluation, ...] = ()
+    try:
+        measured = BaseEvaluations(home.evaluations).of(base.ref)
+    except AdapterError as error:  # figures that are lost keep nobody from the rest
+        broken[base.name] = str(error)
     return AdapterList(
-        base=_base(base, device),
+        base=_base(base, device, measured),
         data=[_adapter(found.entries[name], resident, served) for name in sorted(found.entries)],
-        broken=dict(found.broken),
+        broken=broken,
     )
 
 
-def _base(base: Base, device: Device) -> BaseCard:
+def _base(base: Base, device: Device, measured: Iterable[Evaluation]) -> BaseCard:
     shape = base.architecture
     return BaseCard(
         name=base.name,
@@ -52,7 +61,12 @@ def _base(base: Base, device: Device) -> BaseCard:
         template_sha256=base.ref.template_sha256,
         device=device.name,
         weights=device.weights,
+        evaluations=_evaluations(measured),
     )
+
+
+def _evaluations(measured: Iterable[Evaluation]) -> list[EvaluationCard]:
+    return [msgspec.convert(one, EvaluationCard, from_attributes=True) for one in measured]
 
 
 def _weights_bytes(base: Base) -> int:
@@ -74,7 +88,5 @@ def _adapter(entry: Entry, resident: Collection[str], served: Mapping[str, int])
         size_bytes=sum(file.size for file in manifest.files),
         is_resident=entry.digest in resident,
         requests=served.get(entry.name, 0),
-        evaluations=[
-            msgspec.convert(one, EvaluationCard, from_attributes=True) for one in manifest.measured
-        ],
+        evaluations=_evaluations(manifest.measured),
     )

@@ -44,22 +44,27 @@ class AdapterJobs:
         return self._jobs.start("merge", f"{name} → {asked.to}", arguments, result=out)
 
     def evaluate(self, asked: EvaluationRequest) -> Job:
-        """Begin `evaluate`, whose figures go into the adapters' manifests.
+        """Begin `evaluate`, whose figures go into the adapters' manifests, and beside the base.
 
         Raises:
-            Refused: 400, a dataset is unknown; 404, an adapter is; 503 for a damaged one.
+            Refused: 400, a dataset is unknown, or nothing is to be measured; 404, an adapter is
+                unknown; 503 for a damaged one.
         """
         self._check_dataset(asked.dataset)
+        if not asked.models and not asked.includes_base:
+            message = "models: name an adapter, or set includes_base."
+            raise Refused(Problem(status=400, message=message, param="models"))
         for name in asked.models:
             self._check_adapter(name)
+        names = [*([self._served] if asked.includes_base else []), *dict.fromkeys(asked.models)]
         arguments = [
             *("evaluate", f"--data={asked.dataset}", f"--base={self._served}"),
             *(f"--dialogues={asked.dialogues}", f"--replies={asked.replies}"),
             f"--max-tokens={asked.max_tokens}",
             *([f"--split={asked.split}"] if asked.split else []),
-            *("--", *dict.fromkeys(asked.models)),
+            *("--", *names),
         ]
-        subject = f"{', '.join(dict.fromkeys(asked.models))} · {asked.dataset}"
+        subject = f"{', '.join(names)} · {asked.dataset}"
         return self._jobs.start("evaluate", subject, arguments)
 
     def _check_adapter(self, name: str) -> None:

@@ -72,12 +72,21 @@ from server.routes.runs import (
 )
 from server.routes.schema import openapi_document
 from server.routes.session import close_session, open_session, own_session
+from server.routes.sweeps import (
+    list_sweeps,
+    plan_sweep,
+    resume_sweep,
+    retrieve_sweep,
+    start_sweep,
+    stop_sweep,
+)
 from server.routes.text import create_completion
 from server.routes.tokens import detokenize, tokenize
 from server.run_records import RunRecords
 from server.security import HostPolicy
 from server.settings import ServerSettings
 from server.sse import leave_shutdown_to_us
+from server.sweeps import Sweeps
 from server.trainings import Trainings
 from server.uploads import Uploads
 
@@ -163,13 +172,14 @@ def _store(settings: ServerSettings) -> ResponseStore:
 def _workshop(settings: ServerSettings) -> dict[str, Any]:
     """What the console works with beside the engine."""
     home = settings.home
-    records, jobs = RunRecords(home.runs), Jobs(home)
+    records, jobs, uploads = RunRecords(home.runs), Jobs(home), Uploads(home.uploads)
     return {
         "records": records,
         "jobs": jobs,
         "trainings": Trainings(home, settings.base, records, jobs),
         "adapter_jobs": AdapterJobs(home, settings.base, jobs),
-        "uploads": Uploads(home.uploads),
+        "sweeps": Sweeps(home, settings.base, jobs, uploads),
+        "uploads": uploads,
         "sources": Sources(records, jobs, Logbook(), Changes(home)),
     }
 
@@ -186,12 +196,13 @@ def _routes() -> list[Any]:
 
 def _admin_routes() -> list[Any]:
     runs = [list_runs, retrieve_run, run_metrics, run_log, start_run, stop_run, resume_run]
+    sweeps = [list_sweeps, retrieve_sweep, plan_sweep, start_sweep, stop_sweep, resume_sweep]
     datasets = [all_datasets, retrieve_dataset, preview_dataset, prepare_dataset]
     files = [begin_upload, continue_upload]
     adapters = [all_adapters, register_adapter, rename_adapter, remove_adapter, download_adapter]
     jobs = [merge_adapter, evaluate_adapters, list_jobs, retrieve_job, cancel_job]
     others = [list_recipes, plan_run, list_log_lines, admin_events]
-    return [*runs, *datasets, *files, *adapters, *jobs, *others]
+    return [*runs, *sweeps, *datasets, *files, *adapters, *jobs, *others]
 
 
 def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -252,7 +263,7 @@ def _doorkeeper(state: State) -> Doorkeeper:
     return state.doorkeeper
 
 
-_WORKSHOP = ("records", "jobs", "trainings", "adapter_jobs", "uploads", "sources")
+_WORKSHOP = ("records", "jobs", "trainings", "adapter_jobs", "uploads", "sources", "sweeps")
 
 
 def _kept(name: str) -> Callable[[State], Any]:

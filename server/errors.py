@@ -35,7 +35,14 @@ from server.engine.errors import (
     UnknownModel,
 )
 from server.wire.errors import ErrorBody, ErrorEnvelope, InvalidRequest
-from training.errors import DataError, DatasetNotFound, RunNotFound, TrainingError
+from training.errors import (
+    DataError,
+    DatasetNotFound,
+    RunNotFound,
+    SweepError,
+    SweepNotFound,
+    TrainingError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -162,9 +169,9 @@ def _problem_below(error: EngineError | TrainingError) -> Problem:
 def _training_problem(error: TrainingError) -> Problem:
     """Of the records that the console shows; nothing else of training happens here."""
     match error:
-        case RunNotFound() | DatasetNotFound():
+        case RunNotFound() | DatasetNotFound() | SweepNotFound():
             return Problem(status=404, message=str(error), code="not_found")
-        case DataError():
+        case DataError() | SweepError():
             return Problem(status=503, message=str(error), type="server_error", code="data_damaged")
         case _:
             return _BUG

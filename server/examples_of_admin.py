@@ -30,7 +30,7 @@ from server.wire.datasets import (
     SplitCard,
     UploadCard,
 )
-from server.wire.jobs import JobCard, JobList
+from server.wire.jobs import JobCard, JobList, JobProgress
 from server.wire.logs import LogLine, LogLines
 from server.wire.recipes import Pace, RecipeList, TrainingPlan
 from server.wire.runs import (
@@ -43,6 +43,14 @@ from server.wire.runs import (
     RunMetrics,
     SampleCard,
 )
+from server.wire.sweeps import (
+    PlannedTrial,
+    SweepCard,
+    SweepDetail,
+    SweepList,
+    SweepPlan,
+    TrialCard,
+)
 
 _STARTED = 1767225600.0
 _DIGEST = "5f0c6bd1e2a94c7f8d3b1a60c9e4725db8f1036a7c52e94d0b6f83a1d7c4e952"
@@ -51,12 +59,24 @@ _JOB_ID = "20260101000000-5f0c6bd1"
 _UPLOAD_ID = "5f0c6bd1e2a94c7f"
 _TRAINING = {"dataset": "cat", "adapter": "cat", "recipe": "pocket", "base": "pocket"}
 
+_SWEEP = """\
+name = "ranks"
+data = "cat"
+base = "pocket"
+recipe = "pocket"
+
+[fields]
+"lora.r" = [8, 16]
+"""
+
 REQUESTS: Mapping[str, Mapping[str, Any]] = {
     "startRun": {
         "a training": _TRAINING,
         "a shorter one": _TRAINING | {"overrides": {"training.epochs": "1", "lora.r": "8"}},
     },
     "planRun": {"a training": _TRAINING | {"overrides": {"lora.r": "8"}}},
+    "planSweep": {"two ranks": {"definition": _SWEEP}},
+    "startSweep": {"two ranks": {"definition": _SWEEP}},
     "prepareDataset": {
         "an uploaded file": {"name": "lccc", "upload": _UPLOAD_ID, "rules": "lccc"},
     },
@@ -68,7 +88,12 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
     },
     "mergeAdapter": {"in bf16": {"to": "pocket-cat"}},
     "evaluateAdapters": {
-        "two side by side": {"models": ["cat", "scholar"], "dataset": "cat", "replies": 50},
+        "two beside their base": {
+            "models": ["cat", "scholar"],
+            "includes_base": True,
+            "dataset": "cat",
+            "replies": 50,
+        },
     },
     "renameAdapter": {"another name": {"to": "kitten"}},
 }
@@ -97,10 +122,13 @@ _JOB = JobCard(
     run=_RUN_ID,
     result=None,
     is_asked_to_cancel=False,
+    progress=None,
     error=None,
     said="step 120/250  loss 2.310  5000 tokens/s",
     output="",
 )
+_SWEEP_JOB = msgspec.structs.replace(_JOB, kind="sweep", subject="ranks", run=None, said="")
+_PROGRESS = JobProgress(stage="replies", subject="cat", done=32, total=114, share=0.55)
 _DATASET = DatasetCard(
     name="cat",
     created="2026-01-01T00:00:00Z",
@@ -136,7 +164,66 @@ _SAMPLE = SampleCard(
     step=120, prompt="今天下雨了", reply="那就一起听雨吧喵～", expected="抱紧我喵～"
 )
 _UPLOAD = UploadCard(id=_UPLOAD_ID, name="LCCC-base_train.json", size=932_000_000, received=0)
+_EVALUATION = EvaluationCard(
+    dataset="cat",
+    dataset_sha256=_DIGEST,
+    split="test",
+    dialogues=96,
+    replies=96,
+    conditions="greedy, at most 100 tokens; base float32",
+    measured=int(_STARTED),
+    metrics={"perplexity_per_character": 9.7, "bleu_4_characters": 12.1},
+)
 _REGISTERED = RegisteredAdapter(name="cat", digest=_DIGEST)
+
+
+_TRIALS = (
+    TrialCard(
+        id="0b6f83a1d7",
+        name="ranks-0b6f83a1d7",
+        state="completed",
+        values={"lora.r": 16},
+        run="ranks-0b6f83a1d7-20260101-000000",
+        has_run=True,
+        step=250,
+        total_steps=250,
+        validation_nll=2.31,
+        best_step=200,
+        seconds=31.0,
+        error=None,
+    ),
+    TrialCard(
+        id="9e4725db8f",
+        name="ranks-9e4725db8f",
+        state="pending",
+        values={"lora.r": 8},
+        run=None,
+        has_run=False,
+        step=0,
+        total_steps=None,
+        validation_nll=None,
+        best_step=None,
+        seconds=None,
+        error=None,
+    ),
+)
+_SWEEP_CARD = SweepCard(
+    name="ranks",
+    dataset="cat",
+    base="pocket",
+    search="grid",
+    fields=["lora.r"],
+    is_running=True,
+    is_asked_to_stop=False,
+    can_go_on=True,
+    trials=2,
+    completed=1,
+    failed=0,
+    best="0b6f83a1d7",
+    validation_nll=2.31,
+    registered=None,
+    updated=_STARTED + 60,
+)
 
 
 def _plain(answer: msgspec.Struct) -> Any:
@@ -180,6 +267,35 @@ ANSWERS: Mapping[str, Any] = {
     "listJobs": _plain(JobList(data=[_JOB])),
     "retrieveJob": _plain(_JOB),
     "cancelJob": _plain(msgspec.structs.replace(_JOB, is_asked_to_cancel=True)),
+    "listSweeps": _plain(SweepList(data=[_SWEEP_CARD], broken={})),
+    "retrieveSweep": _plain(SweepDetail(sweep=_SWEEP_CARD, trials=list(_TRIALS), duplicates=0)),
+    "planSweep": _plain(
+        SweepPlan(
+            name="ranks",
+            dataset="cat",
+            base="pocket",
+            search="grid",
+            duplicates=0,
+            trials=[
+                PlannedTrial(
+                    name=one.name,
+                    state="pending",
+                    values=one.values,
+                    steps=250,
+                    seconds=31.0,
+                    disk=9_000_000,
+                )
+                for one in _TRIALS
+            ],
+            to_run=2,
+            steps=500,
+            seconds=62.0,
+            disk=18_000_000,
+        )
+    ),
+    "startSweep": _plain(_SWEEP_JOB),
+    "stopSweep": _plain(msgspec.structs.replace(_SWEEP_CARD, is_asked_to_stop=True)),
+    "resumeSweep": _plain(_SWEEP_JOB),
     "listRecipes": _plain(_recipes()),
     "planRun": _plain(
         TrainingPlan(
@@ -263,6 +379,12 @@ ANSWERS: Mapping[str, Any] = {
                 template_sha256=_DIGEST,
                 device="AMD EPYC 7763, 16 cores",
                 weights="fp32",
+                evaluations=[
+                    msgspec.structs.replace(
+                        _EVALUATION,
+                        metrics={"perplexity_per_character": 21.3, "bleu_4_characters": 4.6},
+                    )
+                ],
             ),
             data=[
                 AdapterCard(
@@ -278,18 +400,7 @@ ANSWERS: Mapping[str, Any] = {
                     size_bytes=1_600_000,
                     is_resident=True,
                     requests=12,
-                    evaluations=[
-                        EvaluationCard(
-                            dataset="cat",
-                            dataset_sha256=_DIGEST,
-                            split="test",
-                            dialogues=96,
-                            replies=96,
-                            conditions="greedy, at most 100 tokens; base float32",
-                            measured=int(_STARTED),
-                            metrics={"perplexity_per_character": 9.7, "bleu_4_characters": 12.1},
-                        )
-                    ],
+                    evaluations=[_EVALUATION],
                 )
             ],
             broken={},
@@ -299,7 +410,14 @@ ANSWERS: Mapping[str, Any] = {
         msgspec.structs.replace(_JOB, kind="merge", subject="cat → pocket-cat", run=None)
     ),
     "evaluateAdapters": _plain(
-        msgspec.structs.replace(_JOB, kind="evaluate", subject="cat, scholar · cat", run=None)
+        msgspec.structs.replace(
+            _JOB,
+            kind="evaluate",
+            subject="pocket, cat, scholar · cat",
+            run=None,
+            progress=_PROGRESS,
+            said="replies: 25/114 cat",
+        )
     ),
     "renameAdapter": _plain(msgspec.structs.replace(_REGISTERED, name="kitten")),
     "downloadAdapter": "PK…",

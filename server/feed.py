@@ -13,22 +13,26 @@ from typing import Any, Protocol
 import msgspec
 
 from server.changes import Changes, Subject
-from server.jobs import JobNotFound, Jobs
+from server.job_cards import job_card
+from server.jobs import Job, JobNotFound, Jobs
 from server.logbook import Logbook
 from server.run_records import RunRecords, card, log_text
 from server.wire.events import (
     ChangeNews,
     Command,
     Complaint,
+    JobNews,
     LogNews,
     News,
     RunNews,
     TextNews,
     Unwatch,
+    WatchJob,
     WatchLog,
     WatchRun,
     WatchText,
 )
+from server.wire.jobs import JobCard
 from server.wire.runs import RunCard
 from training.errors import RunNotFound
 from training.runs import Event, EventReader, Run
@@ -84,6 +88,9 @@ class Feed:
             case WatchRun():
                 run = sources.records.get(command.run)
                 return f"run {run.id}", _RunWatch(run, command.after)
+            case WatchJob():
+                job = sources.jobs.get(command.job)
+                return f"job {job.id}", _JobWatch(job)
             case WatchText(source="run"):
                 path = sources.records.get(command.id).log_path
                 return f"text run {command.id}", _TextWatch(command, path)
@@ -125,6 +132,18 @@ class _RunWatch:
             part = events[start : start + EVENTS_A_MESSAGE]
             is_last = start + EVENTS_A_MESSAGE >= len(events)
             yield RunNews(run=self._run.id, events=[*part], status=changed if is_last else None)
+
+
+class _JobWatch:
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._card: JobCard | None = None
+
+    def news(self) -> Iterator[News]:
+        found = job_card(self._job)
+        if found != self._card:
+            self._card = found
+            yield JobNews(job=found)
 
 
 class _TextWatch:

@@ -1,9 +1,10 @@
 """Jobs: the command line in processes of their own, which neither page nor server takes along.
 
-``jobs/ID/`` holds ``job.json``, ``output.txt`` (what the command says), at the end ``exit`` (its
-code), ``run`` once it is known which run a training became, and ``cancel`` once someone has asked
-for its end. The process inherits a lock on the directory and holds it for as long as it lives, so
-that any server can tell, also one that did not start it.
+``jobs/ID/`` holds ``job.json``, ``output.txt`` (what the command says), ``progress`` (how far it
+is, where it tells), at the end ``exit`` (its code), ``run`` once it is known which run a training
+became, and ``cancel`` once someone has asked for its end. The process inherits a lock on the
+directory and holds it for as long as it lives, so that any server can tell, also one that did not
+start it.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ import msgspec
 from adapters.home import Home
 from adapters.storage import Disk, is_in_use, replace_file
 from server.command import check_arguments, error_in
+from server.wire.jobs import JobProgress
 from training.runs import RunStore
 
-Kind = Literal["train", "resume", "prepare", "merge", "evaluate"]
+Kind = Literal["train", "resume", "prepare", "merge", "evaluate", "sweep"]
 State = Literal["running", "completed", "failed", "cancelled"]
 
 MOST_KEPT = 100
@@ -127,6 +129,13 @@ class Job:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _SHOWN))
             return file.read().decode("utf-8", "replace")
         return ""
+
+    def progress(self) -> JobProgress | None:
+        """How far it is, or was at its end, where it has told that."""
+        with suppress(OSError, ValueError):
+            found = (self.directory / "progress").read_bytes()
+            return msgspec.json.decode(found, type=JobProgress)
+        return None
 
     def error(self) -> str | None:
         """The command's message, of a job that failed."""

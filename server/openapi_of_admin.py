@@ -34,6 +34,7 @@ from server.wire.jobs import JobCard, JobList
 from server.wire.logs import LogLines
 from server.wire.recipes import RecipeList, TrainingPlan
 from server.wire.runs import LogText, RunCard, RunDetail, RunList, RunMetrics, TrainingRequest
+from server.wire.sweeps import SweepCard, SweepDetail, SweepList, SweepPlan, SweepRequest
 
 ADMIN_TYPES = (
     TrainingRequest,
@@ -59,6 +60,11 @@ ADMIN_TYPES = (
     MergeRequest,
     EvaluationRequest,
     AdapterList,
+    SweepRequest,
+    SweepCard,
+    SweepList,
+    SweepDetail,
+    SweepPlan,
 )
 
 NO_RUN = {404: error("There is no such run.")}
@@ -75,6 +81,20 @@ PLAN_ERRORS = {
     400: error("The request is malformed, or `train` refuses it, in its own words."),
     503: error("Planning takes too long, or the keys cannot be read."),
 }
+NO_SWEEP = {
+    404: error("There is no such sweep."),
+    503: error("The sweep's record is damaged, or the keys cannot be read."),
+}
+SWEEP_PLAN_ERRORS = {
+    400: error("The request is malformed, or `sweep` refuses it, in its own words."),
+    503: PLAN_ERRORS[503],
+}
+SWEEP_START_ERRORS = {
+    400: SWEEP_PLAN_ERRORS[400],
+    409: error("A sweep of that name is running."),
+}
+SWEEP_STOP_ERRORS = NO_SWEEP | {409: error("The sweep is not running.")}
+SWEEP_RESUME_ERRORS = NO_SWEEP | {409: error("The sweep is running, or needs its file.")}
 DATASET_ERRORS = {
     404: error("There is no such dataset."),
     503: error("The dataset is damaged, or the keys cannot be read."),
@@ -114,6 +134,13 @@ class TrainingOperation(BodyOperation):
     """``POST /admin/runs`` and ``/admin/recipes/plan``."""
 
     body = TrainingRequest
+
+
+@dataclass
+class SweepOperation(BodyOperation):
+    """``POST /admin/sweeps`` and ``/admin/sweeps/plan``."""
+
+    body = SweepRequest
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Records of runs that no training made: for tests of what reads and lists them."""
+"""Records of runs and sweeps that no training made: for tests of what reads and lists them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Any
 
 import msgspec
 
+from adapters.home import Home
+from adapters.manifest import BaseRef
 from training.runs import EventLog, Run, RunStatus, RunStore
+from training.sweeps.definition import parse_sweep
+from training.sweeps.record import Outcome, SweepRecord
+from training.sweeps.store import SweepStore
+from training.sweeps.trials import expand
 
 STARTED = 1767225600.0
 
@@ -36,6 +42,30 @@ def make_run(
 ) -> Run:
     """A run below ``root`` without events."""
     return RunStore(root).create(status(**changes), recipe, environment or {})
+
+
+def make_sweep(home: Home, name: str = "rank", **changes: Any) -> SweepRecord:
+    """A sweep over three ranks whose first trial is completed; its second one's run is running.
+
+    Nobody conducts it. ``changes`` are of its record.
+    """
+    content = f'name = "{name}"\ndata = "small"\nbase = "pocket"\n[fields]\n"lora.r" = [4, 8, 16]\n'
+    definition = parse_sweep(content.encode(), Path("rank.toml"))
+    base = BaseRef("pocket", "1" * 64, "2" * 64, "3" * 64)
+    record = SweepRecord.of(definition, expand(definition), "4" * 64, base)
+    record = msgspec.structs.replace(record, **changes)
+    first, second, _ = record.trials
+    known: dict[str, Any] = {"sweep": name, "dataset": "small", "base": "pocket"}
+    done = make_run(home.runs, adapter=record.adapter(first), state="completed", **known)
+    make_run(home.runs, adapter=record.adapter(second), state="running", **known)
+    outcome = Outcome("completed", done.id, 300, 300, 2.5, 250, 61.0)
+    store = SweepStore(home.sweeps)
+    store.make_directory(name)
+    record = record.with_outcome(first, outcome)
+    store.write(record)
+    store.write_recipe(record)
+    store.write_definition(definition, "pocket")
+    return record
 
 
 def measure(run: Run, steps: int, first: int = 1) -> None:

@@ -16,6 +16,7 @@ TrainingError
 ├── SweepError        a sweep's file is wrong, or has changed (names the field)
 ├── SweepNotFound     no sweep of this name has begun
 ├── SweepBusy         a sweep is conducted by another process
+├── SweepIdle         a sweep that does not run cannot be stopped
 └── TrainingFailed    a run broke off; its record says where
     └── NoRoom        the disk is too small for it, or full
 """
@@ -139,9 +140,15 @@ class SweepBusy(TrainingError):
         process = f" (process {pid}, or the trial that it began)" if pid.isdigit() else ""
         super().__init__(
             f"The sweep '{name}' is running already{process}. `lccc-admin sweep FILE --status` "
-            "shows how far it is; `lccc-admin runs stop RUN` stops its present trial, and with it "
-            "the sweep."
+            "shows how far it is, and --stop has it end with a checkpoint."
         )
+
+
+class SweepIdle(TrainingError):
+    """Nobody conducts the sweep, so there is nothing to stop."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The sweep '{name}' is not running.")
 
 
 class TrainingFailed(TrainingError):

@@ -39,21 +39,25 @@ def validate(
     characters: int,
     tokens_per_forward: int = TOKENS_PER_FORWARD,
     should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Validation | None:
     """The loss of ``model``, with LoRA or without, on ``examples``.
 
     ``characters`` is the length of their replies. ``None`` where ``should_stop`` broke it off.
-    Leaves the model in the mode that it was in.
+    ``on_progress`` gets (examples done, examples in all). Leaves the model in the mode that it was
+    in.
     """
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            nll = 0.0
+            nll, done = 0.0, 0
             for pack in packs(examples, tokens_per_forward):
                 if should_stop():
                     return None
                 nll += summed_nll(model, pack).item()
+                done += len(pack.lengths)
+                on_progress(done, len(examples))
     finally:
         model.train(was_training)
     return Validation(nll, sum(example.targets for example in examples), characters)

@@ -13,9 +13,10 @@ from adapters.errors import RegistryCorrupt
 from admin.commands.diff import diff
 from admin.commands.export import export, merge
 from admin.context import AdminContext, pass_admin
+from admin.scores.summary import summary
 
 if TYPE_CHECKING:
-    from adapters.manifest import Evaluation, RunRef
+    from adapters.manifest import RunRef
     from adapters.registry import Entry, Registry
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
@@ -225,7 +226,7 @@ def _details(entry: Entry) -> dict[str, Any]:
         "metrics": _pairs(manifest.metrics) or "none",
     }
     for one in manifest.measured:
-        lines[f"on {one.dataset}"] = _measured(one)
+        lines[f"on {one.dataset}"] = summary(one)
     lines |= {"files": _pairs({ref.name: f"{ref.size:,} bytes" for ref in manifest.files})}
     return lines | {"path": entry.path}
 
@@ -233,17 +234,6 @@ def _details(entry: Entry) -> dict[str, Any]:
 def _run(run: RunRef) -> str:
     trial = f", a trial of the sweep {run.sweep}" if run.sweep else ""
     return f"{run.id}, {run.steps} steps on {run.dataset}{trial}"
-
-
-def _measured(one: Evaluation) -> str:
-    """The figures that a person asks for first; `--json` has all."""
-    shown = {
-        "perplexity per character": "perplexity_per_character",
-        "BLEU-4 (characters)": "bleu_4_characters",
-        "distinct-2 (characters)": "distinct_2_characters",
-    }
-    values = {name: f"{one.metrics[key]:.3f}" for name, key in shown.items() if key in one.metrics}
-    return f"{one.split}, {_local_time(one.measured)}: {_pairs(values)}"
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import click
 from adapters.base import POCKET
 from adapters.errors import BaseNotFound, LcccError
 from admin.context import AdminContext, pass_admin
+from admin.scores.summary import summary
 
 if TYPE_CHECKING:
     from adapters.base import Base
@@ -25,8 +26,12 @@ BUILT_HERE = (POCKET, BENCH_BASE)
 def base(admin: AdminContext, name: str, rebuild: bool) -> None:
     """Build the base `pocket` here, or download another from the hub (e.g. Qwen/Qwen3-0.6B).
 
+    Where it is here already, say so, and what `evaluate` has measured of it.
+
     `bench-0.6b` is built here too: random weights in the shape of Qwen3-0.6B, for benchmarks.
     """
+    from adapters.base_evaluations import BaseEvaluations
+
     if rebuild and name not in BUILT_HERE:
         raise click.UsageError(
             f"--rebuild is for '{POCKET}' and '{BENCH_BASE}' alone; '{name}' is not built here."
@@ -37,6 +42,8 @@ def base(admin: AdminContext, name: str, rebuild: bool) -> None:
         f"{found.name} is at {found.path}: {shape.model_type}, {shape.layers} layers, "
         f"hidden size {shape.hidden_size}, context {shape.context_length} tokens."
     )
+    for one in BaseEvaluations(admin.home.evaluations).of(found.ref):
+        admin.output.say(f"Measured on {one.dataset}, {summary(one)}")
 
 
 def obtain_base(admin: AdminContext, name: str, *, rebuild: bool = False) -> Base:

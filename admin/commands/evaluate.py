@@ -63,7 +63,7 @@ FEW = 50
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write everything to a file that ends in .md or .html.",
 )
-@click.option("--no-record", is_flag=True, help="Leave the adapters' manifests as they are.")
+@click.option("--no-record", is_flag=True, help="Keep nothing of what is measured.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every reply.")
 @pass_admin
 def evaluate(  # noqa: PLR0913, PLR0917 # one a command-line option
@@ -86,7 +86,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 # one a command-line option
 
     Perplexity is per character, over all target tokens whatever the batching. Replies are greedy,
     each model with its own system prompt. What is measured is written into the manifests of
-    registered adapters, whose digests stay as they are.
+    registered adapters, whose digests stay as they are; that of the base is kept beside them.
     """
     from admin.models import chosen
     from admin.scores.report import check_name, write_report
@@ -108,7 +108,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 # one a command-line option
     with chosen(admin, models, base_name) as (base, found):
         results = _measure(admin, base, found, prepared, asked, conditions)
     if not no_record:
-        _record(admin, found, results)
+        _record(admin, base, found, results)
     if report:
         write_report(results, report)
         admin.output.say(f"Wrote {report}.")
@@ -136,7 +136,7 @@ def _measure(
     asked: list[list[str]],
     conditions: Conditions,
 ) -> Results:
-    from admin.progress import progress_bar
+    from admin.progress import stages_bar
     from training.scores.evaluation import Candidate, evaluate
 
     candidates = [
@@ -144,19 +144,24 @@ def _measure(
         for one in found
     ]
     admin.output.say(f"Measuring {len(found)} on {dataset.name}, {conditions.split} …")
-    with progress_bar(admin.output, "replies") as advance:
-        return evaluate(base, candidates, dataset, asked, conditions, advance)
+    with stages_bar(admin.output) as on_stage:
+        return evaluate(base, candidates, dataset, asked, conditions, on_stage)
 
 
-def _record(admin: AdminContext, found: list[Model], results: Results) -> None:
-    """Into the manifests of what is registered; the base and directories have none of ours."""
+def _record(admin: AdminContext, base: Base, found: list[Model], results: Results) -> None:
+    """Into the manifests of what is registered, and for the base; directories are not ours."""
+    from adapters.base_evaluations import BaseEvaluations
     from adapters.registry import Registry
 
     registry = Registry(admin.home.registry)
     for model, scored in zip(found, results.models, strict=True):
+        evaluation = results.evaluation(scored)
         if model.entry is not None:
-            registry.record_evaluation(model.entry, results.evaluation(scored))
+            registry.record_evaluation(model.entry, evaluation)
             admin.output.say(f"Recorded in the manifest of '{model.name}'.")
+        elif model.path is None:
+            BaseEvaluations(admin.home.evaluations).record(base.ref, evaluation)
+            admin.output.say(f"Recorded of the base '{model.name}'.")
 
 
 def _show(admin: AdminContext, results: Results) -> None:

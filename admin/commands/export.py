@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from admin.context import AdminContext, pass_admin
+from admin.progress import stages_bar
 
 if TYPE_CHECKING:
     from training.export.agreement import Agreement
     from training.export.exports import Source
+    from training.stages import OnStage
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what its --max-lora-rank may be
 
@@ -64,7 +66,8 @@ def merge(
 
     with _source(admin, name, base, data) as source:
         admin.output.say(f"Merging '{source.name}' into {source.base.name}, in {dtype} …")
-        found = merged(source, out, dtype)
+        with stages_bar(admin.output) as on_stage:
+            found = merged(source, out, dtype, on_stage)
         _tell(admin, out, found, f"lccc-admin serve --base {_quoted(out)}", as_json=as_json)
         if source.system_prompt:
             admin.output.say(
@@ -108,12 +111,13 @@ def export(  # one a command-line option
 
     with _source(admin, name, base, data) as source:
         admin.output.say(f"Exporting '{source.name}' on {source.base.name} as {form} …")
-        made: dict[str, Callable[[], Agreement]] = {
-            "peft": lambda: exports.export_peft(source, out),
-            "ollama": lambda: exports.export_ollama(source, out, dtype),
-            "gguf": lambda: exports.export_gguf(source, out, dtype),
+        made: dict[str, Callable[[OnStage], Agreement]] = {
+            "peft": lambda told: exports.export_peft(source, out, told),
+            "ollama": lambda told: exports.export_ollama(source, out, dtype, told),
+            "gguf": lambda told: exports.export_gguf(source, out, dtype, told),
         }
-        found = made[form]()
+        with stages_bar(admin.output) as on_stage:
+            found = made[form](on_stage)
         command = _serving(source, out, form, exports.gguf_name(source, dtype))
         _tell(admin, out, found, command, as_json=as_json)
         if form != "ollama" and source.system_prompt:

@@ -27,7 +27,7 @@ class JobError(LcccError):
 
 @click.group()
 def jobs() -> None:
-    """Look at what was started over HTTP: trainings, preparations, merges, evaluations."""
+    """Look at what was started over HTTP: trainings, sweeps, preparations, merges, evaluations."""
 
 
 @jobs.command("list")
@@ -49,7 +49,7 @@ def list_jobs(admin: AdminContext, as_json: bool) -> None:
     rows = [
         (
             job.id,
-            job.state(),
+            _state(job),
             job.record().kind,
             job.record().subject,
             datetime.fromtimestamp(job.record().started).astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -70,6 +70,9 @@ def show_job(admin: AdminContext, job_id: str, as_json: bool) -> None:
         admin.output.json(_card(job) | {"output": job.output()})
         return
     facts = {name: value for name, value in _card(job).items() if value not in (None, "")}
+    if (progress := facts.get("progress")) is not None:
+        of = f"{progress.done:,} of {progress.total:,} " if progress.total else ""
+        facts["progress"] = f"{progress.share:.0%}, {progress.stage}: {of}{progress.subject}"
     admin.output.table(("job", ""), list(facts.items()), whole=("job",))
     admin.output.data(job.output().rstrip())
 
@@ -107,6 +110,11 @@ def _job(admin: AdminContext, job_id: str) -> Job:
         raise JobError(message) from error
 
 
+def _state(job: Job) -> str:
+    state, progress = job.state(), job.progress()
+    return f"{state} {progress.share:.0%}" if state == "running" and progress else state
+
+
 def _card(job: Job) -> dict[str, Any]:
     record = job.record()
     return {
@@ -118,5 +126,6 @@ def _card(job: Job) -> dict[str, Any]:
         "pid": record.pid,
         "run": job.run(),
         "result": record.result,
+        "progress": job.progress() if job.state() == "running" else None,
         "error": job.error(),
     }

@@ -39,6 +39,9 @@ COMPARED = 4  # runs in the command that is suggested at the end
 )
 @click.option("--dry-run", is_flag=True, help="Print the trials with steps and time, then stop.")
 @click.option("--status", "only_status", is_flag=True, help="Print how far it is, then stop.")
+@click.option(
+    "--stop", "asks_to_stop", is_flag=True, help="Have it end with a checkpoint, where it runs."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 @pass_admin
 def sweep(  # noqa: PLR0913 - one parameter an option
@@ -51,6 +54,7 @@ def sweep(  # noqa: PLR0913 - one parameter an option
     report_to: tuple[str, ...],
     dry_run: bool,
     only_status: bool,
+    asks_to_stop: bool,
     as_json: bool,
 ) -> None:
     """Train once for each combination of recipe fields in FILE, and register the best adapter.
@@ -61,15 +65,21 @@ def sweep(  # noqa: PLR0913 - one parameter an option
     to FILE in between.
     """
     from admin.sweeps.conductor import Conductor
+    from training.runs import RunStore
     from training.sweeps.definition import read_sweep
     from training.sweeps.lock import conducting
+    from training.sweeps.stopping import stop
     from training.sweeps.store import SweepStore
     from training.trackers import check_trackers
 
-    if dry_run and only_status:
-        raise click.UsageError("--dry-run and --status do not go together.")
+    if dry_run + only_status + asks_to_stop > 1:
+        raise click.UsageError("--dry-run, --status and --stop do not go together.")
     definition = read_sweep(file)
     store = SweepStore(admin.home.sweeps)
+    if asks_to_stop:
+        stop(store, RunStore(admin.home.runs), store.get(definition.name))
+        admin.output.say(f"Asked: '{definition.name}' ends after the present step of its trial.")
+        return
     if only_status:
         _show_status(admin, store.get(definition.name), file, as_json=as_json)
         return
@@ -89,6 +99,7 @@ def sweep(  # noqa: PLR0913 - one parameter an option
             report_to=report_to,
         )
         conductor.begin(retry_failed=retry_failed)
+        store.write_definition(definition, prepared.base_argument)
         admin.output.say(plan.sentence())
         is_over = conductor.go_on()
         if is_over and prepared.registers and conductor.record.best():

@@ -17,12 +17,14 @@ from adapters.base import Base
 from adapters.errors import AdapterError
 from adapters.home import Home
 from adapters.registry import Registry
+from admin.job_progress import tell
 from admin.output import Output
 from admin.records.comparison import worked_s
 from admin.sweeps import process
 from admin.sweeps.errors import SweepFailed
 from admin.sweeps.process import Ended, StopRequests
 from training.runs import Run, RunStore
+from training.stages import Stage
 from training.sweeps.record import Outcome, Registered, SweepRecord, TrialRecord
 from training.sweeps.standing import outcome_of
 from training.sweeps.store import RECIPE, SweepStore, trial_runs
@@ -46,6 +48,7 @@ class Conductor:
     def begin(self, *, retry_failed: bool) -> None:
         """Take in what came of trials while nobody looked; failures that are retried go on."""
         store = SweepStore(self.home.sweeps)
+        store.forget_stop(self.record.name)
         store.write_recipe(self.record)
         runs = trial_runs(self.record, RunStore(self.home.runs))
         for trial in self.record.trials:
@@ -62,20 +65,23 @@ class Conductor:
         Raises:
             SweepFailed: a trial could not begin, so that the next ones could not either.
         """
-        with StopRequests() as requests:
+        store, name = SweepStore(self.home.sweeps), self.record.name
+        with StopRequests(lambda: store.is_asked_to_stop(name)) as requests:
             for number, trial in enumerate(self.record.trials, start=1):
                 if trial.outcome is not None:
                     continue
-                if requests.count:
+                if requests.look():
                     return False
+                self._tell_progress()
                 label = f"Trial {number} of {len(self.record.trials)}"
                 self._say(f"{label}: {sentence(trial.values)}")
                 outcome = self._conduct(trial, requests)
                 if outcome is None:
                     return False
                 self._note(trial, outcome)
-                SweepStore(self.home.sweeps).write(self.record)
+                store.write(self.record)
                 self._tell(label, outcome)
+        self._tell_progress()
         return True
 
     def register_best(self, name: str, base: Base) -> Registered:
@@ -182,6 +188,12 @@ class Conductor:
             f"{label}: validation loss {outcome.validation_nll:.4f}; "
             f"the best so far is {best.outcome.validation_nll:.4f} ({sentence(best.values)})."
         )
+
+    def _tell_progress(self) -> None:
+        """To who follows the job that this may be."""
+        trials = self.record.trials
+        done = sum(one.outcome is not None for one in trials)
+        tell(Stage("trials", self.record.name, done, len(trials), done / len(trials)))
 
     def _say(self, message: str) -> None:
         with suppress(OSError):  # the terminal may be gone

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import NamedTuple, Self
@@ -29,10 +29,15 @@ class Ended(NamedTuple):
 
 
 class StopRequests:
-    """SIGINT, SIGTERM and a terminal that is closed, counted while this is entered."""
+    """SIGINT, SIGTERM and a terminal that is closed, counted while this is entered.
 
-    def __init__(self) -> None:
+    What ``is_asked`` says counts once, when it is looked at.
+    """
+
+    def __init__(self, is_asked: Callable[[], bool] = lambda: False) -> None:
         self.count = 0
+        self._is_asked = is_asked
+        self._is_noted = False
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -45,6 +50,13 @@ class StopRequests:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type] # it came from there
+
+    def look(self) -> int:
+        """How many there have been."""
+        if not self._is_noted and self._is_asked():
+            self._is_noted = True
+            self.count += 1
+        return self.count
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:
         self.count += 1
@@ -62,7 +74,7 @@ def run_trial(arguments: Sequence[str], lock: int, requests: StopRequests) -> En
     )
     try:
         while process.poll() is None:
-            if requests.count > passed:
+            if requests.look() > passed:
                 passed += 1
                 _terminate(process)
             time.sleep(LOOK_EVERY_S)

@@ -12,6 +12,7 @@ from litestar.response import Stream
 from server.access import ADMIN
 from server.adapter_cards import list_adapters
 from server.errors import Problem, Refused
+from server.job_cards import job_card
 from server.openapi_of_admin import (
     EVALUATE_ERRORS,
     MERGE_ERRORS,
@@ -26,7 +27,6 @@ from server.openapi_of_admin import (
     RenameOperation,
 )
 from server.routes.answering import body_of, ignored_header
-from server.routes.jobs import job_card
 from server.routes.provided import (
     ProvidedAdapterJobs,
     ProvidedEngine,
@@ -65,9 +65,8 @@ async def all_adapters(
 ) -> AdapterList:
     """Where each comes from, what was measured of it, and how much it is asked for."""
     resident, served = engine.load().resident, metrics.served()
-    root = settings.home.registry
     return await asyncio.to_thread(
-        list_adapters, root, engine.base, engine.device, resident, served
+        list_adapters, settings.home, engine.base, engine.device, resident, served
     )
 
 

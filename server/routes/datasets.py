@@ -13,6 +13,7 @@ from server.access import ADMIN
 from server.command import command
 from server.datasets import dataset_names, find_dataset, list_datasets
 from server.errors import Problem, Refused
+from server.job_cards import job_card
 from server.openapi_of_admin import (
     DATASET_ERRORS,
     PIECE_ERRORS,
@@ -24,7 +25,6 @@ from server.openapi_of_admin import (
     UploadOperation,
 )
 from server.routes.answering import body_of, ignored_header, unless_gone
-from server.routes.jobs import job_card
 from server.routes.provided import ProvidedJobs, ProvidedSettings, ProvidedUploads
 from server.security import require_json
 from server.uploads import UploadNotFound, UploadOutOfStep, Uploads, UploadTooLarge

@@ -9,6 +9,7 @@ from litestar.params import FromPath
 
 from server.access import ADMIN
 from server.errors import Problem, Refused
+from server.job_cards import job_card
 from server.jobs import Job, JobEnded, JobNotFound, Jobs
 from server.openapi_of_admin import CANCEL_ERRORS, NO_JOB
 from server.routes.provided import ProvidedJobs
@@ -77,22 +78,3 @@ def _job(jobs: Jobs, job_id: str) -> Job:
     except JobNotFound as error:
         message = f"There is no job {job_id!r}; the server keeps the newest hundred."
         raise Refused(Problem(status=404, message=message, code="not_found")) from error
-
-
-def job_card(job: Job, lines: int = 0) -> JobCard:
-    """A job as it stands, with its last ``lines`` of output."""
-    record, state = job.record(), job.state()
-    output = job.output().rstrip()
-    return JobCard(
-        id=job.id,
-        kind=record.kind,
-        subject=record.subject,
-        state=state,
-        started=record.started,
-        run=job.run(),
-        result=record.result if state == "completed" else None,
-        is_asked_to_cancel=state == "running" and job.is_asked_to_cancel(),
-        error=job.error(),
-        said=output.rpartition("\n")[2],
-        output="\n".join(output.splitlines()[-lines:] if lines else []),
-    )

@@ -18,6 +18,7 @@ from server.registrar import Registrar
 from server.responses.store import ResponseStore
 from server.run_records import RunRecords
 from server.settings import ServerSettings
+from server.sweeps import Sweeps
 from server.trainings import Trainings
 from server.uploads import Uploads
 
@@ -31,6 +32,7 @@ ProvidedDocument = NamedDependency[SkipValidation[bytes]]
 ProvidedRecords = NamedDependency[SkipValidation[RunRecords]]
 ProvidedJobs = NamedDependency[SkipValidation[Jobs]]
 ProvidedTrainings = NamedDependency[SkipValidation[Trainings]]
+ProvidedSweeps = NamedDependency[SkipValidation[Sweeps]]
 ProvidedSources = NamedDependency[SkipValidation[Sources]]
 ProvidedUploads = NamedDependency[SkipValidation[Uploads]]
 ProvidedAdapterJobs = NamedDependency[SkipValidation[AdapterJobs]]

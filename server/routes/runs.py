@@ -9,9 +9,9 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath, QueryParameter
 
 from server.access import ADMIN
+from server.job_cards import job_card
 from server.openapi_of_admin import NO_RUN, RESUME_ERRORS, STOP_ERRORS, TrainingOperation
 from server.routes.answering import body_of, ignored_header
-from server.routes.jobs import job_card
 from server.routes.provided import ProvidedRecords, ProvidedTrainings
 from server.run_records import card, log_text
 from server.security import require_json

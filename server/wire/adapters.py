@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from server.wire.lora import AdapterName
 from server.wire.parameters import Inbound
@@ -50,9 +50,13 @@ class MergeRequest(Inbound, frozen=True, kw_only=True):
 
 
 class EvaluationRequest(Inbound, frozen=True, kw_only=True):
-    """What `lccc-admin evaluate` is told: which models, on what, and how much of it."""
+    """What `lccc-admin evaluate` is told: which models, on what, and how much of it.
 
-    models: Annotated[list[AdapterName], Meta(min_length=1, max_length=16)]
+    ``models`` are adapters; ``includes_base``: the served base is measured before them.
+    """
+
+    models: Annotated[list[AdapterName], Meta(max_length=16)] = field(default_factory=list)
+    includes_base: bool = False
     dataset: DatasetName
     split: Literal["test", "validation"] | None = None
     dialogues: Annotated[int, Meta(ge=0, le=10**9, description="0: all.")] = 1000
@@ -60,8 +64,28 @@ class EvaluationRequest(Inbound, frozen=True, kw_only=True):
     max_tokens: Annotated[int, Meta(ge=1, le=10**5)] = 100
 
 
+class EvaluationCard(Struct, frozen=True, kw_only=True):
+    """What was measured of a model on one split of a dataset, by the names of the figures.
+
+    ``dialogues`` counts for likelihood, ``replies`` for what is about texts; ``conditions`` says
+    how replies were made. ``measured`` is Unix seconds.
+    """
+
+    dataset: str
+    dataset_sha256: str
+    split: str
+    dialogues: int
+    replies: int
+    conditions: str
+    measured: int
+    metrics: dict[str, float]
+
+
 class BaseCard(Struct, frozen=True, kw_only=True):
-    """The served base: its shape, what computes it, and the bytes of its files."""
+    """The served base: its shape, what computes it, and the bytes of its files.
+
+    ``evaluations`` is what was measured of it, the oldest first.
+    """
 
     name: str
     path: str
@@ -76,6 +100,7 @@ class BaseCard(Struct, frozen=True, kw_only=True):
     template_sha256: str
     device: str
     weights: str
+    evaluations: list[EvaluationCard]
 
 
 class AdapterRun(Struct, frozen=True, kw_only=True):
@@ -84,23 +109,6 @@ class AdapterRun(Struct, frozen=True, kw_only=True):
     id: str
     dataset: str
     steps: int
-
-
-class EvaluationCard(Struct, frozen=True, kw_only=True):
-    """What was measured of an adapter on one split of a dataset, by the names of the figures.
-
-    ``dialogues`` counts for likelihood, ``replies`` for what is about texts; ``conditions`` says
-    how replies were made. ``measured`` is Unix seconds.
-    """
-
-    dataset: str
-    dataset_sha256: str
-    split: str
-    dialogues: int
-    replies: int
-    conditions: str
-    measured: int
-    metrics: dict[str, float]
 
 
 class AdapterCard(Struct, frozen=True, kw_only=True):
@@ -127,7 +135,10 @@ class AdapterCard(Struct, frozen=True, kw_only=True):
 
 
 class AdapterList(Struct, frozen=True, kw_only=True):
-    """The base, its adapters by name, and why names are broken."""
+    """The base, its adapters by name, and why names are broken.
+
+    Under the base's own name stands why what was measured of it cannot be read.
+    """
 
     base: BaseCard
     data: list[AdapterCard]

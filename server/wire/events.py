@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from server.wire.jobs import JobCard
 from server.wire.logs import LogLine
 from server.wire.runs import RunCard
 
@@ -17,6 +18,12 @@ class WatchRun(Struct, frozen=True, tag_field="watch", tag="run"):
 
     run: Id
     after: Annotated[int, Meta(ge=0)] = 0
+
+
+class WatchJob(Struct, frozen=True, tag_field="watch", tag="job"):
+    """A job as it stands, and again whenever that has changed."""
+
+    job: Id
 
 
 class WatchLog(Struct, frozen=True, tag_field="watch", tag="log"):
@@ -41,7 +48,7 @@ class Unwatch(Struct, frozen=True, tag_field="watch", tag="nothing"):
     """None of what was asked for before."""
 
 
-Command = WatchRun | WatchLog | WatchText | WatchChanges | Unwatch
+Command = WatchRun | WatchJob | WatchLog | WatchText | WatchChanges | Unwatch
 
 
 class RunNews(Struct, frozen=True, tag_field="type", tag="run", kw_only=True):
@@ -50,6 +57,12 @@ class RunNews(Struct, frozen=True, tag_field="type", tag="run", kw_only=True):
     run: str
     events: list[Any]
     status: RunCard | None
+
+
+class JobNews(Struct, frozen=True, tag_field="type", tag="job", kw_only=True):
+    """A job as `GET /admin/jobs` lists it."""
+
+    job: JobCard
 
 
 class LogNews(Struct, frozen=True, tag_field="type", tag="log", kw_only=True):
@@ -79,4 +92,4 @@ class Complaint(Struct, frozen=True, tag_field="type", tag="error", kw_only=True
     message: str
 
 
-News = RunNews | LogNews | TextNews | ChangeNews | Complaint
+News = RunNews | JobNews | LogNews | TextNews | ChangeNews | Complaint

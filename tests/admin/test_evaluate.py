@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adapters.base import read_base
+from adapters.base_evaluations import BaseEvaluations
 from adapters.home import Home
 from adapters.registry import Registry
 from admin.cli import main
@@ -37,7 +38,7 @@ def run(home: Home, *arguments: object) -> Result:
 
 
 def test_models_stand_side_by_side_and_the_report_has_all(home: Home, tmp_path: Path) -> None:
-    """A directory is a model too; only what is registered keeps what was measured."""
+    """A directory is a model too; what is registered and the base keep what was measured."""
     other = random_adapter(tmp_path / "other", home.bases / "tiny", seed=3)
     report = tmp_path / "report.html"
 
@@ -54,19 +55,27 @@ def test_models_stand_side_by_side_and_the_report_has_all(home: Home, tmp_path: 
     assert "<script" not in written
     (kept,) = Registry(home.registry).get("cat").manifest.measured
     assert (kept.dataset, kept.split, kept.replies) == ("small", "validation", 3)
+    ref = read_base(home.bases / "tiny", "tiny").ref
+    (of_base,) = BaseEvaluations(home.evaluations).of(ref)
+    assert (of_base.subject, of_base.measured) == (kept.subject, kept.measured)
+    assert of_base.metrics != kept.metrics
+    shown = CliRunner().invoke(main, ["--home", str(home.root), "base", "tiny"])
+    assert "Measured on small, validation, " in shown.stderr
 
 
 def test_json_has_every_reply_and_can_leave_no_trace(home: Home) -> None:
     """For other programs; --no-record only looks."""
     before = Registry(home.registry).signature()
+    kept = [path.stat() for path in home.evaluations.glob("*.json")]
 
-    done = run(home, "cat", "--data", "small", *QUICK, "--no-record", "--json")
+    done = run(home, "tiny", "cat", "--data", "small", *QUICK, "--no-record", "--json")
 
     found = json.loads(done.stdout)
     assert done.exit_code == 0, done.stderr
-    assert len(found["models"][0]["answers"]) == 3
-    assert found["models"][0]["metrics"]["perplexity_per_character"] > 1
+    assert len(found["models"][1]["answers"]) == 3
+    assert found["models"][1]["metrics"]["perplexity_per_character"] > 1
     assert Registry(home.registry).signature() == before
+    assert [path.stat() for path in home.evaluations.glob("*.json")] == kept
 
 
 def test_own_prompts_are_asked_and_text_is_shown_as_text(home: Home, tmp_path: Path) -> None:

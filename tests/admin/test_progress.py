@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from admin.job_progress import PROGRESS, progress_in
 from admin.output import Output
-from admin.progress import TrainingProgress, progress_bar
+from admin.progress import TrainingProgress, progress_bar, stages_bar
 from training.runs import Event
+from training.stages import OnStage, Stages
 
 RUN: Any = SimpleNamespace(id="bot-1")
 PLAN: Any = SimpleNamespace(total_steps=300, train=[[]] * 20)
@@ -68,6 +72,50 @@ def test_an_unknown_total_is_no_division_by_zero(capsys: pytest.CaptureFixture[s
         advance(5, 0, "")
 
     assert capsys.readouterr().err == "x: 0/0\n"
+
+
+def stages(tell: OnStage) -> None:
+    """One of two stages half done, then the other to its end."""
+    both = Stages([("likelihood", "cat"), ("replies", "cat")], tell)
+    both.begin()(2, 4)
+    advance = both.begin()
+    for done in (1, 2):
+        advance(done, 2)
+
+
+def test_each_stage_is_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """Named; also what has not been counted yet."""
+    with stages_bar(Output()) as tell:
+        stages(tell)
+
+    assert capsys.readouterr().err == "likelihood: 2/4 cat\nreplies: 1/2 cat\nreplies: 2/2 cat\n"
+
+
+def test_stages_on_a_terminal_are_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the share of all, and what is done now."""
+    terminal = on_a_terminal(monkeypatch)
+    with stages_bar(Output()) as tell:
+        stages(tell)
+
+    for part in ("replies", "100/100", "2/2 cat"):
+        assert part in terminal.getvalue()
+
+
+def test_a_job_tells_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What begins and what ends at once, the rest now and then; outside of a job nobody is told."""
+    with progress_in(tmp_path), progress_bar(Output(), "encoding") as advance:
+        seen = []
+        for done in (0, 1, 2, 3, 4):
+            advance(done, 4, "dialogues")
+            seen.append(json.loads((tmp_path / PROGRESS).read_bytes())["done"])
+    (tmp_path / PROGRESS).unlink()
+    with progress_bar(Output(), "encoding") as advance:
+        advance(4, 4, "dialogues")
+
+    assert (seen[0], seen[-1]) == (0, 4)
+    assert set(seen[1:-1]) <= {0, 1, 2, 3}
+    assert list(tmp_path.iterdir()) == []
+    assert "encoding: 4/4 dialogues" in capsys.readouterr().err
 
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -24,6 +25,7 @@ from adapters.home import Home
 from adapters.registry import Registry
 from admin.cli import main
 from admin.sweeps.process import Ended, StopRequests
+from server.wire.sweeps import SweepPlan
 from tests.records import make_run
 from tests.tiny import tiny_base
 from tests.training.conftest import DIALOGUES, QUICK
@@ -185,6 +187,11 @@ def test_what_is_done_is_not_done_again(done: Place, trials: InProcess) -> None:
     rows = [line.split()[1:3] for line in again.stdout.splitlines()[1:]]
     assert rows == [["0.01", "completed"], ["0.001", "completed"]]
 
+    kept = place.home.sweeps / "rank" / "sweep.toml"
+    command = ["--home", str(place.home.root), "sweep", str(kept)]
+    same = CliRunner().invoke(main, command)
+    assert (same.stdout, trials.started) == (again.stdout, []), "it is kept, to go on from anywhere"
+
     place.write({"learning_rate": [1e-2, 2e-2, 1e-3]})
     grown = place.run()
 
@@ -217,6 +224,29 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(place: Place, trials: InPro
     assert "resumed at step 2" in trials.said[2]
     assert place.states() == ["completed"] * 2
     assert place.names() == ["rank"]
+
+
+def test_a_sweep_that_is_asked_to_stop_begins_no_other_trial(
+    place: Place, trials: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another process, while a trial runs; the next command goes on."""
+    said: list[Result] = []
+
+    def asked(arguments: Sequence[str], handle: int, requests: StopRequests) -> Ended:
+        ended = trials(arguments, handle, requests)
+        if not said:
+            said.append(place.run("--stop"))
+        return ended
+
+    monkeypatch.setattr("admin.sweeps.process.run_trial", asked)
+
+    stopped = place.run()
+
+    assert "Asked: 'rank' ends" in said[0].stderr
+    assert "Stopped: 1 of 2 trials are done. Go on with:\n" in stopped.stderr
+    assert "The sweep 'rank' is not running." in place.run("--stop").stderr
+    assert place.run().exit_code == 0
+    assert place.states() == ["completed"] * 2
 
 
 def test_a_failing_trial_fails_alone(place: Place, trials: InProcess) -> None:
@@ -371,6 +401,7 @@ def test_a_dry_run_shows_trials_and_steps_and_leaves_nothing(place: Place) -> No
     assert said in shown.stderr
     assert (plan["to_run"], plan["steps"], plan["seconds"], plan["duplicates"]) == (2, 6, None, 7)
     assert plan["disk"] > 0
+    assert msgspec.convert(plan, SweepPlan).to_run == 2, "the console reads it so"
     assert not place.home.sweeps.exists()
     assert not place.home.runs.exists()
 

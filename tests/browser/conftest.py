@@ -82,7 +82,7 @@ def console(chromium: Browser, settings: ServerSettings) -> Iterator[Open]:
         closing.append(profile)
         page = profile.new_page()
         watch(page, seen, live.serving.base_url)
-        page.live = live  # type: ignore[attr-defined]
+        page.live, page.seen = live, seen  # type: ignore[attr-defined]
         page.goto(f"{live.serving.base_url}/console#token={live.serving.token}")
         page.wait_for_selector(".rail")
         return page

@@ -23,13 +23,27 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PICTURES, DOCS = ROOT / "build" / "pictures", ROOT / "docs"
-PAGES = ("chat", "training", "data", "models", "logs", "overview")
+PAGES = ("chat", "training", "sweep", "data", "models", "logs", "overview")
 DESKTOP = {"width": 1280, "height": 800}
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light", "viewport": DESKTOP, "locale": "en-GB"},
     "dark": {"color_scheme": "dark", "viewport": DESKTOP, "locale": "en-GB"},
     "phone": {"color_scheme": "light", "viewport": PHONE, "locale": "zh-CN"},
 }
+SWEEP = "rates"
+RATES = """\
+name = "{name}"
+data = "demo-cat"
+base = "pocket"
+
+[recipe]
+training = {{ max_steps = 40, batch_size = 16, gradient_accumulation = 1 }}
+record = {{ evaluate_every = 20 }}
+
+[fields]
+"training.learning_rate" = [1e-3, 5e-3]
+"lora.r, lora.alpha" = [[4, 8], [16, 32]]
+"""
 SHOWN = ("chat-light", "training-dark", "models-phone")
 # A temporary directory's name would be another in each picture, and tells a reader nothing.
 NAME_HOME = """home => {
@@ -52,9 +66,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lccc-pictures-") as folder:
         home = made_in(Home(Path(folder) / "home")).home
         few = ("--dialogues", "50", "--replies", "20")  # the models page compares them by it
-        measured = lccc_admin(home, "evaluate", "cat", "scholar", "--data", "demo-cat", *few)
+        measured = lccc_admin(
+            home, "evaluate", "pocket", "cat", "scholar", "--data", "demo-cat", *few
+        )
         if measured.returncode:
             sys.exit(measured.stderr)
+        _search(home)
         settings = ServerSettings(home=home, port=0, base="pocket")
         with serve_in_thread(settings) as serving, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
@@ -67,6 +84,15 @@ def main() -> None:
     print(f"{len(LOOKS) * len(PAGES)} pictures in {PICTURES}, {len(SHOWN)} of them in {DOCS}.")  # noqa: T201
 
 
+def _search(home: Home) -> None:
+    """A small sweep over learning rates and ranks, to its end."""
+    file = home.root / "rates.toml"
+    file.write_text(RATES.format(name=SWEEP), "utf-8")
+    done = lccc_admin(home, "sweep", str(file), "--no-register")
+    if done.returncode:
+        sys.exit(done.stderr)
+
+
 def _take(browser: Browser, url: str, look: str, context: dict[str, Any], home: str) -> None:
     profile = browser.new_context(**context)
     page = profile.new_page()
@@ -74,9 +100,10 @@ def _take(browser: Browser, url: str, look: str, context: dict[str, Any], home: 
     page.wait_for_selector(".rail")
     _talk(page)
     for name in PAGES:
-        page.evaluate("path => { location.hash = path }", f"#/{name}")
+        place = f"training/sweep:{SWEEP}" if name == "sweep" else name
+        page.evaluate("path => { location.hash = path }", f"#/{place}")
         if name == "training":
-            page.click("a[href^='#/training/']")
+            page.click("a[href^='#/training/cat-']")
         page.wait_for_timeout(SETTLE_MS)
         page.evaluate(NAME_HOME, home)
         page.screenshot(path=PICTURES / f"{name}-{look}.png")

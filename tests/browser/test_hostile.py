@@ -6,15 +6,18 @@ import json
 import logging
 from typing import Any
 
+import msgspec
 import pytest
 
 from server.jobs import Jobs
 from server.settings import ServerSettings
 from tests.browser.conftest import Open
 from tests.fakes import Script, card
-from tests.records import make_run, measure
+from tests.records import make_run, make_sweep, measure
 from training.runs import EventLog
 from training.runs.event import Sample
+from training.sweeps.record import Outcome, TrialRecord
+from training.sweeps.store import SweepStore
 
 pytest.importorskip("playwright.sync_api")
 
@@ -50,6 +53,10 @@ def test_no_text_from_elsewhere_becomes_markup(console: Open, settings: ServerSe
     log.append("samples", 3, replies=(Sample(HOSTILE, HOSTILE, HOSTILE),))
     log.close()
     run.log_path.write_text(f"{HOSTILE}\n", "utf-8")
+    sweep = make_sweep(home, dataset=HOSTILE)
+    broke = Outcome("failed", HOSTILE, 1, 3, None, None, 1.0, HOSTILE)
+    odd = TrialRecord(HOSTILE, {HOSTILE: HOSTILE, "lora.r": [HOSTILE, {HOSTILE: 1}]}, broke)
+    SweepStore(home.sweeps).write(msgspec.structs.replace(sweep, trials=(odd, *sweep.trials)))
     job = Jobs(home).start("prepare", HOSTILE, ["data", "show", HOSTILE])
     broken = home.datasets / "broken"
     broken.mkdir(parents=True)
@@ -64,6 +71,9 @@ def test_no_text_from_elsewhere_becomes_markup(console: Open, settings: ServerSe
     expect(page.locator("article.card h2", has_text="onerror")).to_have_text(HOSTILE)
     check(page, f"training/{run.id}")
     expect(page.locator(".warning")).to_contain_text(HOSTILE)
+    check(page, "training/sweep:rank")
+    expect(page.locator(".trials")).to_contain_text(HOSTILE)
+    expect(page.locator(".run-view .error").last).to_contain_text(HOSTILE)
     check(page, "data", "broken")
     expect(page.locator(".job .error").first).to_contain_text(HOSTILE[:20])
     check(page, "logs")

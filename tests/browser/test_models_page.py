@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from adapters.base import read_base
+from adapters.base_evaluations import BaseEvaluations
 from adapters.manifest import Evaluation
 from adapters.registry import Registry
 from server.jobs import Jobs
@@ -40,11 +42,17 @@ def registry(settings: ServerSettings) -> Registry:
     return registry
 
 
-def test_adapters_are_compared_by_what_was_measured(console: Open, registry: Registry) -> None:
-    """Nothing yet tells the command; then one table a split, with the better figure marked."""
+def test_models_are_compared_by_what_was_measured(
+    console: Open, registry: Registry, settings: ServerSettings
+) -> None:
+    """Nothing yet tells the command; then one table a split, with the better figure marked, and the
+    base beside the adapters as soon as it is measured.
+    """
     page = console()
     page.click(".rail >> text=模型")
-    expect(page.locator(".command")).to_have_text("lccc-admin evaluate cat scholar --data DATASET")
+    expect(page.locator(".command")).to_have_text(
+        "lccc-admin evaluate pocket cat scholar --data DATASET"
+    )
 
     for name, perplexity, bleu in (("cat", 9.7, 3.0), ("scholar", 11.2, 4.0)):
         metrics = {"perplexity_per_character": perplexity, "bleu_4_characters": bleu}
@@ -59,6 +67,12 @@ def test_adapters_are_compared_by_what_was_measured(console: Open, registry: Reg
     expect(row.locator("td")).to_have_text(["9.700", "11.200"])
     expect(row.locator("strong")).to_have_text("9.700")
     expect(lccc.locator("tbody tr", has_text="BLEU-4").locator("strong")).to_have_text("4.0")
+    of_base = measured("lccc", perplexity_per_character=21.3)
+    BaseEvaluations(settings.home.evaluations).record(page.live.engine.base.ref, of_base)
+    expect(lccc.locator("thead th")).to_have_text(["指标", "pocket 基座", "cat", "scholar"])
+    expect(row.locator("td")).to_have_text(["21.300", "9.700", "11.200"])
+    expect(row.locator("strong")).to_have_text("9.700")
+    page.uncheck(".choices input[value=pocket]")
     expect(lccc.locator(".about").nth(0)).to_contain_text("96 段对话，50 条回复")
     page.uncheck(".choices input[value=cat]")
     expect(lccc.locator("thead th")).to_have_text(["指标", "scholar"])
@@ -85,7 +99,9 @@ def test_an_adapter_says_where_it_is_from(console: Open, registry: Registry) -> 
 def test_a_merge_is_started_followed_and_cancelled(
     console: Open, registry: Registry, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the page; the job goes on over a reload, and its end is seen there and on the disk."""
+    """From the page; the job tells how far it is and goes on over a reload, and its end is seen
+    there and on the disk.
+    """
     run = make_run(settings.home.runs, state="running")
     begin = Jobs.start
 
@@ -105,7 +121,17 @@ def test_a_merge_is_started_followed_and_cancelled(
         job = page.locator(".job")
         expect(job.locator("strong")).to_have_text("合并 · cat → tiny-cat")
         expect(job.locator(".badge")).to_have_text("进行中")
+        bar = page.get_by_role("progressbar", name="合并 cat → tiny-cat")
+        assert bar.get_attribute("value") is None
+        told = {"stage": "merging", "subject": "cat", "done": 3, "total": 4, "share": 0.375}
+        (found,) = Jobs(settings.home).all()
+        (found.directory / "progress").write_text(json.dumps(told))
+        expect(bar).to_have_attribute("aria-valuetext", "38 % · 合并权重 · 3 / 4 · cat")
+        assert bar.evaluate("bar => bar.value") == 0.375
+        expect(job.locator(".hint")).to_have_text("合并权重 · 3 / 4 · cat")
+        expect(job.locator(".elapsed")).to_contain_text("38 % · ")
         page.reload()
+        expect(bar).to_have_attribute("aria-valuetext", "38 % · 合并权重 · 3 / 4 · cat")
         job.get_by_role("button", name="取消任务").click()
         page.get_by_role("dialog").get_by_role("button", name="取消任务").click()
         expect(job.locator(".badge")).to_have_text("已取消")

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from litestar.testing import TestClient
 
 from adapters.base import find_base
+from adapters.base_evaluations import BaseEvaluations
 from adapters.home import Home
 from adapters.manifest import Evaluation
 from adapters.registry import Registry
@@ -27,6 +28,7 @@ from tests.waiting import eventually
 from training.data.dataset import prepare
 from training.runs import Run
 
+MEASURED = Evaluation("small", "d" * 64, "test", 9, 5, "greedy", 1, {"bleu_4_characters": 2.5})
 LOADING_S = 120.0  # a process that loads torch, maybe beside other tests
 
 
@@ -127,9 +129,8 @@ def test_everything_known_of_an_adapter_is_listed(admin: TestClient[Any], run: R
     """Where it is from, how big it is, what was measured of it, and how often it was asked."""
     home: Home = admin.app.state.settings.home
     digest = admin.post("/admin/adapters", json={"name": "cat", "run": run.id}).json()["digest"]
-    measured = Evaluation("small", "d" * 64, "test", 9, 5, "greedy", 1, {"bleu_4_characters": 2.5})
     registry = Registry(home.registry)
-    registry.record_evaluation(registry.get("cat"), measured)
+    registry.record_evaluation(registry.get("cat"), MEASURED)
     admin.post(
         "/v1/chat/completions",
         json={"model": "cat", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1},
@@ -147,6 +148,21 @@ def test_everything_known_of_an_adapter_is_listed(admin: TestClient[Any], run: R
     assert (evaluation["dataset"], evaluation["metrics"]) == ("small", {"bleu_4_characters": 2.5})
 
 
+def test_what_was_measured_of_a_base_is_lost_alone(admin: TestClient[Any]) -> None:
+    """The rest is listed, with the reason."""
+    home: Home = admin.app.state.settings.home
+    ref = find_base("tiny", home).ref
+    BaseEvaluations(home.evaluations).record(ref, MEASURED)
+    assert admin.get("/admin/adapters").json()["base"]["evaluations"][0]["dataset"] == "small"
+    (record,) = home.evaluations.glob("*.json")
+    record.write_text("{}")
+
+    listed = admin.get("/admin/adapters").json()
+
+    assert listed["base"]["evaluations"] == []
+    assert "Delete that file" in listed["broken"]["tiny"]
+
+
 def test_adapters_are_measured_by_a_job(admin: TestClient[Any], run: Run, tmp_path: Path) -> None:
     """The figures are in the list once it has ended; then there is nothing to cancel."""
     home: Home = admin.app.state.settings.home
@@ -154,16 +170,23 @@ def test_adapters_are_measured_by_a_job(admin: TestClient[Any], run: Run, tmp_pa
     raw = tmp_path / "raw.json"
     raw.write_text(json.dumps({"train": DIALOGUES[:20], "test": DIALOGUES[20:]}), "utf-8")
     prepare([raw], "small", home.datasets)
-    asked = {"models": ["cat"], "dataset": "small", "dialogues": 2, "replies": 1, "max_tokens": 2}
+    few = {"dialogues": 2, "replies": 1, "max_tokens": 2}
+    asked = {"models": ["cat"], "includes_base": True, "dataset": "small", **few}
 
     job = admin.post("/admin/evaluations", json=asked).json()
 
     assert (job["kind"], job["state"]) == ("evaluate", "running")
     assert eventually(lambda: look(admin, job)["state"] != "running", LOADING_S)
     assert look(admin, job)["error"] is None
-    ((measured,),) = (one["evaluations"] for one in admin.get("/admin/adapters").json()["data"])
-    assert (measured["split"], measured["replies"]) == ("test", 1)
-    assert measured["metrics"]["perplexity_per_character"] > 1
+    told = admin.app.state.jobs.get(job["id"]).progress()
+    assert (told.stage, told.subject, told.done, told.share) == ("replies", "cat", told.total, 1.0)
+    listed = admin.get("/admin/adapters").json()
+    ((measured,), (of_base,)) = (one["evaluations"] for one in (*listed["data"], listed["base"]))
+    for one in (measured, of_base):
+        assert (one["split"], one["replies"]) == ("test", 1)
+    perplexities = {one["metrics"]["perplexity_per_character"] for one in (measured, of_base)}
+    assert min(perplexities) > 1
+    assert len(perplexities) == 2
     ended = admin.post(f"/admin/jobs/{job['id']}/cancel")
     assert (ended.status_code, ended.json()["error"]["code"]) == (409, "wrong_state")
 
@@ -187,6 +210,7 @@ def test_a_merge_is_a_job_and_can_be_cancelled(admin: TestClient[Any], run: Run)
     assert record.result == str(home.bases / "tiny-cat")
     done = CliRunner().invoke(main, ["--home", str(home.root), *record.arguments])
     assert done.exit_code == 0, done.output
+    assert "merging: 14/14 cat\ncomparing: " in done.stderr
     assert find_base("tiny-cat", home).architecture == find_base("tiny", home).architecture
     again = admin.post("/admin/adapters/cat/merge", json={"to": "tiny-cat"})
     assert (again.status_code, again.json()["error"]["code"]) == (409, "base_exists")
@@ -196,11 +220,16 @@ def test_what_cannot_be_measured_or_merged_is_refused(admin: TestClient[Any], ru
     """Before any process is started, naming the field."""
     admin.post("/admin/adapters", json={"name": "cat", "run": run.id})
     unknown = admin.post("/admin/evaluations", json={"models": ["cat"], "dataset": "none"})
+    manifest = admin.app.state.settings.home.datasets / "small" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    nothing = admin.post("/admin/evaluations", json={"dataset": "small"})
     nobody = admin.post("/admin/adapters/none/merge", json={"to": "x"})
     for to in ("tiny", "a b", "../x"):
         refused = admin.post("/admin/adapters/cat/merge", json={"to": to})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "to")
 
     assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "dataset")
+    assert (nothing.status_code, nothing.json()["error"]["param"]) == (400, "models")
     assert (nobody.status_code, nobody.json()["error"]["code"]) == (404, "adapter_not_found")
     assert admin.get("/admin/jobs").json()["data"] == []

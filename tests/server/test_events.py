@@ -15,6 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from adapters.keyring import Keyring
 from server.feed import MOST_WATCHED
+from server.jobs import Jobs
 from server.routes.events import REVOKED
 from server.settings import ServerSettings
 from tests.conftest import Live, LiveServer
@@ -54,7 +55,10 @@ def heard(socket: ClientConnection) -> dict[str, Any]:
 def watch_changes(socket: ClientConnection) -> None:
     """Ask to be told of lists, and take the first news, which names all of them."""
     ask(socket, watch="changes")
-    assert heard(socket) == {"type": "changed", "what": ["models", "runs", "jobs", "datasets"]}
+    assert heard(socket) == {
+        "type": "changed",
+        "what": ["models", "runs", "jobs", "datasets", "sweeps"],
+    }
 
 
 def hear_out(socket: ClientConnection) -> None:
@@ -83,6 +87,30 @@ def test_a_run_is_replayed_from_a_number_and_goes_on(
         (event,) = heard(socket)["events"]
     assert (event["loss"], event["step"]) == (1.0, 1201)
     assert [*seen, event["seq"]] == list(range(4, 1203))
+
+
+def test_a_job_is_followed_to_its_end(live: LiveServer, settings: ServerSettings) -> None:
+    """As it stands, with what it tells of itself, and no longer once it has ended."""
+    run = make_run(settings.home.runs, state="running")
+    with live() as server, page(server) as socket, run.held():
+        job = Jobs(settings.home).start("merge", "cat → x", ["runs", "watch", run.id])
+        ask(socket, watch="job", job=job.id)
+        first = heard(socket)
+        told = {"stage": "merging", "subject": "cat", "done": 3, "total": 4, "share": 0.375}
+        (job.directory / "progress").write_text(json.dumps(told))
+        news = [first]
+        while news[-1]["job"]["progress"] is None:
+            news.append(heard(socket))
+        job.cancel()
+        while news[-1]["job"]["state"] == "running":
+            news.append(heard(socket))
+        ask(socket, watch="job", job="20260101000000-00000000")
+        assert heard(socket)["type"] == "error"
+
+    assert {each["type"] for each in news} == {"job"}
+    assert (first["job"]["state"], first["job"]["subject"]) == ("running", "cat → x")
+    assert told in [each["job"]["progress"] for each in news]
+    assert (news[-1]["job"]["state"], news[-1]["job"]["progress"]) == ("cancelled", None)
 
 
 def test_lists_that_change_are_named(live: LiveServer, settings: ServerSettings) -> None:

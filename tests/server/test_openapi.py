@@ -27,6 +27,7 @@ import server.wire.response_objects
 import server.wire.responses
 import server.wire.runs
 import server.wire.session
+import server.wire.sweeps
 import server.wire.text
 import server.wire.tokens
 import server.wire.tools
@@ -63,6 +64,7 @@ MODULES = (
     server.wire.parameters,
     server.wire.recipes,
     server.wire.runs,
+    server.wire.sweeps,
     server.wire.session,
     server.wire.response_events,
     server.wire.response_objects,
@@ -217,6 +219,11 @@ def test_every_path_of_the_server_is_described(document: dict[str, Any]) -> None
         "/admin/runs/{run_id}/resume",
         "/admin/runs/{run_id}/stop",
         "/admin/session",
+        "/admin/sweeps",
+        "/admin/sweeps/plan",
+        "/admin/sweeps/{name}",
+        "/admin/sweeps/{name}/resume",
+        "/admin/sweeps/{name}/stop",
         "/admin/uploads",
         "/admin/uploads/{upload_id}",
         "/detokenize",

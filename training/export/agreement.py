@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -35,9 +35,17 @@ class Agreement(msgspec.Struct, frozen=True):
 
 
 @torch.no_grad()
-def agreement(reference: Any, candidate: Any, examples: Sequence[Example]) -> Agreement:
-    """Compare the logits of two models of transformers at every target token of ``examples``."""
-    tokens = same = 0
+def agreement(
+    reference: Any,
+    candidate: Any,
+    examples: Sequence[Example],
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> Agreement:
+    """Compare the logits of two models of transformers at every target token of ``examples``.
+
+    ``on_progress`` gets (examples done, examples in all).
+    """
+    tokens = same = done = 0
     kl_sum = kl_most = logit_most = 0.0
     nats = [0.0, 0.0]
     for pack in packs(examples, TOKENS_PER_FORWARD):
@@ -51,6 +59,8 @@ def agreement(reference: Any, candidate: Any, examples: Sequence[Example]) -> Ag
         for index, logs in enumerate((log_wanted, log_found)):
             nats[index] -= logs.gather(1, pack.targets.to(logs.device)[:, None]).sum().item()
         tokens += len(pack.targets)
+        done += len(pack.lengths)
+        on_progress(done, len(examples))
     characters = sum(example.characters for example in examples)
     return Agreement(
         tokens=tokens,

@@ -30,6 +30,7 @@ from training.export.probe import probe_examples
 from training.model import load_base, training_device
 from training.quiet import quiet_libraries
 from training.recipe import Quantization
+from training.stages import OnStage, Stages, unheard
 
 FP32 = Quantization(kind="none", compute_dtype="fp32")
 # The most that rounding of the weights may change the next token, in nats of KL on average. What
@@ -51,18 +52,21 @@ class Source(msgspec.Struct, frozen=True):
     sampling: SamplingDefaults = SamplingDefaults()
 
 
-def merge(source: Source, out: Path, dtype: str = "bf16") -> Agreement:
+def merge(source: Source, out: Path, dtype: str = "bf16", on_stage: OnStage = unheard) -> Agreement:
     """Write the base with the adapter merged in to ``out``; how far it is from the unmerged one.
+
+    ``on_stage`` is told of the `merging` (in tensors) and the `comparing` (in examples).
 
     Raises:
         ExportFailed: it could not be written, or is not what it should be; ``out`` is not there.
     """
+    stages = _stages(source, on_stage, "merging")
     with new_directory(out) as staged:
-        write_merged(source.base, source.path, staged, dtype, source.sampling)
-        return _checked(source, read_base(staged, out.name), dtype)
+        _write_merged(source, staged, dtype, stages)
+        return _checked(source, read_base(staged, out.name), dtype, stages)
 
 
-def export_peft(source: Source, out: Path) -> Agreement:
+def export_peft(source: Source, out: Path, on_stage: OnStage = unheard) -> Agreement:
     """Write a directory for PEFT, and for servers that load such adapters, such as vLLM.
 
     Its config names the base as it is found from here; our manifest lies beside it.
@@ -80,23 +84,29 @@ def export_peft(source: Source, out: Path) -> Agreement:
                 (staged / name).write_bytes((source.path / name).read_bytes())
         _without_file_hashes(staged)
         with quiet_libraries():
-            return _passed(_compared(source, _tuned(source.base, staged)), "fp32")
+            stages = _stages(source, on_stage)
+            return _passed(_compared(source, _tuned(source.base, staged), stages), "fp32")
 
 
-def export_ollama(source: Source, out: Path, dtype: str = "bf16") -> Agreement:
+def export_ollama(
+    source: Source, out: Path, dtype: str = "bf16", on_stage: OnStage = unheard
+) -> Agreement:
     """Write a merged base with a Modelfile, for `ollama create`.
 
     Raises:
         ExportFailed: as :func:`merge`, or Ollama would make other prompts.
     """
     text = _modelfile(source, ".")
+    stages = _stages(source, on_stage, "merging")
     with new_directory(out) as staged:
-        write_merged(source.base, source.path, staged, dtype, source.sampling)
+        _write_merged(source, staged, dtype, stages)
         (staged / MODELFILE).write_text(text, encoding="utf-8")
-        return _checked(source, read_base(staged, out.name), dtype)
+        return _checked(source, read_base(staged, out.name), dtype, stages)
 
 
-def export_gguf(source: Source, out: Path, dtype: str = "bf16") -> Agreement:
+def export_gguf(
+    source: Source, out: Path, dtype: str = "bf16", on_stage: OnStage = unheard
+) -> Agreement:
     """Write one GGUF file, with a Modelfile where the template allows it.
 
     The file is read back: every tensor, token and merge is compared with the merged checkpoint,
@@ -107,17 +117,20 @@ def export_gguf(source: Source, out: Path, dtype: str = "bf16") -> Agreement:
     """
     cutting = check_possible(source.base)
     tokenizer = load_tokenizer(source.base.path)
+    stages = _stages(source, on_stage, "merging", "writing", "checking")
     with new_directory(out) as staged:
         file = staged / gguf_name(source, dtype)
         with new_directory(staged / "merged") as checkpoint:
-            write_merged(source.base, source.path, checkpoint, dtype, source.sampling)
+            _write_merged(source, checkpoint, dtype, stages)
             merged = read_base(checkpoint, source.name)
+            stages.begin()
             write_gguf(merged, tokenizer, file, cutting, source.name)
+            stages.begin()
             if problems := differences(merged, tokenizer, file):
                 raise ExportFailed(f"{file.name} is not what was written: {'; '.join(problems)}.")
         shutil.rmtree(staged / "merged")
         with quiet_libraries():
-            found = _passed(_compared(source, _from_gguf(file, source.base)), dtype)
+            found = _passed(_compared(source, _from_gguf(file, source.base), stages), dtype)
         try:
             text = _modelfile(source, f"./{file.name}")
         except ExportFailed:
@@ -141,9 +154,19 @@ def _modelfile(source: Source, where: str) -> str:
     return modelfile(source.base, tokenizer, source.system_prompt, source.sampling, where)
 
 
-def _checked(source: Source, merged: Base, dtype: str) -> Agreement:
+def _stages(source: Source, on_stage: OnStage, *before: str) -> Stages:
+    """All that an export goes through: what comes ``before``, and the comparison."""
+    return Stages([(stage, source.name) for stage in (*before, "comparing")], on_stage)
+
+
+def _write_merged(source: Source, out: Path, dtype: str, stages: Stages) -> None:
+    write_merged(source.base, source.path, out, dtype, source.sampling, stages.begin())
+
+
+def _checked(source: Source, merged: Base, dtype: str, stages: Stages) -> Agreement:
     with quiet_libraries():
-        return _passed(_compared(source, load_base(merged, FP32, training_device())), dtype)
+        candidate = load_base(merged, FP32, training_device())
+        return _passed(_compared(source, candidate, stages), dtype)
 
 
 def _passed(found: Agreement, dtype: str) -> Agreement:
@@ -155,10 +178,11 @@ def _passed(found: Agreement, dtype: str) -> Agreement:
     return found
 
 
-def _compared(source: Source, candidate: Any) -> Agreement:
+def _compared(source: Source, candidate: Any, stages: Stages) -> Agreement:
+    advance = stages.begin()
     tokenizer = load_tokenizer(source.base.path)
     examples = probe_examples(source.dialogues, tokenizer, source.system_prompt)
-    return agreement(_tuned(source.base, source.path), candidate, examples)
+    return agreement(_tuned(source.base, source.path), candidate, examples, advance)
 
 
 def _tuned(base: Base, adapter: Path) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,19 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".ms
 
 
 def write_merged(
-    base: Base, adapter: Path, out: Path, dtype: str, sampling: SamplingDefaults
+    base: Base,
+    adapter: Path,
+    out: Path,
+    dtype: str,
+    sampling: SamplingDefaults,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
     """Write the checkpoint of ``base`` with the PEFT directory ``adapter`` merged in to ``out``.
 
     What is added is computed from the full-precision base in fp32 and rounded once to ``dtype``
     (:data:`DTYPES`). Tokenizer, template and index are the base's; its files keep their names.
-    ``sampling``, where it says anything, goes into ``generation_config.json``.
+    ``sampling``, where it says anything, goes into ``generation_config.json``. ``on_progress`` is
+    as :func:`training.export.weights.merged_tensors` has it.
 
     Raises:
         ExportFailed: the adapter does not fit the base.
@@ -37,7 +43,7 @@ def write_merged(
     """
     factors = read_factors(adapter)
     kind = DTYPES[dtype]
-    for name, tensors in merged_tensors(base, factors, kind):
+    for name, tensors in merged_tensors(base, factors, kind, on_progress):
         _save(tensors, out / name)
     for path in base.path.iterdir():
         if path.is_file() and not path.name.startswith(".") and path.suffix not in _WEIGHTS:

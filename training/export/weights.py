@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,11 +69,15 @@ def read_factors(adapter: Path) -> dict[str, Factors]:
 
 
 def merged_tensors(
-    base: Base, factors: dict[str, Factors], dtype: torch.dtype
+    base: Base,
+    factors: dict[str, Factors],
+    dtype: torch.dtype,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """The base's files one by one: name, and tensors by name in ``dtype``, factors merged in.
 
-    The sum is made in fp32 and rounded once; one file lies in memory at a time.
+    The sum is made in fp32 and rounded once; one file lies in memory at a time. ``on_progress``
+    gets (tensors that factors were merged into, such tensors in all).
 
     Raises:
         ExportFailed: the base has not all tensors that the adapter changes.
@@ -88,6 +92,7 @@ def merged_tensors(
             if name in factors:
                 left.remove(name)
                 weight = weight.float() + factors[name].delta
+                on_progress(len(factors) - len(left), len(factors))
             tensors[name] = weight.to(dtype).contiguous() if weight.is_floating_point() else weight
         yield path.name, tensors
     if left:

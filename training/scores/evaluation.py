@@ -26,8 +26,7 @@ from training.scores.measures import characters
 from training.scores.questions import Question, asked, asked_in, with_reply
 from training.scores.replies import end_tokens
 from training.scores.score import Answer, Asked, ask, likelihood, measures, of_texts
-
-OnProgress = Callable[[int, int, str], None]
+from training.stages import OnStage, Stages, unheard
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -75,7 +74,7 @@ class Results(msgspec.Struct, frozen=True):
     models: list[Scored]
 
     def evaluation(self, scored: Scored) -> Evaluation:
-        """What an adapter's manifest keeps of it."""
+        """What is kept of it, in an adapter's manifest or of the base."""
         return Evaluation(
             dataset=self.dataset,
             dataset_sha256=self.dataset_sha256,
@@ -94,28 +93,23 @@ def evaluate(
     dataset: PreparedDataset,
     prompts: Sequence[Sequence[str]],
     conditions: Conditions,
-    on_progress: OnProgress = lambda *_: None,
+    on_stage: OnStage = unheard,
 ) -> Results:
     """Measure ``candidates``, one after the other over the same base.
 
     ``prompts`` are conversations of :func:`training.scores.questions.read_prompts`.
-    ``on_progress`` gets (replies done, replies in all, whose).
+    ``on_stage`` is told of each candidate's `likelihood` (in examples) and `replies`.
 
     Raises:
         DataError: the split is empty, or the base's template refuses what is in it.
         RecipeError: the base cannot be held so on this device.
     """
     with quiet_libraries():
+        each = [(stage, one.name) for one in candidates for stage in ("likelihood", "replies")]
+        stages = Stages([("loading", base.name), *each], on_stage)
+        stages.begin()
         bench = _Bench(base, dataset, prompts, conditions)
-        each = len(bench.references) + len(prompts)
-
-        def measured(number: int, candidate: Candidate) -> _Measured:
-            done_before, total = number * each, len(candidates) * each
-            return bench.measured(
-                candidate, lambda done: on_progress(done_before + done, total, candidate.name)
-            )
-
-        found = [measured(number, one) for number, one in enumerate(candidates)]
+        found = [bench.measured(one, stages) for one in candidates]
     known = bench.known([*bench.references, *(text for one in found for text in one.said.texts)])
     return Results(
         base=base.name,
@@ -181,13 +175,17 @@ class _Bench:
         kind = conditions.quantization.kind
         self.held = dtype.removeprefix("torch.") + ("" if kind == "none" else f", {kind} weights")
 
-    def measured(self, candidate: Candidate, on_progress: Callable[[int], None]) -> _Measured:
+    def measured(self, candidate: Candidate, stages: Stages) -> _Measured:
+        many = len(self.references)
+        total = many + len(self._prompts)
         with _tuned(self._model, candidate.adapter) as model:
-            likely = self._likelihood(model, candidate)
-            said = self._ask(model, self._questions(candidate), on_progress)
-            before = len(said.replies)
+            likely = self._likelihood(model, candidate, stages.begin())
+            advance = stages.begin()
+            said = self._ask(
+                model, self._questions(candidate), lambda done, _: advance(done, total)
+            )
             prompted = self._ask(
-                model, self._prompted(candidate), lambda done: on_progress(before + done)
+                model, self._prompted(candidate), lambda done, _: advance(many + done, total)
             )
         return _Measured(candidate, likely, said, prompted)
 
@@ -204,7 +202,9 @@ class _Bench:
         conditions = self._conditions
         return Encoding(candidate.system_prompt, conditions.max_length, conditions.roles)
 
-    def _likelihood(self, model: Any, candidate: Candidate) -> dict[str, float]:
+    def _likelihood(
+        self, model: Any, candidate: Candidate, on_progress: Callable[[int, int], None]
+    ) -> dict[str, float]:
         files = encode_split(
             self._dataset,
             self._conditions.split,
@@ -213,7 +213,7 @@ class _Bench:
             self._encoding(candidate),
         )
         examples = files.examples(self.dialogues)
-        found = validate(model, examples, examples.characters)
+        found = validate(model, examples, examples.characters, on_progress=on_progress)
         assert found is not None, "nobody asks to stop"
         return likelihood(found)
 
@@ -226,12 +226,10 @@ class _Bench:
         return [asked(turns, self._tokenizer, candidate.system_prompt) for turns in self._prompts]
 
     def _ask(
-        self, model: Any, questions: Sequence[Question], on_progress: Callable[[int], None]
+        self, model: Any, questions: Sequence[Question], on_progress: Callable[[int, int], None]
     ) -> Asked:
         most = self._conditions.max_tokens
-        return ask(
-            model, self._tokenizer, questions, self._ends, most, lambda done, _: on_progress(done)
-        )
+        return ask(model, self._tokenizer, questions, self._ends, most, on_progress)
 
 
 @contextmanager

@@ -42,6 +42,25 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
         """The fields that vary, in the order of the file."""
         return [field for axis in self.axes for field in axis.fields]
 
+    def toml(self, base: str, recipe: str) -> str:
+        """A file that says the same from anywhere, with ``base`` and beside the file ``recipe``."""
+        import tomli_w
+
+        values: dict[str, Any] = {"name": self.name, "data": self.data}
+        values |= {"base": base, "recipe": recipe, "search": self.search}
+        if self.search == "random":
+            values |= {"trials": self.draws, "seed": self.seed}
+        axes = {", ".join(axis.fields): _written(axis) for axis in self.axes}
+        return tomli_w.dumps(values | {"fields": axes})
+
+
+def _written(axis: Axis) -> Any:
+    """The value of ``axis`` in the table of fields."""
+    if isinstance(axis, Choices):
+        return [list(row) if len(axis.fields) > 1 else row[0] for row in axis.rows]
+    kind = int if axis.is_whole else float
+    return {"min": kind(axis.low), "max": kind(axis.high), "scale": axis.scale}
+
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The file's own shape."""
@@ -62,7 +81,20 @@ def read_sweep(path: Path) -> Definition:
     Raises:
         SweepError, RecipeError: it cannot be read, or something in it is wrong; names the field.
     """
-    file = _decoded(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SweepError(f"{path} cannot be read: {error.strerror}.") from error
+    return parse_sweep(content, path)
+
+
+def parse_sweep(content: bytes, path: Path) -> Definition:
+    """The sweep that ``content`` says, which is, or would be, that of the file ``path``.
+
+    Raises:
+        SweepError, RecipeError: something in it is wrong; names the field.
+    """
+    file = _decoded(content, path)
     if not _NAME.fullmatch(file.name):
         raise SweepError(
             f"{path}: name: {file.name!a} cannot be used; a name is 1 to 100 of A-Z a-z 0-9 . _ - "
@@ -86,16 +118,13 @@ def read_sweep(path: Path) -> Definition:
     return definition
 
 
-def _decoded(path: Path) -> _File:
+def _decoded(content: bytes, path: Path) -> _File:
     try:
-        values = msgspec.toml.decode(path.read_bytes())
-        return msgspec.convert(values, _File)
-    except OSError as error:
-        raise SweepError(f"{path} cannot be read: {error.strerror}.") from error
+        return msgspec.convert(msgspec.toml.decode(content), _File)
     except msgspec.ValidationError as error:
         problem, _, where = str(error).partition(" - at `$.")
         raise SweepError(f"{path}: {where.rstrip('`') or 'sweep'}: {problem}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # too long, nested too deep
         raise SweepError(f"{path} is not valid TOML: {error}") from error
 
 

@@ -10,10 +10,13 @@ import msgspec
 from adapters.storage import Disk, make_directories, replace_file
 from training.errors import RunNotFound, SweepError, SweepNotFound
 from training.runs import Run, RunStore
+from training.sweeps.definition import Definition
 from training.sweeps.record import SweepRecord
 
 RECORD = "sweep.json"
 RECIPE = "recipe.toml"
+DEFINITION = "sweep.toml"
+_STOP = "stop"
 
 
 class SweepStore:
@@ -21,6 +24,10 @@ class SweepStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    def names(self) -> list[str]:
+        """The sweeps that have begun."""
+        return sorted(path.parent.name for path in self.root.glob(f"[!.]*/{RECORD}"))
 
     def directory(self, name: str) -> Path:
         """Where the sweep ``name`` is kept, or will be."""
@@ -70,6 +77,30 @@ class SweepStore:
         path = self.directory(record.name) / RECIPE
         replace_file(Disk(), path, record.common.toml().encode())
         return path
+
+    def write_definition(self, definition: Definition, base: str) -> None:
+        """Keep a file that goes on with the sweep, wherever the one that began it lies.
+
+        ``base`` is what ``--base`` takes; the recipe is the one that trials have in common.
+        """
+        path = self.definition(definition.name)
+        replace_file(Disk(), path, definition.toml(base, RECIPE).encode())
+
+    def definition(self, name: str) -> Path:
+        """Where that file is."""
+        return self.directory(name) / DEFINITION
+
+    def ask_to_stop(self, name: str) -> None:
+        """Have the sweep's present trial end with a checkpoint, and begin no other."""
+        (self.directory(name) / _STOP).touch()
+
+    def is_asked_to_stop(self, name: str) -> bool:
+        """Whether it was asked to since it has begun or gone on."""
+        return (self.directory(name) / _STOP).exists()
+
+    def forget_stop(self, name: str) -> None:
+        """It goes on."""
+        (self.directory(name) / _STOP).unlink(missing_ok=True)
 
 
 def trial_runs(record: SweepRecord, runs: RunStore) -> dict[str, Run]:

@@ -93,6 +93,14 @@ def test_signals_are_passed_on_one_by_one(
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_who_asks_otherwise_asks_once(tmp_path: Path, stub: None) -> None:
+    """A trial is told to end as by one signal, however often one looks."""
+    with conducting(tmp_path) as lock, StopRequests((tmp_path / "session").exists) as requests:
+        ended = run_trial([str(tmp_path), "1"], lock, requests)
+
+    assert (ended.code, requests.look()) == (3, 1)
+
+
 def test_a_trial_is_not_left_behind(tmp_path: Path, stub: None) -> None:
     """When its conductor breaks, it is asked to end and waited for; the lock is free then."""
 

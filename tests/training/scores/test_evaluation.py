@@ -19,6 +19,7 @@ from training.evaluate import validate
 from training.recipe import Quantization
 from training.scores.evaluation import Candidate, Conditions, Results, evaluate
 from training.scores.metrics import METRICS
+from training.stages import Stage
 
 FP32 = Quantization(kind="none", compute_dtype="fp32")
 SHORT = Conditions(split="validation", max_tokens=6, quantization=FP32)
@@ -26,10 +27,16 @@ SYSTEM = "你是猫。"
 
 
 @pytest.fixture(scope="module")
-def results(base: Base, adapter: Path, dataset: PreparedDataset) -> Results:
+def told() -> list[Stage]:
+    """What was told while ``results`` were made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def results(base: Base, adapter: Path, dataset: PreparedDataset, told: list[Stage]) -> Results:
     """The base, an adapter, and the base again."""
     candidates = [Candidate("tiny"), Candidate("cat", adapter, SYSTEM), Candidate("tiny")]
-    return evaluate(base, candidates, dataset, [["你好"], ["好", "嗯", "是"]], SHORT)
+    return evaluate(base, candidates, dataset, [["你好"], ["好", "嗯", "是"]], SHORT, told.append)
 
 
 def test_the_base_is_itself_again_after_an_adapter(results: Results) -> None:
@@ -39,6 +46,19 @@ def test_the_base_is_itself_again_after_an_adapter(results: Results) -> None:
     assert first == again
     assert first.metrics != cat.metrics
     assert [one.reply for one in first.prompted] != [one.reply for one in cat.prompted]
+
+
+def test_who_waits_is_told_what_is_measured(results: Results, told: list[Stage]) -> None:
+    """Model by model, and how much of all that is; each stage to its end."""
+    assert results.models
+    shares = [one.share for one in told]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    ended = [(one.stage, one.subject) for one in told if one.done and one.done == one.total]
+    each = [
+        (stage, name) for name in ("tiny", "cat", "tiny") for stage in ("likelihood", "replies")
+    ]
+    assert ended == each
 
 
 def test_likelihood_is_that_of_the_validation_of_trainings(

@@ -11,7 +11,8 @@ from adapters.base import DEFAULT_BASE
 from tests.training.sweeps.writing import FIELDS, sweep, write
 from training.errors import TrainingError
 from training.recipe import read_recipe
-from training.sweeps.definition import read_sweep
+from training.sweeps.definition import parse_sweep, read_sweep
+from training.sweeps.trials import expand
 
 MANY = {"lora.r": list(range(1, 41)), "training.seed": list(range(26))}
 
@@ -32,6 +33,23 @@ def test_a_recipe_is_named_beside_the_file_or_written_in_it(tmp_path: Path) -> N
     assert sweep(tmp_path, recipe="pocket").recipe == read_recipe("pocket")
     assert sweep(tmp_path, recipe="mine.toml").recipe.lora.r == 3
     assert sweep(tmp_path, recipe={"training": {"epochs": 1}}).recipe.training.epochs == 1.0
+
+
+def test_what_is_kept_of_a_file_says_the_same(tmp_path: Path) -> None:
+    """Lists, fields that vary together, ranges and draws; with another way to base and recipe."""
+    fields = {
+        "lora.r, lora.alpha": [[4, 8], [8, 16]],
+        "lora.target_modules": [["q_proj"], ["q_proj", "v_proj"]],
+        "training.learning_rate": {"min": 1e-5, "max": 1e-3, "scale": "log"},
+        "training.batch_size": {"min": 2, "max": 9},
+    }
+    first = sweep(tmp_path, fields, search="random", trials=7, seed=3)
+    (tmp_path / "recipe.toml").write_text(first.recipe.toml())
+
+    again = parse_sweep(first.toml("pocket", "recipe.toml").encode(), tmp_path / "sweep.toml")
+
+    assert (again.base, again.recipe, again.axes) == ("pocket", first.recipe, first.axes)
+    assert expand(again) == expand(first)
 
 
 def test_a_base_beside_the_file_is_found_from_anywhere(tmp_path: Path) -> None:

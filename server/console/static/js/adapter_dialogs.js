@@ -50,24 +50,25 @@ export async function openMerge(name, base) {
   formDialog(t("adapter.merge.of", name), fields, t("merge"), () => post(`${path(name)}/merge`, { to: to.value.trim(), dtype: dtype.value, dataset: dataset.value || null }));
 }
 
-/** Measure some of `adapters` on a dataset, in a job. */
-export async function openEvaluation(adapters) {
+/** Measure some of `adapters` on a dataset beside their `base`, in a job. */
+export async function openEvaluation(base, adapters) {
   const datasets = (await get("/admin/datasets")).data;
   const boxes = adapters.map((name) => [name, h("input", { type: "checkbox", name: "model", value: name, checked: true })]);
+  const ofBase = h("input", { type: "checkbox", name: "base", checked: true });
   const dataset = h("select", { name: "dataset", required: true }, options(datasets.map((each) => [each.name, each.name])));
   const split = h("select", { name: "split" }, options([["", t("evaluate.split.usual")], ["test", t("split.test")], ["validation", t("split.validation")]]));
   const count = (name, value, min = "0") => h("input", { type: "number", name, value, min, required: true });
   const numbers = { dialogues: count("dialogues", "1000"), replies: count("replies", "100"), max_tokens: count("max_tokens", "100", "1") };
   const fields = [
     h("p", { class: "hint" }, t("evaluate.hint")),
-    h("fieldset", { class: "choices" }, h("legend", {}, t("page.models")), boxes.map(([name, box]) => h("label", { class: "inline" }, box, name))),
+    h("fieldset", { class: "choices" }, h("legend", {}, t("page.models")), h("label", { class: "inline" }, ofBase, `${base} (${t("model.base")})`), boxes.map(([name, box]) => h("label", { class: "inline" }, box, name))),
     h("div", { class: "grid" }, field(t("dataset"), dataset), field(t("data.split"), split), field(t("evaluate.dialogues"), numbers.dialogues), field(t("evaluate.replies"), numbers.replies), field(t("sampling.max_tokens"), numbers.max_tokens)),
     datasets.length ? null : h("p", { class: "error" }, t("data.none")),
   ];
   formDialog(t("evaluate"), fields, t("evaluate.start"), () => {
     const models = boxes.filter(([, box]) => box.checked).map(([name]) => name);
     const counts = Object.fromEntries(Object.entries(numbers).map(([name, input]) => [name, Number(input.value)]));
-    return post("/admin/evaluations", { models, dataset: dataset.value, split: split.value || null, ...counts });
+    return post("/admin/evaluations", { models, includes_base: ofBase.checked, dataset: dataset.value, split: split.value || null, ...counts });
   });
 }
 

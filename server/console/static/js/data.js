@@ -20,7 +20,7 @@ class DataPage {
     this.jobs = h("section", { class: "jobs", "aria-label": t("jobs") });
     fill(place, h("div", { class: "page" }, h("h1", {}, t("page.data")), this.uploading(), this.error, this.jobs, this.list));
     // What becomes a dataset is in the list, and what this page has begun is told in its form.
-    this.unlist = followJobs(this.jobs, ["prepare"], { isTold: (job) => job.state !== "completed" && job.id !== this.begun });
+    this.jobList = followJobs(this.jobs, ["prepare"], { isTold: (job) => job.state !== "completed" && job.id !== this.begun });
     this.unfollow = followChanges((what) => {
       if (what.includes("datasets")) this.ask();
     });
@@ -29,7 +29,7 @@ class DataPage {
       this.isEnded = true;
       this.aborting?.abort();
       this.unfollow();
-      this.unlist();
+      this.jobList.end();
     };
   }
 

@@ -1,4 +1,4 @@
-// Adapter against adapter: what `lccc-admin evaluate` has measured of each, side by side.
+// Adapter against adapter, and the base: what `lccc-admin evaluate` has measured of each, side by side.
 
 import { fill, h } from "./dom.js";
 import { number, t, time } from "./i18n.js";
@@ -20,33 +20,38 @@ const FIGURES = {
   unfinished: -1,
 };
 
-/** Show the figures of `adapters` in `place`; who is left out is `hidden`, which a person changes. */
-export function showEvaluations(place, adapters, hidden) {
-  const measured = adapters.filter((each) => each.evaluations.length);
+/**
+ * Show the figures of what is `known` (`GET /admin/adapters`) in `place`; who is left out is `hidden`,
+ * which a person changes.
+ */
+export function showEvaluations(place, { base, data: adapters, broken }, hidden) {
+  const lost = broken[base?.name] ? h("p", { class: "error" }, broken[base.name]) : null;
+  const models = [...(base ? [{ ...base, isBase: true }] : []), ...adapters];
+  const measured = models.filter((each) => each.evaluations.length);
   if (!measured.length) {
-    const names = adapters.map((each) => each.name).slice(0, 2).join(" ") || "ADAPTER";
-    fill(place, h("h2", {}, t("evaluations")), h("p", { class: "hint" }, t("evaluations.none")), h("pre", { class: "command", tabindex: "0" }, `lccc-admin evaluate ${names} --data ${adapters.find((each) => each.run)?.run.dataset ?? "DATASET"}`));
+    const names = [...(base ? [base.name] : []), ...adapters.slice(0, 2).map((each) => each.name)].join(" ") || "ADAPTER";
+    fill(place, h("h2", {}, t("evaluations")), lost, h("p", { class: "hint" }, t("evaluations.none")), h("pre", { class: "command", tabindex: "0" }, `lccc-admin evaluate ${names} --data ${adapters.find((each) => each.run)?.run.dataset ?? "DATASET"}`));
     return;
   }
   const choose = (name, isOn) => {
     if (isOn) hidden.delete(name);
     else hidden.add(name);
-    showEvaluations(place, adapters, hidden);
+    showEvaluations(place, { base, data: adapters, broken }, hidden);
     place.querySelector(`input[value="${CSS.escape(name)}"]`)?.focus();
   };
   const boxes = measured.map(({ name }) => h("label", { class: "inline" }, h("input", { type: "checkbox", value: name, checked: !hidden.has(name), onchange: (event) => choose(name, event.target.checked) }), name));
   const tables = subjects(measured.filter(({ name }) => !hidden.has(name))).map(table);
-  fill(place, h("h2", {}, t("evaluations")), h("p", { class: "hint" }, t("evaluations.hint")), h("fieldset", { class: "choices" }, h("legend", {}, t("evaluations.of")), boxes), tables);
+  fill(place, h("h2", {}, t("evaluations")), lost, h("p", { class: "hint" }, t("evaluations.hint")), h("fieldset", { class: "choices" }, h("legend", {}, t("evaluations.of")), boxes), tables);
 }
 
 /** What was measured on the same split of the same data belongs together; the newest comes first. */
-function subjects(adapters) {
+function subjects(models) {
   const found = new Map();
-  for (const { name, evaluations } of adapters) {
+  for (const { name, isBase, evaluations } of models) {
     for (const each of evaluations) {
       const key = `${each.dataset_sha256} ${each.split}`;
       if (!found.has(key)) found.set(key, []);
-      found.get(key).push({ name, ...each });
+      found.get(key).push({ name, isBase, ...each });
     }
   }
   const newest = (columns) => Math.max(...columns.map((each) => each.measured));
@@ -69,7 +74,7 @@ function table(columns) {
       "table",
       { class: "evaluations" },
       h("caption", {}, `${dataset} · ${t(`split.${split}`)} `, h("code", { title: digest }, digest.slice(0, 12))),
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("evaluations.figure")), columns.map(({ name }) => h("th", { scope: "col" }, name)))),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("evaluations.figure")), columns.map(({ name, isBase }) => h("th", { scope: "col" }, name, isBase ? h("small", {}, ` ${t("model.base")}`) : null)))),
       h("tbody", {}, [...names, ...others].map((name) => figure(name, columns)), about.map(([label, text]) => h("tr", { class: "about" }, h("th", { scope: "row" }, label), columns.map((each) => h("td", {}, text(each)))))),
     ),
   );

@@ -107,6 +107,7 @@ function told(news) {
 
 function nameOf(news) {
   if (news.type === "run") return `run ${news.run}`;
+  if (news.type === "job") return `job ${news.job.id}`;
   if (news.type === "text") return `text ${news.source} ${news.id}`;
   return news.type;
 }

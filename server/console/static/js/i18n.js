@@ -24,6 +24,9 @@ export function t(key, ...values) {
   return found.replace(/\{(\d)\}/g, (_, index) => String(values[index] ?? ""));
 }
 
+/** Whether there are words for `key`. */
+export const known = (key) => Object.hasOwn(words, key);
+
 export const number = (value) => new Intl.NumberFormat(current === "zh" ? "zh-CN" : "en").format(value);
 
 export function time(seconds) {

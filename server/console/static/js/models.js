@@ -30,14 +30,14 @@ class ModelsPage {
       if (what.includes("models")) this.ask();
     });
     this.ask();
-    this.unlist = followJobs(this.jobs, ["merge", "evaluate"], { onend: () => this.ask() });
+    this.jobList = followJobs(this.jobs, ["merge", "evaluate"], { onend: () => this.ask() });
     this.timer = setInterval(() => document.hidden || this.ask(), INTERVAL_MS);
     this.end = () => {
       this.isEnded = true;
       clearInterval(this.timer);
       this.unfollow();
       this.unlisten();
-      this.unlist();
+      this.jobList.end();
     };
   }
 
@@ -47,7 +47,7 @@ class ModelsPage {
     this.table = h("section", { class: "card" });
     this.error = h("p", { class: "error", role: "alert" });
     const register = h("button", { type: "button", class: "primary with-icon", onclick: () => this.said(openRegister()) }, icon("add"), t("run.register"));
-    this.evaluate = h("button", { type: "button", class: "tonal with-icon", onclick: () => this.said(openEvaluation(this.known.data.map((each) => each.name))) }, icon("compare"), t("evaluate"));
+    this.evaluate = h("button", { type: "button", class: "tonal with-icon", onclick: () => this.said(openEvaluation(this.known.base.name, this.known.data.map((each) => each.name))) }, icon("compare"), t("evaluate"));
     const head = h("div", { class: "page-head" }, h("h1", {}, t("page.models")), h("div", { class: "buttons" }, this.evaluate, register));
     fill(place, h("div", { class: "page" }, head, h("p", { class: "hint" }, t("models.hint")), this.error, this.jobs, this.list, this.table));
   }
@@ -73,12 +73,12 @@ class ModelsPage {
 
   show() {
     const { base, data } = this.known;
-    this.evaluate.disabled = !data.length;
+    this.evaluate.disabled = !base;
     const held = document.activeElement?.getAttribute("aria-label");
     const of = (model) => data.find((each) => each.name === model.id);
     fill(this.list, this.models.map((model) => (model.parent ? this.adapter(model, of(model)) : card(model, baseFacts(model, base)))));
     if (held && document.activeElement === document.body) this.list.querySelector(`[aria-label="${CSS.escape(held)}"]`)?.focus();
-    showEvaluations(this.table, data, this.hidden);
+    showEvaluations(this.table, this.known, this.hidden);
   }
 
   adapter(model, known) {

@@ -1,0 +1,152 @@
+// One sweep: how far it is, and its trials in a table with the best one marked.
+
+import { get, post } from "./api.js";
+import { short } from "./chart.js";
+import { confirmed } from "./dialog.js";
+import { fill, h, icon } from "./dom.js";
+import { duration, number, t } from "./i18n.js";
+
+const LONG = 14; // characters in the head of a column
+const ENDED = ["completed", "failed"];
+
+export class SweepView {
+  constructor(place, name) {
+    this.name = name;
+    this.job = null; // the last one that was started here, for its log
+    this.head = h("div", { class: "card run-head" });
+    this.table = h("section", { class: "card" });
+    fill(place, this.head, this.table);
+    this.ask();
+  }
+
+  jobsChanged(jobs) {
+    this.job = jobs.find((job) => job.kind === "sweep" && job.subject === this.name)?.id ?? null;
+  }
+
+  async ask() {
+    const path = `/admin/sweeps/${encodeURIComponent(this.name)}`;
+    const asked = (this.asked = (this.asked ?? 0) + 1);
+    try {
+      const detail = await get(path);
+      if (this.isEnded || asked !== this.asked) return;
+      const { sweep, trials, duplicates } = detail;
+      const best = trials.find((each) => each.id === sweep.best);
+      this.renew(this.head, [sweep, best, duplicates, this.job], () => this.showHead(sweep, best, duplicates));
+      this.renew(this.table, [sweep.fields, sweep.best, trials], () => this.showTrials(sweep, trials));
+    } catch (failure) {
+      if (!this.isEnded) fill(this.head, h("p", { class: "error", role: "alert" }, failure.message));
+    }
+  }
+
+  /** `show()` in `place` what `state` says, where that is new; who reads or uses it is left where they are. */
+  renew(place, state, show) {
+    const said = JSON.stringify(state);
+    if (said === place.said) return;
+    place.said = said;
+    const { scrollLeft = 0 } = place.querySelector(".scrolled") ?? {};
+    const held = place.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+    show();
+    const region = place.querySelector(".scrolled");
+    if (region) region.scrollLeft = scrollLeft;
+    if (held) [...place.querySelectorAll("a, button, [tabindex]")].find((each) => nameOf(each) === held)?.focus();
+  }
+
+  showHead(sweep, best, duplicates) {
+    const ended = sweep.completed + sweep.failed;
+    const isWhole = ended === sweep.trials;
+    const goOn = (retries) => () => this.act(`resume?retry_failed=${retries}`);
+    const buttons = [
+      sweep.is_running ? h("button", { type: "button", class: "tonal with-icon", disabled: sweep.is_asked_to_stop, onclick: () => this.stop() }, icon("stop"), t(sweep.is_asked_to_stop ? "run.stopping" : "sweep.stop")) : null,
+      !sweep.is_running && sweep.can_go_on && !isWhole ? h("button", { type: "button", class: "tonal with-icon", onclick: goOn(false) }, icon("play"), t("sweep.resume")) : null,
+      !sweep.is_running && sweep.can_go_on && sweep.failed ? h("button", { type: "button", class: "chip", onclick: goOn(true) }, t("sweep.retry")) : null,
+      this.job ? h("a", { class: "button chip", href: `#/logs/${encodeURIComponent(`job:${this.job}`)}` }, t("run.log")) : null,
+    ];
+    fill(
+      this.head,
+      h("header", {}, h("h2", {}, sweep.name), badge(sweep)),
+      h("p", { class: "hint" }, t("sweep.about", sweep.base, sweep.dataset, t(`sweep.search.${sweep.search}`), sweep.fields.join(", "))),
+      h("div", { class: "progress" }, h("progress", { max: String(sweep.trials), value: String(ended), "aria-label": sweep.name, "aria-valuetext": t("sweep.trials.of", number(ended), number(sweep.trials)) }), h("span", {}, t("sweep.trials.of", number(ended), number(sweep.trials)))),
+      best ? h("p", { class: "hint" }, t("sweep.best.is", short(best.validation_nll), said(best.values))) : null,
+      sweep.registered ? h("p", { class: "hint" }, t("sweep.registered", sweep.registered)) : null,
+      duplicates ? h("p", { class: "hint" }, t("sweep.duplicates", number(duplicates))) : null,
+      (this.refusal = h("p", { class: "error", role: "alert" })),
+      buttons.some(Boolean) ? h("div", { class: "buttons" }, buttons) : null,
+    );
+  }
+
+  showTrials(sweep, trials) {
+    const heads = [t("sweep.trial"), ...sweep.fields, t("sweep.state"), t("curve.validation_nll"), t("sweep.at"), t("sweep.time")];
+    const failed = trials.filter((each) => each.error);
+    fill(
+      this.table,
+      h("h2", {}, t("sweep.trials")),
+      h("p", { class: "hint" }, t("sweep.trials.hint")),
+      h(
+        "div",
+        { class: "scrolled", tabindex: "0", role: "region", "aria-label": t("sweep.trials") },
+        h("table", { class: "trials" }, h("thead", {}, h("tr", {}, heads.map(column))), h("tbody", {}, trials.map((each) => row(each, sweep)))),
+      ),
+      failed.map((each) => h("p", { class: "error" }, `${each.id}: ${each.error}`)),
+    );
+  }
+
+  async stop() {
+    if (await confirmed(t("sweep.stop"), t("sweep.stop.hint"), t("sweep.stop"))) this.act("stop");
+  }
+
+  async act(verb) {
+    try {
+      await post(`/admin/sweeps/${encodeURIComponent(this.name)}/${verb}`);
+      this.ask();
+    } catch (failure) {
+      this.refusal.textContent = failure.message;
+    }
+  }
+
+  end() {
+    this.isEnded = true;
+  }
+}
+
+/** What tells an element that can have the focus from the others. */
+const nameOf = (element) => element.getAttribute("aria-label") ?? element.textContent;
+
+/** How a sweep stands, in a word. */
+export function badge(sweep) {
+  const isWhole = sweep.completed + sweep.failed === sweep.trials;
+  const state = sweep.is_running ? "running" : isWhole ? "completed" : "stopped";
+  return h("span", { class: `badge run-${state}` }, t(`run.state.${state}`));
+}
+
+function row(trial, sweep) {
+  const isBest = trial.id === sweep.best;
+  const isUnderWay = trial.total_steps !== null && !ENDED.includes(trial.state);
+  const state = t(`sweep.state.${trial.state}`) + (isUnderWay ? ` ${number(trial.step)} / ${number(trial.total_steps)}` : "");
+  const loss = trial.validation_nll === null ? "–" : trial.validation_nll.toFixed(4);
+  const name = trial.has_run ? h("a", { href: `#/training/${encodeURIComponent(trial.run)}` }, trial.id) : trial.id;
+  return h(
+    "tr",
+    { class: isBest ? "best" : null },
+    h("th", { scope: "row" }, name, isBest ? [" ", h("span", { class: "badge" }, t("sweep.best"))] : null),
+    sweep.fields.map((field) => h("td", {}, field in trial.values ? shown(trial.values[field]) : "–")),
+    h("td", {}, h("span", { class: `badge run-${trial.state}` }, state)),
+    h("td", {}, isBest ? h("strong", {}, loss) : loss),
+    h("td", {}, trial.best_step === null ? "–" : number(trial.best_step)),
+    h("td", {}, trial.seconds === null ? "–" : duration(trial.seconds)),
+  );
+}
+
+/** The head of a column; a long name of a field goes on in the next line after its dot. */
+function column(text) {
+  if (text.length < LONG) return h("th", { scope: "col" }, text);
+  return h("th", { scope: "col", class: "long" }, text.split(/(?<=\.)/).map((part) => [part, h("wbr")]));
+}
+
+const said = (values) => Object.entries(values).map(([name, value]) => `${name} ${shown(value)}`).join(", ");
+
+/** A value of a recipe's field as one reads it. */
+export function shown(value) {
+  if (Array.isArray(value)) return value.map(shown).join("+");
+  if (typeof value === "number" && !Number.isInteger(value)) return String(Number(value.toPrecision(6)));
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
