@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from ctypes.util import find_library
@@ -38,7 +39,13 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest in one piece, so that no process waits for it at the end."""
+    """Begin with what takes longest in one piece, so that no process waits for it at the end.
+
+    Of several tests with one id, xdist would run one and say nothing.
+    """
+    ids = Counter(item.nodeid for item in items)
+    if twice := [id_ for id_, count in ids.items() if count > 1]:
+        raise pytest.UsageError(f"several tests are called {', '.join(twice)}")
     items.sort(key=lambda item: not item.nodeid.startswith(OVER_THE_DEMO))
 
 

@@ -112,20 +112,26 @@ def session() -> Iterator[requests.Session]:
         yield kept
 
 
+# A test's id names the operation only where pytest has a parameter of its own to name too.
+over_kept_connections = pytest.mark.parametrize("connections", ["kept"])
+
+
+@over_kept_connections
 @api.parametrize()
 @the_same_each_time(examples=5)
 def test_requests_are_answered_as_described(
-    case: Case, url: str, session: requests.Session
+    case: Case, url: str, session: requests.Session, connections: str
 ) -> None:
     """Status, headers and body are described, bad requests refused, good ones served."""
     judge(case, url, session)
 
 
 @pytest.mark.slow
+@over_kept_connections
 @at_random.parametrize()
 @the_same_each_time(examples=300)
 def test_many_requests_are_answered_as_described(
-    case: Case, url: str, session: requests.Session
+    case: Case, url: str, session: requests.Session, connections: str
 ) -> None:
     """More random requests."""
     judge(case, url, session)
