@@ -88,7 +88,7 @@ def _search(home: Home) -> None:
     """A small sweep over learning rates and ranks, to its end."""
     file = home.root / "rates.toml"
     file.write_text(RATES.format(name=SWEEP), "utf-8")
-    done = lccc_admin(home, "sweep", str(file), "--no-register")
+    done = lccc_admin(home, "sweep", str(file), "--no-register", timeout_s=600)
     if done.returncode:
         sys.exit(done.stderr)
 
