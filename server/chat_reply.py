@@ -9,7 +9,8 @@ from msgspec import UNSET
 from server.choice import Choice
 from server.logprobs import chat_logprobs
 from server.parts import ArgumentsPart, CallPart, ContentPart, Part, ReasoningPart
-from server.reply import Reply
+from server.reply import Answer, Reply
+from server.sse import Template
 from server.wire.completions import (
     ChatChoice,
     ChatCompletion,
@@ -27,6 +28,10 @@ from server.wire.tools import FunctionCall, ToolCall
 
 class ChatReply(Reply[ChatCompletion]):
     """One completion, or chunks: role, then thoughts, text and calls, finish, usage."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self._templates: dict[int, Template] = {}  # of chunks of text, by choice
 
     def completion(self, choices: Sequence[Choice], usage: Usage) -> ChatCompletion:
         return ChatCompletion(
@@ -62,6 +67,14 @@ class ChatReply(Reply[ChatCompletion]):
             case ArgumentsPart(index, text):
                 call = ToolCallDelta(index=index, function=FunctionDelta(arguments=text))
         return [self._delta(choice, ChunkDelta(tool_calls=[call]))]
+
+    def part_bytes(self, choice: Choice, part: Part) -> bytes:
+        if self.answer.has_logprobs or not isinstance(part, ContentPart):
+            return super().part_bytes(choice, part)
+        if choice.index not in self._templates:
+            empty = self._text_frame(choice, "")
+            self._templates[choice.index] = Template(empty, b'"delta":{"content":')
+        return self._templates[choice.index].filled(part.text)
 
     def _text_frame(self, choice: Choice, text: str) -> ChatCompletionChunk:
         return self._delta(choice, ChunkDelta(content=text), self._logprobs(choice))

@@ -73,7 +73,8 @@ class Choice:
             parts = self.reader.finish()
         else:
             self._tokens += event.tokens
-            self._await(event.logprobs)
+            if event.logprobs:
+                self._await(event.logprobs)
             parts = self.reader.feed(event.text)
         for part in parts:
             self._keep(part)
@@ -105,6 +106,8 @@ class Choice:
             self._waiting.append(_Waiting(begin, self._offsets.at, each))
 
     def _show_those_in(self, begin: int | None, length: int) -> None:
+        if not self._waiting:
+            return
         if begin is None:  # all of the reply is content
             self._show(self._waiting)
             self._waiting = []

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from server.choice import Choice
 from server.choices import events
-from server.engine.types import Event, Finished, Generation
+from server.engine.types import Delta, Event, Finished, Generation
 from server.errors import report
 from server.logprobs import PieceOf
 from server.parts import Part, PartReader, PlainReader
@@ -83,13 +83,19 @@ class Reply(ABC, Generic[WholeT]):
                 yield self.encoded(first)
             async with aclosing(events(self.answer.generations)) as happening:
                 async for index, event in happening:
-                    if shown := self._frames_of(self.choices[index], event):
-                        yield b"".join(map(self.encoded, shown))
+                    if shown := self._shown(self.choices[index], event):
+                        yield shown
             for last in self.last_frames(self._usage()):
                 yield self.encoded(last)
         except Exception as error:  # noqa: BLE001  # the status is sent: this is all that can be said
             yield self.encoded(self.error_frame(report(error, self.answer.id).envelope))
         yield self.end
+
+    def _shown(self, choice: Choice, event: Event) -> bytes:
+        """What an event makes visible, as events of the stream."""
+        if choice.is_opened and isinstance(event, Delta):
+            return b"".join([self.part_bytes(choice, part) for part in choice.feed(event)])
+        return b"".join(map(self.encoded, self._frames_of(choice, event)))
 
     def _frames_of(self, choice: Choice, event: Event) -> list[msgspec.Struct]:
         """What an event makes visible; nothing is sent before a reply has begun."""
@@ -153,6 +159,10 @@ class Reply(ABC, Generic[WholeT]):
     @abstractmethod
     def part_frames(self, choice: Choice, part: Part) -> Sequence[msgspec.Struct]:
         """A new part, with the logprobs that belong to it."""
+
+    def part_bytes(self, choice: Choice, part: Part) -> bytes:
+        """The same as events of the stream."""
+        return b"".join(map(self.encoded, self.part_frames(choice, part)))
 
     @abstractmethod
     def finish_frames(self, choice: Choice) -> Sequence[msgspec.Struct]:

@@ -9,6 +9,7 @@ from server.choice import Choice
 from server.logprobs import Offsets, both, prompt_logprobs, text_logprobs
 from server.parts import ContentPart, Part
 from server.reply import Answer, Reply
+from server.sse import Template
 from server.wire.completions import Usage
 from server.wire.text import TextChoice, TextCompletion, TextLogprobs
 
@@ -29,6 +30,7 @@ class TextReply(Reply[TextCompletion]):
 
     def __init__(self, answer: Answer, echoes: Sequence[str] = ()) -> None:
         super().__init__(answer)
+        self._templates: dict[int, Template] = {}  # of frames of text, by choice
         numbers = range(len(answer.generations))
         self._echoes = [
             _Echo(echoes[number // answer.choices] if echoes else "") for number in numbers
@@ -54,6 +56,13 @@ class TextReply(Reply[TextCompletion]):
 
     def part_frames(self, choice: Choice, part: Part) -> Sequence[TextCompletion]:
         return [self._text_frame(choice, part.text)] if isinstance(part, ContentPart) else []
+
+    def part_bytes(self, choice: Choice, part: Part) -> bytes:
+        if self.answer.has_logprobs or not isinstance(part, ContentPart):
+            return super().part_bytes(choice, part)
+        if choice.index not in self._templates:
+            self._templates[choice.index] = Template(self._text_frame(choice, ""), b'"text":')
+        return self._templates[choice.index].filled(part.text)
 
     def _text_frame(self, choice: Choice, text: str) -> TextCompletion:
         logprobs = self._logprobs(choice)

@@ -228,6 +228,29 @@ def bench_itl(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
     show(admin.output, measure_itl(admin, asked), as_json=as_json)
 
 
+@bench.command("host")
+@load_options(concurrency=64, requests=64, prompt_tokens=32, output_tokens=256, rounds=5)
+@click.option("--frames", is_flag=True, help="Make every token an event of a stream, too.")
+@click.option("--base", "base_name", default="pocket", help="The base: `pocket`, or any other.")
+@json_option
+@pass_admin
+def bench_host(
+    admin: AdminContext, /, as_json: bool, rounds: int, base_name: str, frames: bool, **given: Any
+) -> None:
+    """Show what a token costs the host of a GPU; none is needed, for nothing is computed.
+
+    Steps are planned, prepared, read and handed over as on a GPU, but on tensors of the CPU. What
+    is missing is the driver: replaying graphs, copies, waiting.
+    """
+    from admin.bench.host import measure_host
+
+    found = measure_host(admin, _workload(given), rounds, base_name, frames=frames)
+    if as_json:
+        admin.output.json(found)
+    else:
+        admin.output.table(("the host's part of a token", "median (least to most)"), found.rows())
+
+
 @bench.command("sampling")
 @load_options(concurrency=32, requests=32, prompt_tokens=32, output_tokens=48, rounds=3)
 @base_option

@@ -67,7 +67,8 @@ class Batch:
 
 def in_batch_order(chunks: Sequence[Chunk]) -> list[Chunk]:
     """The order in which :func:`build` lays ``chunks`` out."""
-    return sorted(chunks, key=lambda chunk: chunk.count > 1)
+    longer = [chunk for chunk in chunks if chunk.count > 1]
+    return [*(chunk for chunk in chunks if chunk.count == 1), *longer] if longer else list(chunks)
 
 
 def build(

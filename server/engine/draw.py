@@ -8,6 +8,8 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import msgspec
+
 from server.engine.history import History
 from server.engine.types import SamplingParams, TokenLogprobs
 
@@ -74,7 +76,7 @@ class Scores(NamedTuple):
     logprobs: tuple[TokenLogprobs, ...]
 
 
-class Drawn(NamedTuple):
+class Drawn(msgspec.Struct, frozen=True, gc=False):  # quick to make: there is one every token
     """A token, with its logprobs if they were asked for; or ``None``, and why there is none."""
 
     token: int | None

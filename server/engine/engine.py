@@ -32,7 +32,7 @@ from server.engine.errors import (
     PromptTooLong,
     SamplingInvalid,
 )
-from server.engine.generation import LocalGeneration, Mailbox
+from server.engine.generation import ENDS, LocalGeneration, Mailbox
 from server.engine.grammar import Grammar
 from server.engine.guess import Guesser
 from server.engine.guidance import Guidance
@@ -41,6 +41,7 @@ from server.engine.loop import BROKE_OFF, EngineLoop, Notice
 from server.engine.lora import LoadedAdapter
 from server.engine.machine import device_title
 from server.engine.memory import adapter_budget
+from server.engine.model import Model
 from server.engine.runner import Runner
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
@@ -50,7 +51,6 @@ from server.engine.types import (
     PRIORITIES,
     Device,
     Dialect,
-    Finished,
     GenerationRequest,
     Load,
     ModelCard,
@@ -96,11 +96,15 @@ class LocalEngine:
     """An :class:`server.engine.types.Engine` on a thread of this process.
 
     Every method runs on one event loop. Out-of-range sampling values raise ``ValueError``: the
-    caller checks what users send.
+    caller checks what users send. ``load`` makes the model that computes; it is left out but by
+    benchmarks.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(
+        self, config: EngineConfig, load: Callable[[EngineConfig], Model] | None = None
+    ) -> None:
         self._config = config
+        self._load_model = load
         self._parts: _Parts | None = None
         self._is_closing = False
         self._keys = itertools.count()
@@ -390,7 +394,7 @@ class LocalEngine:
     # Between the threads
 
     def _load(self) -> tuple[Tokenizer, Runner]:
-        return Tokenizer(self._config.base), Runner(self._config)
+        return Tokenizer(self._config.base), Runner(self._config, self._load_model)
 
     def _assemble(self, tokenizer: Tokenizer, runner: Runner, catalog: Catalog) -> _Parts:
         config = self._config
@@ -430,10 +434,11 @@ class LocalEngine:
         assert self._parts is not None
         for key, event in notices:
             opened = self._open[key]
-            self._parts.admission.begin(opened.waiting_tokens)
-            opened.waiting_tokens = 0
+            if opened.waiting_tokens:
+                self._parts.admission.begin(opened.waiting_tokens)
+                opened.waiting_tokens = 0
             opened.mailbox.put(event)
-            if isinstance(event, Finished | GenerationFailed):
+            if isinstance(event, ENDS):
                 self._settle(key)
 
     def _settle(self, key: int) -> None:

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from server.engine.errors import GenerationFailed
 from server.engine.types import Event, Finished
 
+# After these comes nothing.
+ENDS = (Finished, GenerationFailed)
+
 
 class Mailbox:
     """What one reader has not yet taken. A queue of asyncio does more, in twice the time."""
@@ -25,13 +28,21 @@ class Mailbox:
 
     async def get(self) -> Event | GenerationFailed:
         """The oldest event, once there is one. Only one may wait at a time."""
-        while not self._events:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+        while not self:
+            await self.arrival()
+        return self.take()
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def take(self) -> Event | GenerationFailed:
+        """The oldest event, which must be there."""
         return self._events.popleft()
+
+    def arrival(self) -> asyncio.Future[None]:
+        """Done once there is an event. Only one may wait at a time."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
 
 
 class LocalGeneration:
@@ -58,10 +69,14 @@ class LocalGeneration:
     async def __anext__(self) -> Event:
         if self._is_over:
             raise StopAsyncIteration
-        event = await self._mailbox.get()
-        self._is_over = isinstance(event, Finished | GenerationFailed)
-        if isinstance(event, GenerationFailed):
-            raise event
+        mailbox = self._mailbox
+        while not mailbox:  # not its own get: one coroutine less for every token
+            await mailbox.arrival()
+        event = mailbox.take()
+        if isinstance(event, ENDS):
+            self._is_over = True
+            if isinstance(event, GenerationFailed):
+                raise event
         return event
 
     def __del__(self) -> None:

@@ -35,6 +35,7 @@ class Guide:
     ) -> None:
         self._sampling = sampling
         self._seed = seed
+        self._min_tokens = sampling.min_tokens
         self._grammar = grammar
         self._prompt_tokens = len(prompt)
         self._reply_tokens = 0
@@ -66,12 +67,14 @@ class Guide:
             self._grammar.accept(token)
             self._mask = None if self._grammar.is_finished else self._grammar.mask()
 
-    def goes_on(self, unread: int) -> bool:
-        """Whether the draw behind ``unread`` tokens is the one before it, its number apart.
+    def going_on(self, unread: int) -> float | None:
+        """The draw behind ``unread`` tokens as its :meth:`uniform`, where all else is as before it.
 
-        Whatever else there is to it (histories, biases, grammars, logprobs) may differ.
+        ``None`` where more of it may differ: histories, biases, grammars, logprobs.
         """
-        return self._is_plain and self._reply_tokens + unread != self._sampling.min_tokens
+        if not self._is_plain or self._reply_tokens + unread == self._min_tokens:
+            return None
+        return self.uniform(unread) if self._is_drawn else 0.0
 
     def uniform(self, unread: int) -> float:
         """The number that decides what comes behind ``unread`` tokens; 0 where nothing is drawn."""
@@ -93,7 +96,7 @@ class Guide:
             uniform=self.uniform(unread + len(ahead)),
             history=history.after(ahead) if history and ahead else history,
             bias=self._bias,
-            withheld=self._withheld if length < self._sampling.min_tokens else NOTHING,
+            withheld=self._withheld if length < self._min_tokens else NOTHING,
             mask=self._mask,
         )
 

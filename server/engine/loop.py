@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
@@ -235,18 +235,20 @@ class EngineLoop:
         return Step(chunks, read)
 
     def _accept_all(self, chunks: Rows[Chunk], results: Rows[Result]) -> None:
-        accepted: Counter[int] = Counter()
+        accepted: dict[int, int] = {}
+        find, confirm = self._scheduler.find, self._scheduler.confirm
         for sequence, found in results:
+            key = sequence.key
             # It may have ended: before what was guessed, or while this step was in flight.
-            if self._scheduler.find(sequence.key) is None:
+            if find(key) is None:
                 continue
             if isinstance(found, Scores):
                 sequence.score(found)
             else:
-                accepted[sequence.key] += 1
+                accepted[key] = accepted.get(key, 0) + 1
                 self._accept(sequence, found)
         for chunk in chunks:
-            self._scheduler.confirm(chunk, accepted[chunk.sequence.key] - 1)
+            confirm(chunk, accepted.get(chunk.sequence.key, 0) - 1)
 
     def _accept(self, sequence: Sequence, drawn: Drawn) -> None:
         """Add a drawn token to its reply."""

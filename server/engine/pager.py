@@ -74,7 +74,9 @@ class Pager:
         lacking = blocks_for(end) - len(sequence.blocks)
         if lacking > self._pool.available:
             return False
-        sequence.blocks.extend(self._pool.take() for _ in range(lacking))
+        if lacking > 0:
+            sequence.blocks.extend(self._pool.take() for _ in range(lacking))
+            sequence.revision += 1
         return True
 
     def trim(self, sequence: Sequence) -> None:
@@ -82,12 +84,14 @@ class Pager:
         needed = blocks_for(sequence.computed)
         self._pool.release(sequence.blocks[needed:])
         del sequence.blocks[needed:]
+        sequence.revision += 1
 
     def publish(self, sequence: Sequence) -> None:
         """Let others find the blocks that are full since the last call."""
         published, full = len(sequence.links), sequence.known // BLOCK_TOKENS
         if published == full or not self._reuses_prefixes:
             return
+        sequence.revision += 1
         for index in range(published, full):
             block, tokens = sequence.blocks[index], _tokens(sequence, index)
             block, link = self._pool.publish(block, _link(sequence), tokens)
@@ -108,6 +112,7 @@ class Pager:
             )
         self._pool.release(sequence.blocks)
         del sequence.blocks[:], sequence.links[:]
+        sequence.revision += 1
 
     def restart(self, sequence: Sequence) -> None:
         """Give up all blocks of a sequence whose tokens are to be computed, or found, again."""
@@ -138,6 +143,7 @@ class Pager:
 def _skip(sequence: Sequence, block: int, tokens: int) -> None:
     """Note that its next ``tokens`` lie in ``block``."""
     sequence.blocks.append(block)
+    sequence.revision += 1
     sequence.computed += tokens
     if not sequence.preemptions:
         sequence.cached_tokens += tokens

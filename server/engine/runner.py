@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Rows
 
 import torch
@@ -15,7 +15,7 @@ from server.engine.config import EngineConfig
 from server.engine.loop import Reading
 from server.engine.lora import LoadedAdapter
 from server.engine.memory import cache_blocks
-from server.engine.model import load_model
+from server.engine.model import Model, load_model
 from server.engine.sequence import Chunk
 from server.engine.trial import chunk_of, is_usable
 
@@ -23,13 +23,17 @@ from server.engine.trial import chunk_of, is_usable
 class Runner:
     """Model and cache. :meth:`launch` is called by the engine thread alone.
 
+    ``load`` makes the model; it is left out but by benchmarks.
+
     Raises:
         BaseInvalid: the base needs something this engine does not do.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(
+        self, config: EngineConfig, load: Callable[[EngineConfig], Model] | None = None
+    ) -> None:
         self._base = config.base
-        self._model = load_model(config)
+        self._model = (load or load_model)(config)
         self.blocks = cache_blocks(config, self._model.kv_dtype)
         self._cache = KVCache(
             config.base.architecture,

@@ -44,6 +44,7 @@ class Scheduler:
         self._turns = Turns()
         self._preempted: list[Sequence] = []  # most deserving first; they return before all others
         self._running: dict[int, Sequence] = {}
+        self._ranked: list[Sequence] | None = []  # those, most deserving first; None: to be sorted
 
     @property
     def has_work(self) -> bool:
@@ -77,6 +78,7 @@ class Scheduler:
         """Forget a sequence, whatever its phase; its blocks are free for the next step."""
         if sequence.key in self._running:
             del self._running[sequence.key]
+            self._ranked = None
             self._pager.drop(sequence)
         elif sequence in self._preempted:
             self._preempted.remove(sequence)
@@ -86,10 +88,15 @@ class Scheduler:
     def plan(self) -> list[Chunk]:
         """Admit what fits, and choose the tokens of the next step."""
         self._admit()
+        if self._ranked is None:
+            self._ranked = sorted(self._running.values(), key=BY_RANK)
         chunks: list[Chunk] = []
         budget, to_score = self._prefill_tokens, SCORED_TOKENS
-        for sequence in sorted(self._running.values(), key=BY_RANK):
-            if sequence.key not in self._running:  # pre-empted for one before it
+        for sequence in self._ranked:
+            if self._ranked is None and sequence.key not in self._running:
+                continue  # pre-empted for one before it
+            if _is_plain(sequence):
+                chunks.append(Chunk(sequence, sequence.computed, 1))
                 continue
             room = min(budget, to_score) if sequence.unscored else budget
             chunk = self._chunk(sequence, room, chunks)
@@ -97,14 +104,16 @@ class Scheduler:
                 chunks.append(chunk)
                 budget -= chunk.count if chunk.count > 1 else 0
                 to_score -= len(chunk.scored)
-        return self._with_guesses(chunks)
+        return self._with_guesses(chunks) if self._guessed_tokens else chunks
 
     def advance(self, chunks: Rows[Chunk]) -> None:
         """Note that ``chunks`` are computed, or will be before anything that is planned later."""
         for chunk in chunks:
-            chunk.sequence.computed = chunk.known_end
-            chunk.sequence.unread += chunk.is_sampled
-            self._pager.publish(chunk.sequence)
+            sequence = chunk.sequence
+            sequence.computed = end = chunk.known_end
+            sequence.unread += chunk.is_sampled
+            if chunk.count > 1 or not end % BLOCK_TOKENS:  # else it completes no block
+                self._pager.publish(sequence)
 
     def confirm(self, chunk: Chunk, right: int) -> None:
         """Note that what a chunk drew is read: of its guess ``right`` tokens have come."""
@@ -117,7 +126,8 @@ class Scheduler:
         if chunk.guess:
             sequence.computed = chunk.known_end + right
             self._pager.trim(sequence)
-        self._pager.publish(sequence)
+        if chunk.guess or not len(sequence.tokens) % BLOCK_TOKENS:  # else nothing more is known
+            self._pager.publish(sequence)
 
     def forget_unread(self) -> None:
         """Note that what the pre-empted have unread never will be: it is drawn again, the same."""
@@ -136,6 +146,7 @@ class Scheduler:
             else:
                 self._turns.take(sequence)
             self._running[sequence.key] = sequence
+            self._ranked = None
 
     def _fits(self, sequence: Sequence) -> bool:
         """Whether all known tokens have room beside those that run; if so it holds what it reuses.
@@ -153,6 +164,7 @@ class Scheduler:
         """Take all blocks from the least deserving of the running; returns it."""
         victim = max(self._running.values(), key=BY_RANK)
         del self._running[victim.key]
+        self._ranked = None
         victim.preemptions += 1
         self._pager.restart(victim)
         insort(self._preempted, victim, key=BY_RANK)
@@ -164,8 +176,6 @@ class Scheduler:
         """Its share of the step, with the blocks for it; ``None`` where it has to wait."""
         if sequence.has_to_be_read:
             return None
-        if sequence.pending == 1 and sequence.computed % BLOCK_TOKENS:  # its block is there
-            return Chunk(sequence, sequence.computed, 1)
         self._pager.reuse(sequence)
         count = sequence.pending
         if count > 1:
@@ -199,12 +209,24 @@ class Scheduler:
         assert len(set(waiting)) == len(waiting), "a sequence waits twice"
         assert not self._running.keys() & set(waiting), "a sequence runs and waits"
         assert len(self._running) <= self._max_running, "more run than may"
+        ranked = sorted(self._running.values(), key=BY_RANK)
+        assert self._ranked in (None, ranked), "those that run are out of order"
         assert all(not one.blocks and not one.computed for one in self.waiting), "waits with blocks"
         ranks = [one.rank for one in self._preempted]
         assert ranks == sorted(ranks), "the pre-empted are out of order"
         for key, sequence in self._running.items():
             assert key == sequence.key
             assert 0 <= sequence.computed < sequence.length, "nothing left to compute"
+
+
+def _is_plain(sequence: Sequence) -> bool:
+    """Whether one token more is all that it needs: it may be computed, and its block is there."""
+    computed = sequence.computed
+    return (
+        computed % BLOCK_TOKENS > 0
+        and len(sequence.tokens) + sequence.unread - computed == 1
+        and not (sequence.unread and sequence.has_to_be_read)
+    )
 
 
 def _scored(sequence: Sequence, count: int) -> range:

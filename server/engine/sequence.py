@@ -34,7 +34,8 @@ class Sequence:
 
     ``key`` is unique in an engine. ``adapter`` is whatever the runner needs to apply it, ``None``
     for the base. ``tokens`` starts as the prompt; ``computed`` of them have their keys and values
-    in the cache, in ``blocks``, the first ``len(links)`` of which can be found by others.
+    in the cache, in ``blocks``, the first ``len(links)`` of which can be found by others. Whoever
+    changes ``blocks`` raises ``revision``.
     ``unread`` more tokens are drawn, or will be by steps that are launched, but nobody has read
     them yet: what is computed next may be such a token. ``seed`` is never ``None`` here.
 
@@ -64,6 +65,7 @@ class Sequence:
     computed: int = 0
     unread: int = 0
     blocks: array[int] = field(default_factory=lambda: array("i"))
+    revision: int = 0
     links: list[int] = field(default_factory=list)
     cached_tokens: int = 0
     preemptions: int = 0
@@ -153,23 +155,20 @@ class Sequence:
         self, token: int, logprobs: TokenLogprobs | None = None
     ) -> tuple[Delta, FinishReason | None]:
         """Append a sampled token; returns its text and, where it was the last, why."""
-        self.tokens.append(token)
-        text, reason = self._followed(token)
-        shown = () if logprobs is None or token in self.guide.ends else (logprobs,)
-        return Delta(text, 1, shown), reason
-
-    def _followed(self, token: int) -> tuple[str, FinishReason | None]:
-        if token in self.guide.ends:
-            return self.reply.finish(), "stop"
-        self.guide.accept(token)
-        text = self.reply.feed(token)
-        if self.reply.is_stopped:
-            return text, "stop"
-        if self.guide.is_complete:
-            return text + self.reply.finish(), "stop"
-        if self.completion_tokens >= self.max_tokens:
-            return text + self.reply.finish(), "length"
-        return text, None
+        tokens, guide, reply = self.tokens, self.guide, self.reply
+        tokens.append(token)
+        if token in guide.ends:
+            return Delta(reply.finish(), 1), "stop"
+        guide.accept(token)
+        text = reply.feed(token)
+        reason: FinishReason | None = None
+        if reply.is_stopped:
+            reason = "stop"
+        elif guide.is_complete:
+            text, reason = text + reply.finish(), "stop"
+        elif len(tokens) - self.prompt_tokens >= self.max_tokens:
+            text, reason = text + reply.finish(), "length"
+        return Delta(text, 1) if logprobs is None else Delta(text, 1, (logprobs,)), reason
 
     def finished(self, reason: FinishReason) -> Finished:
         return Finished(reason, self.prompt_tokens, self.completion_tokens, self.cached_tokens)
@@ -194,7 +193,8 @@ class Chunk:
 
     def __post_init__(self) -> None:
         # What the sequence has grows as its tokens are read; this is about the time of the plan.
-        self.is_sampled = self.known_end == self.sequence.length
+        known_end = self.start + self.count - len(self.guess)
+        self.is_sampled = known_end == len(self.sequence.tokens) + self.sequence.unread
 
     @property
     def end(self) -> int:

@@ -23,13 +23,21 @@ class Detokenizer:
         self._pieces = pieces
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._strips_space = strips_first_space
+        self._holds = False  # a part of a character
 
     def feed(self, token: int) -> str:
         """Return the characters that ``token`` completes; unknown tokens have no text."""
         piece = self._pieces[token] if token < len(self._pieces) else b""
-        if piece and self._strips_space:
+        if self._strips_space and piece:
             piece, self._strips_space = piece.removeprefix(b" "), False
-        return self._decoder.decode(piece)
+        if not self._holds:
+            try:
+                return piece.decode()  # most are whole characters; the other way takes longer
+            except UnicodeDecodeError:
+                pass
+        text = self._decoder.decode(piece)
+        self._holds = bool(self._decoder.getstate()[0])
+        return text
 
     def finish(self) -> str:
         """Return what was held back; a cut character comes out as U+FFFD."""
@@ -42,6 +50,7 @@ class StopFinder:
     def __init__(self, stops: Iterable[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
+        self.is_needed = bool(self._stops)
         self.is_found = False
 
     def feed(self, text: str) -> str:
@@ -70,6 +79,11 @@ class ThoughtFinder:
     def __init__(self, thought: Thought) -> None:
         self._state = thought
         self._held = ""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether what comes next may belong to a thought."""
+        return self._state != "none"
 
     @property
     def is_open(self) -> bool:
@@ -121,6 +135,7 @@ class Reply:
         self._finder = StopFinder(stops)
         self._thought = ThoughtFinder(thought)
         self._unstoppable = min_tokens
+        self._is_watched = self._finder.is_needed or self._thought.is_needed
 
     @property
     def is_stopped(self) -> bool:
@@ -128,7 +143,11 @@ class Reply:
 
     def feed(self, token: int) -> str:
         """Return the text that may be shown now."""
-        thought, text = self._thought.feed(self._detokenizer.feed(token))
+        text = self._detokenizer.feed(token)
+        if not self._is_watched:
+            return text
+        thought, text = self._thought.feed(text)
+        self._is_watched = self._finder.is_needed or self._thought.is_needed
         if self._unstoppable:
             self._unstoppable -= 1
             return thought + text

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+import msgspec
+
 from adapters.base import Base
 from adapters.conversation import Ending
 from adapters.manifest import SamplingDefaults
@@ -143,8 +145,7 @@ class TokenLogprobs:
     alternatives: tuple[tuple[int, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(msgspec.Struct, frozen=True, gc=False):  # quick to make: there is one every token
     """New text, complete characters only, never part of a stop string. May be ``""``.
 
     ``logprobs``: one for each of its ``tokens``, if they were asked for; none for a token that ends

@@ -212,6 +212,38 @@ def test_the_engine_is_measured_with_and_without_adapters(home: Path) -> None:
         assert sum(shares.values()) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("how", [(), ("--frames",)])
+def test_the_hosts_part_of_a_token_is_told(home: Path, how: tuple[str, ...]) -> None:
+    """By part, for steps in which all rows go on; the parts are all of the processor's time."""
+    load = ["--concurrency", "3", "--requests", "4", "--prompt-tokens", "40"]
+    options = ["--base", "tiny", "--rounds", "2", "--output-tokens", "24", *how]
+    result = bench(home, "host", *load, *options, "--json")
+
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["streams"], report["tokens"], report["rounds"]) == (3, 96, 2)
+    parts = [each["least"] for each in report["parts_us"].values()]
+    assert len(parts) == 5
+    assert all(part > 0 for part in parts)
+    assert sum(parts) <= report["total_us"]["most"]
+
+
+def test_a_person_reads_the_hosts_part(home: Path) -> None:
+    """A row for each part, behind the whole."""
+    load = ["--concurrency", "2", "--requests", "2", "--output-tokens", "3"]
+    shown = bench(home, "host", *load, "--base", "tiny", "--rounds", "1").stdout.splitlines()
+
+    assert [row.partition(", µs")[0] for row in shown[1:]] == [
+        "in all, on the clock",
+        "in all, of the processor",
+        "received and read by the event loop",
+        "plan",
+        "launch",
+        "read",
+        "accepted and handed over",
+    ]
+
+
 def test_sampling_has_a_share_of_the_step(home: Path) -> None:
     """With every parameter on and greedily, in steps in which all rows decode."""
     load = ["--concurrency", "4", "--requests", "4", "--prompt-tokens", "40"]

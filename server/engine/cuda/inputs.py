@@ -35,6 +35,7 @@ class SingleTokens:
         self._records = Records(fields, rows, device)
         self._columns = {name: self._records.column(name) for name, _, _ in fields}
         self._max_rank = max_rank
+        self._revisions: list[int] = []  # of the tables that were sent latest
         self._drawn_by_row = -1 - np.arange(rows, dtype=np.int32)
         self.rows = rows
 
@@ -63,6 +64,7 @@ class SingleTokens:
         records = self._records.blank()
         if count:
             _fill(records, chunks, unread)
+        self._revisions = [chunk.sequence.revision for chunk in chunks]
         nobody = records[count:size]
         nobody["position"] = nobody["place"] = -1
         nobody["token"] = nobody["rank"] = 0
@@ -70,11 +72,18 @@ class SingleTokens:
 
     def send_next(self, chunks: Sequence[Chunk], size: int) -> None:
         """Send the same rows again, a token further: the one that the step before draws in them."""
-        count, before = len(chunks), self._records.latest()
-        records = self._records.blank()
-        records[:size] = before[:size]
+        count = len(chunks)
+        records = self._records.again(size)
         records["token"][:count] = self._drawn_by_row[:count]
-        _place(records, chunks)
+        table = records["table"]
+        revisions = [chunk.sequence.revision for chunk in chunks]
+        if revisions != self._revisions:
+            for row, (new, old) in enumerate(zip(revisions, self._revisions, strict=True)):
+                if new != old:
+                    blocks = chunks[row].sequence.blocks
+                    table[row, : len(blocks)] = blocks
+            self._revisions = revisions
+        _place(records, chunks, table)
         self._records.send(size)
 
 
@@ -89,18 +98,18 @@ def _fill(records: NDArray[Any], chunks: Sequence[Chunk], unread: Mapping[int, i
         else unread[chunk.sequence.key]
         for chunk in chunks
     ]
-    _place(records, chunks)
-
-
-def _place(records: NDArray[Any], chunks: Sequence[Chunk]) -> None:
-    """Write where the chunks are in their texts, and these in the cache."""
-    count = len(chunks)
-    starts = np.fromiter([chunk.start for chunk in chunks], np.int32, count)
     tables = joined(chunks)
+    records["table"][:count, : tables.shape[1]] = tables
+    _place(records, chunks, tables)
+
+
+def _place(records: NDArray[Any], chunks: Sequence[Chunk], tables: NDArray[np.int32]) -> None:
+    """Write where the chunks are in their texts, and these, by their ``tables``, in the cache."""
+    count = len(chunks)
+    starts = np.array([chunk.start for chunk in chunks], np.int32)
     blocks = tables[np.arange(count), starts // BLOCK_TOKENS]
     records["position"][:count] = starts
     records["place"][:count] = blocks * BLOCK_TOKENS + starts % BLOCK_TOKENS
-    records["table"][:count, : tables.shape[1]] = tables
 
 
 def mixed_step(

@@ -21,8 +21,8 @@ class Records:
     Types are NumPy's ``i4``, ``i8`` and ``f8``; fields of eight bytes come first, so that all are
     aligned. A field of one number is a scalar.
 
-    :meth:`blank` gives records to fill, and :meth:`send` copies them to the device, behind whatever
-    is queued there.
+    :meth:`blank` (or :meth:`again`) gives records to fill, and :meth:`send` copies them to the
+    device, behind whatever is queued there.
     """
 
     def __init__(self, fields: list[tuple[str, str, int]], rows: int, device: torch.device) -> None:
@@ -37,6 +37,7 @@ class Records:
         self._hosts = [
             torch.zeros(shape, dtype=torch.uint8, pin_memory=is_pinned) for _ in range(COPIES)
         ]
+        self._arrays = [host.numpy().view(self._dtype)[:, 0] for host in self._hosts]
         self._turn = 0
         self._device = torch.zeros(shape, dtype=torch.uint8, device=device)
 
@@ -47,7 +48,14 @@ class Records:
 
     def latest(self) -> NDArray[Any]:
         """The latest :meth:`blank`."""
-        return self._hosts[self._turn].numpy().view(self._dtype)[:, 0]
+        return self._arrays[self._turn]
+
+    def again(self, count: int) -> NDArray[Any]:
+        """A new :meth:`blank`, of which the first ``count`` are as in the latest."""
+        before = self._hosts[self._turn]
+        records = self.blank()
+        self._hosts[self._turn][:count].copy_(before[:count])  # bytes: records take far longer
+        return records
 
     def send(self, count: int) -> None:
         """Copy the first ``count`` of the latest :meth:`blank`."""

@@ -72,9 +72,8 @@ class Sampler:
         if self._has_special:
             return False
         if any(uniforms):
-            count, before = len(uniforms), self._records.latest()
-            records = self._records.blank()
-            records[:count] = before[:count]
+            count = len(uniforms)
+            records = self._records.again(count)
             records["numbers"][:count, 0] = uniforms
             self._records.send(count)
         return True

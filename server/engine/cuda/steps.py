@@ -46,6 +46,7 @@ class CudaSteps:
         self._device = cache.keys[0].device
         self._unread: dict[int, int] = {}  # where the latest step drew, by the sequence's key
         self._rows: list[Sequence] = []  # of the latest step, where it was a graph
+        self._has_adapters = False  # any of those
         self._busy_s = 0.0
         shape = config.base.architecture
         self._kv_heads = shape.kv_heads
@@ -64,14 +65,19 @@ class CudaSteps:
     def launch(self, chunks: Rows[Chunk]) -> Reading:
         with self._queue():
             sampled = [chunk for chunk in chunks if chunk.is_sampled]
-            is_graph = all(chunk.count == 1 and chunk.is_sampled for chunk in chunks)
+            is_graph = len(sampled) == len(chunks) and chunks[-1].count == 1
+            rows = [chunk.sequence for chunk in chunks] if is_graph else []
+            is_same = is_graph and rows == self._rows
             scored = None
-            if is_graph and _fits(chunks):
-                begun = self._launch_graph(chunks)
+            if is_same or (is_graph and _fits(chunks)):
+                begun = self._launch_graph(chunks, rows, is_same=is_same)
             else:
+                rows = []
                 begun, scored = self._launch_mixed(chunks, sampled)
+            self._rows = rows
+            if not is_same:
+                self._unread = _places(sampled)
             read = self._sampler.finish() if sampled else _nothing
-            self._unread = _places(sampled)
             ended = self._mark()
         return lambda: self._read(chunks, read, scored, begun, ended)
 
@@ -79,27 +85,28 @@ class CudaSteps:
         """How long the GPU worked on steps; the rest of the time it waited for one."""
         return {} if self._stream is None else {"gpu": self._busy_s}
 
-    def _launch_graph(self, chunks: Rows[Chunk]) -> torch.cuda.Event | None:
+    def _launch_graph(
+        self, chunks: Rows[Chunk], rows: list[Sequence], *, is_same: bool
+    ) -> torch.cuda.Event | None:
+        """When it began. ``is_same``: the step before was a graph of the same ``rows``."""
         size = self._graphs.size(len(chunks))
-        rows = [chunk.sequence for chunk in chunks]
-        is_same = rows == self._rows
         if not (is_same and self._goes_on(rows)):
             self._sampler.prepare(*_draws(chunks), size=size)
-        if is_same and all(row.unread for row in rows):
+        if is_same and all([row.unread for row in rows]):  # noqa: C419 - a list is quicker
             self._singles.send_next(chunks, size)
         else:
             self._singles.send(chunks, self._unread, size)
-        self._rows = rows
-        has_adapters = any(chunk.sequence.adapter is not None for chunk in chunks)
+        if not is_same:
+            self._has_adapters = any(row.adapter is not None for row in rows)
         begun = self._mark()
-        self._graphs.replay(size, has_adapters=has_adapters)
+        self._graphs.replay(size, has_adapters=self._has_adapters)
         return begun
 
     def _goes_on(self, rows: list[Sequence]) -> bool:
         """Whether sampling is prepared for ``rows``, which are those of the step before."""
-        if not all(row.guide.goes_on(row.unread) for row in rows):
-            return False
-        return self._sampler.goes_on([row.guide.uniform(row.unread) for row in rows])
+        uniforms = [row.guide.going_on(row.unread) for row in rows]
+        known = [each for each in uniforms if each is not None]
+        return len(known) == len(rows) and self._sampler.goes_on(known)
 
     def _single_tokens(self, size: int, has_adapters: bool) -> None:
         """What a graph is."""
@@ -114,7 +121,6 @@ class CudaSteps:
         self, chunks: Rows[Chunk], sampling: Rows[Chunk]
     ) -> tuple[torch.cuda.Event | None, torch.Tensor | None]:
         """When it began, and logits [positions, vocab] of what is scored, if anything is."""
-        self._rows = []
         draws, lacking = _draws(sampling)
         step, sampled, scored = mixed_step(chunks, self._unread, self._device)
         begun = self._mark()

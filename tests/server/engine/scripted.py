@@ -79,10 +79,12 @@ class ScriptedRunner:
         self.computed_tokens = 0
         self.is_ahead = is_ahead
         self._unread: dict[int, int] = {}
+        self._tables: dict[Sequence, tuple[int, list[int]]] = {}
 
     def launch(self, chunks: Rows[Chunk]) -> Reading:
         written: set[int] = set()
         for chunk in chunks:
+            self._look_at_table(chunk.sequence)
             seen = list(states(chunk.sequence.digest, self._tokens(chunk)))
             for position in range(chunk.start, chunk.end):
                 place = self._place(chunk, position)
@@ -104,6 +106,13 @@ class ScriptedRunner:
 
     def timings(self) -> dict[str, float]:
         return {}
+
+    def _look_at_table(self, sequence: Sequence) -> None:
+        """A GPU keeps the table of a revision."""
+        table = sequence.revision, sequence.blocks.tolist()
+        revision, blocks = self._tables.get(sequence, table)
+        assert revision != table[0] or blocks == table[1], "a table changed within its revision"
+        self._tables[sequence] = table
 
     def _look_back(self, chunk: Chunk) -> None:
         seen = states(chunk.sequence.digest, self._tokens(chunk))

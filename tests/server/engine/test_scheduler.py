@@ -320,5 +320,8 @@ def test_the_scripted_runner_notices_a_wrong_table() -> None:
         expected_reply(None, each.tokens, 1)[0] for each in (one, other)
     ]
     one.blocks[0], other.blocks[0] = other.blocks[0], one.blocks[0]
+    with pytest.raises(AssertionError, match="within its revision"):
+        runner.launch(chunks)
+    one.revision, other.revision = one.revision + 1, other.revision + 1
     with pytest.raises(AssertionError, match="not its own"):
         runner.launch([Chunk(one, 19, 1)])

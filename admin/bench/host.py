@@ -1,0 +1,204 @@
+"""``bench host``: what a token costs beside its computation, with a GPU's steps and no GPU."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import msgspec
+
+from adapters.base import Base
+from admin.bench.in_process import greedy
+from admin.bench.report import machine
+from admin.bench.serve import token_counter
+from admin.bench.workload import Prompter, Workload
+from admin.commands.base import obtain_base
+from admin.context import AdminContext
+
+if TYPE_CHECKING:
+    from server.engine.cuda.idle import Spent
+    from server.engine.engine import LocalEngine
+    from server.engine.types import Generation
+
+# Characters of which replies consist: one token each in most vocabularies.
+PIECES = 4096
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Microseconds a token: the median over all rounds, with the least and the most."""
+
+    median: float
+    least: float
+    most: float
+
+
+class HostReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``bench host`` found; :meth:`rows` says what each part is.
+
+    ``parts_us`` are of processor time, so that others' work does not lengthen them; ``wall_us`` is
+    of the clock. ``streams`` ran at a time, ``tokens`` were drawn in each round.
+    """
+
+    benchmark: str
+    machine: dict[str, Any]
+    base: str
+    streams: int
+    tokens: int
+    rounds: int
+    wall_us: Timing
+    total_us: Timing
+    parts_us: dict[str, Timing]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The figures for a table."""
+        timings = {"in all, on the clock": self.wall_us, "in all, of the processor": self.total_us}
+        return [
+            (f"{name}, µs a token", f"{one.median:.2f} ({one.least:.2f} to {one.most:.2f})")
+            for name, one in {**timings, **self.parts_us}.items()
+        ]
+
+
+def measure_host(
+    admin: AdminContext, workload: Workload, rounds: int, base_name: str, *, frames: bool
+) -> HostReport:
+    """Let ``workload`` be replied to by an engine whose model computes nothing.
+
+    ``frames``: every token is also made an event of a chat completion's stream, and dropped.
+    """
+    base = obtain_base(admin, base_name)
+    played = asyncio.run(_play(admin, workload, rounds, base, frames=frames))
+    parts = {name: _timing([one[name] for one in played]) for name in played[0]}
+    wall, total = parts.pop("wall"), parts.pop("total")
+    return HostReport(
+        benchmark="host",
+        machine=machine(),
+        base=base.name,
+        streams=workload.concurrency,
+        tokens=workload.requests * workload.output_tokens,
+        rounds=rounds,
+        wall_us=wall,
+        total_us=total,
+        parts_us=parts,
+    )
+
+
+async def _play(
+    admin: AdminContext, workload: Workload, rounds: int, base: Base, *, frames: bool
+) -> list[dict[str, float]]:
+    from server.engine.cuda.idle import Spent
+
+    prompter, spent = Prompter(workload, token_counter(base)), Spent()
+    read = _read_frames if frames else _read_events
+    async with _idle_engine(admin, workload, base, spent) as engine:
+        await _round(engine, prompter, -1, read, spent)
+        return [await _round(engine, prompter, number, read, spent) for number in range(rounds)]
+
+
+@asynccontextmanager
+async def _idle_engine(
+    admin: AdminContext, workload: Workload, base: Base, spent: Spent
+) -> AsyncIterator[LocalEngine]:
+    """An engine as it would be on a GPU, but that nothing is computed."""
+    from server.engine.config import DEFAULT_CONTEXT, PREFILL_TOKENS, EngineConfig
+    from server.engine.cuda.idle import IdleModel
+    from server.engine.engine import LocalEngine
+    from server.engine.scheduler import Scheduler
+    from server.engine.tokenizer import Tokenizer
+
+    config = EngineConfig(
+        base=base,
+        registry_root=admin.home.registry,
+        device="cpu",
+        max_running=workload.concurrency,
+        max_waiting=workload.requests,
+        max_context=max(DEFAULT_CONTEXT, workload.longest),
+        max_waiting_tokens=workload.requests * workload.longest,
+        prefill_chunk_tokens=PREFILL_TOKENS["cuda"],
+    )
+    tokens = _texts(Tokenizer(base), base.architecture.vocab_size)
+    engine = LocalEngine(config, lambda _: IdleModel(tokens, spent))
+    with patch.object(Scheduler, "plan", spent.timed("plan", Scheduler.plan)):
+        await engine.start()
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+
+def _texts(tokenizer: Any, vocabulary: int) -> list[int]:
+    """Tokens that read as text, mixed."""
+    ordinary = (token for token in range(vocabulary) if token not in tokenizer.end_tokens)
+    texts = [token for token in ordinary if _is_text(tokenizer.piece(token).text)]
+    step = 7919  # a prime: neighbours in the vocabulary are alike
+    return [texts[at * step % len(texts)] for at in range(min(PIECES, len(texts)))]
+
+
+def _is_text(piece: bytes) -> bool:
+    return bool(piece) and "\N{REPLACEMENT CHARACTER}" not in piece.decode(errors="replace")
+
+
+Reader = Callable[["LocalEngine", "Generation"], Any]
+
+
+async def _read_events(_engine: LocalEngine, generation: Generation) -> None:
+    async for _ in generation:
+        pass
+
+
+async def _read_frames(engine: LocalEngine, generation: Generation) -> None:
+    from server.chat_reply import ChatReply
+    from server.reply import Answer
+
+    answer = Answer(
+        id=generation.id, model=engine.base.name, generations=[generation], piece=engine.piece
+    )
+    async for _ in ChatReply(answer).frames():
+        pass
+
+
+async def _round(
+    engine: LocalEngine, prompter: Prompter, number: int, read: Reader, spent: Spent
+) -> dict[str, float]:
+    """Microseconds a token, by part."""
+    from server.engine.types import GenerationRequest
+
+    load = prompter.workload
+    requests = [
+        GenerationRequest(
+            id=f"bench-{number}-{index}",
+            model=engine.base.name,
+            prompt=await engine.prompt(prompter.messages(number, index)),
+            sampling=greedy(load),
+        )
+        for index in range(load.requests)
+    ]
+    waiting = iter(requests)
+
+    async def reader() -> None:
+        for request in waiting:
+            await read(engine, await engine.submit(request))
+
+    spent.by_part.clear()
+    begun_s, cpu_s, own_s = time.perf_counter(), time.process_time(), time.thread_time()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(load.concurrency):
+            group.create_task(reader())
+    taken = {
+        "wall": time.perf_counter() - begun_s,
+        "total": time.process_time() - cpu_s,
+        "received and read by the event loop": time.thread_time() - own_s,
+        **spent.by_part,
+    }
+    known = sum(taken.values()) - taken["wall"] - taken["total"]
+    taken["accepted and handed over"] = taken["total"] - known
+    tokens = load.requests * load.output_tokens
+    return {name: 1e6 * seconds / tokens for name, seconds in taken.items()}
+
+
+def _timing(taken: Sequence[float]) -> Timing:
+    return Timing(median=statistics.median(taken), least=min(taken), most=max(taken))
