@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -88,8 +89,12 @@ class Sweeps:
             try:
                 return await command(self._home, "sweep", str(path), "--dry-run", "--json")
             except Refused as error:
-                said = error.problem.message.replace(str(path), FILE)
-                raise Refused(msgspec.structs.replace(error.problem, message=said)) from error
+                problem = error.problem
+                said = problem.message.replace(str(path), FILE)
+                param = "definition" if problem.status == HTTPStatus.BAD_REQUEST else None
+                raise Refused(
+                    msgspec.structs.replace(problem, message=said, param=param)
+                ) from error
 
     def start(self, definition: str) -> Job:
         """Begin it, or go on with it where it has begun.
