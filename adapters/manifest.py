@@ -26,6 +26,16 @@ EVALUATIONS_KEPT = 20
 SEED_SYSTEM_PROMPT = "你是一个乐于助人的AI助手。"
 
 
+# From the least to the most that a reply can be sampled with.
+SAMPLING_RANGES = {
+    "max_tokens": (1, 1_000_000),
+    "temperature": (0.0, 2.0),
+    "top_p": (0.0, 1.0),
+    "top_k": (0, 1_000_000),
+    "repetition_penalty": (0.01, 10.0),
+}
+
+
 class SamplingDefaults(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a request gets for each parameter it leaves out. ``None``: the server's own default."""
 

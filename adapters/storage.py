@@ -62,10 +62,6 @@ class Disk:
     def unlink(self, path: Path) -> None:
         path.unlink(missing_ok=True)
 
-    def remove_directory(self, path: Path) -> None:
-        """Remove an empty directory."""
-        path.rmdir()
-
     def remove_tree(self, path: Path) -> None:
         """Remove a directory with all it holds, or a file or link; no link is followed."""
         if path.is_symlink() or not path.is_dir():

@@ -16,6 +16,7 @@ from adapters.base import Base
 from adapters.manifest import (
     CONFIG_FILE,
     MANIFEST_FILE,
+    SAMPLING_RANGES,
     WEIGHTS_FILE,
     FileRef,
     Manifest,
@@ -30,13 +31,6 @@ DTYPES = ("F32", "F16", "BF16")
 # Bits of the exponent; all of them set means infinite or not a number.
 _EXPONENTS = {"F32": ("<u4", 0x7F80_0000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
 _EXAMPLES = 3  # named in a problem that many tensors share
-_SAMPLING_RANGES = {
-    "max_tokens": (1, 1_000_000),
-    "temperature": (0.0, 2.0),
-    "top_p": (0.0, 1.0),
-    "top_k": (0, 1_000_000),
-    "repetition_penalty": (0.01, 10.0),
-}
 
 
 def check_config(path: Path) -> tuple[LoraSettings | None, list[str]]:
@@ -163,7 +157,7 @@ def sampling_problems(sampling: SamplingDefaults) -> list[str]:
     """Values that no reply can be sampled with."""
     return [
         f"sampling.{field} is {value}, but must be from {low} to {high}"
-        for field, (low, high) in _SAMPLING_RANGES.items()
+        for field, (low, high) in SAMPLING_RANGES.items()
         if (value := getattr(sampling, field)) is not None and not low <= value <= high
     ]
 

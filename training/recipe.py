@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from adapters.manifest import PROJECTIONS, SEED_SYSTEM_PROMPT, SamplingDefaults
+from adapters.manifest import PROJECTIONS, SAMPLING_RANGES, SEED_SYSTEM_PROMPT, SamplingDefaults
 from training.data.roles import RolePolicy
 from training.errors import RecipeError
 from training.settings import Section, SettingsFiles
@@ -143,7 +143,7 @@ class Training(Section, frozen=True, kw_only=True):
     tokens_per_forward: CountOrNone = 0
     share_prefix: bool = True
     learning_rate_scaling: LearningRateScaling = "sqrt"
-    epochs: Positive = 3.0
+    epochs: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] = 3.0
     max_steps: CountOrNone = 0
     batch_size: Count = 2
     gradient_accumulation: Count = 4
@@ -158,7 +158,7 @@ class Training(Section, frozen=True, kw_only=True):
     neftune_alpha: NotNegative = 0.0
     early_stopping_patience: CountOrNone = 0
     early_stopping_min_delta: NotNegative = 0.0
-    seed: CountOrNone = 42
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 42
 
     @property
     def dialogues_per_step(self) -> int:
@@ -198,13 +198,19 @@ class Record(Section, frozen=True, kw_only=True):
     samples: Count = 20
 
 
+def _range(parameter: str) -> msgspec.Meta:
+    """What the registry lets an adapter have: a training whose adapter it refuses is lost."""
+    least, most = SAMPLING_RANGES[parameter]
+    return msgspec.Meta(ge=least, le=most)
+
+
 class Generation(Section, frozen=True, kw_only=True):
     """Sampling defaults that the adapter carries into the server."""
 
-    max_tokens: Count = 100
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.3
+    max_tokens: Annotated[int, _range("max_tokens")] = 100
+    temperature: Annotated[float, _range("temperature")] = 0.3
     top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
-    repetition_penalty: Positive = 1.1
+    repetition_penalty: Annotated[float, _range("repetition_penalty")] = 1.1
 
     def defaults(self) -> SamplingDefaults:
         """The same values as the manifest holds them."""

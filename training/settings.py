@@ -5,7 +5,8 @@ A value has sections, a section has fields; every field has a type, bounds and a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -68,6 +69,8 @@ class SettingsFiles(Generic[Settings]):
 
     def convert(self, values: Any, source: str) -> Settings:
         """Check decoded ``values``."""
+        if odd := next(not_finite(values), None):
+            raise self.error(f"{source}: {odd}: a finite number is needed.")
         try:
             return msgspec.convert(values, self.kind)
         except msgspec.ValidationError as error:
@@ -81,7 +84,10 @@ class SettingsFiles(Generic[Settings]):
             field = next(f"{owner}.{names[0]}" for owner, names in self._fields().items())
             raise self.error(f"--set {override}: write it as key=value, e.g. --set {field}=….")
         section, name = self._locate(key.strip(), f"--set {key.strip()}")
-        values.setdefault(section, {})[name] = _value(text.strip())
+        try:
+            values.setdefault(section, {})[name] = _value(text.strip())
+        except UnicodeEncodeError:
+            raise self.error(f"--set {section}.{name}: the value is not valid UTF-8.") from None
 
     def field(self, key: str, where: str) -> tuple[str, Any]:
         """The field that ``key`` means, as in an override: its name with the section, and its type.
@@ -117,3 +123,15 @@ def _value(text: str) -> Any:
         return msgspec.toml.decode(f"value = {text}".encode())["value"]
     except msgspec.DecodeError:
         return text
+
+
+def not_finite(value: Any, path: str = "") -> Iterator[str]:
+    """Where in decoded TOML, which has `inf` and `nan`, there is one: every bound lets one pass."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from not_finite(one, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list):
+        for one in value:
+            yield from not_finite(one, path)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path

@@ -243,6 +243,8 @@ def stats(
     from training.data.stats import dataset_stats, token_stats
     from training.data.token_cache import encode_split, load_tokenizer
 
+    if svg and not svg.parent.is_dir():
+        raise click.FileError(str(svg), f"there is no directory {svg.parent}; make it first")
     dataset = PreparedDataset.open(admin.home.datasets, name)
     encoding, found = _encoding(recipe, overrides), _base(admin, base)
     with _progress("counting") as on_progress:
@@ -254,13 +256,12 @@ def stats(
                 dataset, "train", found, load_tokenizer(found.path), encoding, on_progress
             )
         tokens = token_stats(files, found.name, encoding.max_length)
-    if svg:
-        _draw(svg, splits["train"], tokens)
     if as_json:
         admin.output.json({"splits": splits, "tokens": tokens})
     else:
         view.show_stats(admin.output, splits, tokens)
     if svg:
+        _draw(svg, splits["train"], tokens)
         admin.output.say(f"Histograms: {svg}")
 
 

@@ -109,13 +109,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 # one a command-line option
         results = _measure(admin, base, found, prepared, asked, conditions)
     if not no_record:
         _record(admin, base, found, results)
-    if report:
-        write_report(results, report)
-        admin.output.say(f"Wrote {report}.")
     if as_json:
         admin.output.json(results)
     else:
         _show(admin, results)
+    if report:
+        write_report(results, report)
+        admin.output.say(f"Wrote {report}.")
 
 
 def _first_split(dataset: PreparedDataset) -> str:

@@ -122,10 +122,12 @@ def check_name(path: Path) -> None:
     """Refuse a name before an hour of measuring goes into it.
 
     Raises:
-        ReportFailed: it ends in neither .md nor .html.
+        ReportFailed: it ends in neither .md nor .html, or its directory is not there.
     """
     if path.suffix.lower() not in (".md", ".html"):
         raise ReportFailed(f"{path}: a report's name ends in .md or .html.")
+    if not path.parent.is_dir():
+        raise ReportFailed(f"{path}: there is no directory {path.parent}; make it first.")
 
 
 def markdown(document: Sequence[Part]) -> str:

@@ -95,6 +95,7 @@ def test_own_prompts_are_asked_and_text_is_shown_as_text(home: Home, tmp_path: P
     [
         (("dog", "--data", "small", "--base", "tiny"), "There are: tiny, cat."),
         (("cat", "--data", "small", "--report", "x.pdf"), "ends in .md or .html"),
+        (("cat", "--data", "small", "--report", "gone/x.md"), "there is no directory gone"),
         (("cat", "--data", "nothing"), "nothing"),
         (("cat", "--data", "small", "--split", "test"), "--split names another"),
     ],

@@ -95,16 +95,24 @@ def _write(path: Path, value: dict[str, Any]) -> None:
 def new_directory(out: Path) -> Iterator[Path]:
     """A directory beside ``out`` that becomes it at the end, or is gone after any failure.
 
+    An empty directory is filled, not replaced: it may be a mount point, or somebody be in it.
+
     Raises:
         ExportFailed: ``out`` is there already, or cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportFailed(f"{out} is there already; name a new or an empty directory.")
-    staged = out.absolute().with_name(f".{out.name}.{uuid4().hex[:8]}.new")
+    place = out.resolve()
+    is_there = place.is_dir()
+    staged = (place if is_there else place.parent) / f".{place.name}.{uuid4().hex[:8]}.new"
     try:
         staged.mkdir(parents=True)
         yield staged
-        staged.replace(out)
+        if is_there:
+            for child in staged.iterdir():
+                child.replace(place / child.name)
+        else:
+            staged.replace(place)
     except OSError as error:
         raise ExportFailed(f"{out} could not be written: {error.strerror or error}") from error
     finally:

@@ -14,6 +14,7 @@ import msgspec
 
 from training.errors import SweepError
 from training.recipe import Recipe, recipe_field
+from training.settings import not_finite
 
 DIGITS = 6  # significant ones of a number that is drawn, so that it can be read and typed
 
@@ -143,6 +144,8 @@ class _Reading:
 
     def _value(self, value: Any, kind: Any, where: str) -> Any:
         """``value`` in the type of its field, and in those of JSON."""
+        if any(True for _ in not_finite(value)):
+            raise SweepError(f"{where}: a finite number is needed.")
         try:
             return plain(msgspec.convert(value, kind))
         except msgspec.ValidationError as error:

@@ -49,6 +49,7 @@ def test_several_fields_vary_together() -> None:
         ({"lora.kind": ["lora", "qlora"]}, "[1]: Invalid enum value 'qlora'"),
         ({"r, alpha": [[4, 8], [4, -1]]}, 'fields."r, alpha"[1][1]: Expected `float` > 0'),
         ({"r, alpha": [[4, 8], [4]]}, 'fields."r, alpha"[1]: write a list of 2 values, of lora.r'),
+        ({"learning_rate": [1e-4, float("inf")]}, "fields.learning_rate[1]: a finite number"),
         ({"lora.rank": [4]}, 'x.toml: fields."lora.rank": there is no such field. Fields: prompt.'),
         ({"lora.r": 4}, f'fields."lora.r": {LIST}'),
         ({"lora.r": []}, f'fields."lora.r": {LIST}'),
