@@ -119,6 +119,10 @@ async function signOut() {
 
 async function start() {
   useTheme(theme());
+  // Before the first request: whoever signs in by the form comes to the pages without this function.
+  whenSignedOut(() => signIn());
+  whenConnected((isOpen) => banner(isOpen ? "" : t("unreachable")));
+  addEventListener("hashchange", show);
   const link = new URLSearchParams(location.hash.slice(1)).get("token");
   if (link) {
     history.replaceState(null, "", location.pathname);
@@ -127,12 +131,9 @@ async function start() {
   try {
     await get("/admin/session");
   } catch (refusal) {
-    signIn(refusal.status === 401 ? "" : refusal.message);
+    if (refusal.status !== 401) signIn(refusal.message); // a 401 has shown it already
     return;
   }
-  whenSignedOut(() => signIn());
-  whenConnected((isOpen) => banner(isOpen ? "" : t("unreachable")));
-  addEventListener("hashchange", show);
   await show();
 }
 
