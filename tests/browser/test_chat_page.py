@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import PHONE, Open
+from tests.browser.conftest import ELSEWHERE, PHONE, Open
 from tests.fakes import Script, card
 
 pytest.importorskip("playwright.sync_api")
@@ -194,6 +194,25 @@ def test_a_phone_has_everything_within_its_width(console: Open) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     page.click("button[aria-label='对话列表']")
     expect(page.locator(".conversations .plain")).to_be_visible()
+
+
+def test_over_plain_http_from_another_machine_one_chats_and_copies(console: Open) -> None:
+    """There browsers give pages neither `crypto.randomUUID` nor `navigator.clipboard`."""
+    page = console(Script(pieces=("```text\n代码\n```",)), host=ELSEWHERE)
+    assert page.evaluate("!isSecureContext && !crypto.randomUUID && !navigator.clipboard")
+    (logged,) = page.seen.errors  # by Chromium itself: such a page has no use for that header
+    assert "Cross-Origin-Opener-Policy" in logged
+    page.seen.errors.clear()
+    say(page, "你好")
+    page.click(".code [aria-label='复制']")
+    page.focus(".composer textarea")
+    page.keyboard.press("Control+V")
+    expect(page.locator(".composer textarea")).to_have_value("代码")
+
+    page.click(".turn.user [aria-label='复制']")
+    page.focus(".composer textarea")
+    page.keyboard.press("Control+V")
+    expect(page.locator(".composer textarea")).to_have_value("代码你好")
 
 
 def test_the_language_can_be_changed(console: Open) -> None:

@@ -1,5 +1,6 @@
 // The chat page: one conversation, with one model or with up to three side by side.
 
+import { copy } from "./clipboard.js";
 import { confirmed, openDialog } from "./dialog.js";
 import { fill, h, icon, iconButton, field } from "./dom.js";
 import { t } from "./i18n.js";
@@ -210,7 +211,7 @@ class ChatPage {
   }
 
   copyButton(text) {
-    return iconButton("copy", t("copy"), () => navigator.clipboard?.writeText(text()));
+    return iconButton("copy", t("copy"), () => copy(text()));
   }
 
   showButton() {
