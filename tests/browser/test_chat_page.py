@@ -172,6 +172,20 @@ def test_several_conversations_are_kept(console: Open) -> None:
     expect(page.locator(".reply .text")).to_have_text("二")
 
 
+def test_a_conversation_removed_during_its_reply_stays_removed(console: Open) -> None:
+    """It is kept from its question on; the end of the reply does not bring it back."""
+    page = console(Script(pieces=("一", "二"), hold_at=1))
+    say(page, "删除我")
+    expect(page.locator(".reply .text")).to_have_text("一")
+    page.click("[aria-label='删除: 删除我']")
+    page.get_by_role("dialog").get_by_role("button", name="删除").click()
+
+    expect(page.locator("[aria-label='发送']")).to_be_visible()
+    expect(page.locator(".conversations .empty")).to_be_visible()
+    page.reload()
+    expect(page.locator(".conversations .empty")).to_be_visible()
+
+
 def test_what_a_model_writes_is_inert(console: Open) -> None:
     """Markup, scripts, foreign images and links stay text: nothing runs, nothing is fetched."""
     page = console(Script(pieces=("\n\n".join(HOSTILE),)))

@@ -278,7 +278,7 @@ class ChatPage {
 
   set(change, isShown = false) {
     change();
-    if (this.conversation.turns.length) conversations.keep(this.conversation);
+    if (conversations.isKept(this.conversation.id)) conversations.keep(this.conversation);
     if (isShown) this.showSettings();
   }
 
@@ -375,6 +375,7 @@ class ChatPage {
     const running = new AbortController();
     this.running = running;
     for (const reply of fresh) mark(reply, true);
+    const hadRoom = this.keep(conversation); // from the question on: a removal meanwhile is seen at the end
     this.showList();
     this.showLog();
     this.showButton();
@@ -383,10 +384,17 @@ class ChatPage {
       mark(reply, false);
       reply.show?.();
     }
-    if (!conversations.keep(conversation)) openDialog(t("conversation"), h("p", { role: "alert" }, t("conversation.full")));
+    if (hadRoom && conversations.isKept(conversation.id)) this.keep(conversation);
     if (this.running === running) this.running = null;
     this.showList();
     this.showButton();
+  }
+
+  /** Keep a conversation, or say that there is no room for it. */
+  keep(conversation) {
+    const hadRoom = conversations.keep(conversation);
+    if (!hadRoom) openDialog(t("conversation"), h("p", { role: "alert" }, t("conversation.full")));
+    return hadRoom;
   }
 
   /** Show what has come at the next frame: tokens may come quicker than frames. */

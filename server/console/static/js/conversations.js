@@ -59,6 +59,9 @@ export function keep(conversation) {
   }
 }
 
+/** Whether it is kept: what was removed, here or in another tab, is not. */
+export const isKept = (id) => localStorage.getItem(PREFIX + id) !== null;
+
 export const remove = (id) => localStorage.removeItem(PREFIX + id);
 
 function title(conversation) {
