@@ -119,6 +119,24 @@ def test_system_prompt_and_sampling_are_sent(console: Open) -> None:
     assert page.live.engine.requests[-1].sampling.temperature == 1.0
 
 
+def test_the_settings_take_any_value_and_arrow_keys_move_by_little(console: Open) -> None:
+    """1.05 and 0.25 are sent as they are; an arrow key adds a tenth or less, within bounds."""
+    page = console()
+    page.click("[aria-label='设置']")
+    page.fill(".panel label:has-text('重复惩罚') input", "1.05")
+    page.fill(".panel label:has-text('temperature') input", "0.25")
+    page.fill(".panel label:has-text('top_p') input", "0.995")
+    page.press(".panel label:has-text('top_p') input", "ArrowUp")
+    page.fill(".panel label:has-text('存在惩罚') input", "0.2")
+    page.press(".panel label:has-text('存在惩罚') input", "ArrowUp")
+    say(page, "你好")
+    expect(page.locator(".reply .stats")).to_contain_text("token")
+
+    sampling = page.live.engine.requests[-1].sampling
+    assert (sampling.repetition_penalty, sampling.temperature) == (1.05, 0.25)
+    assert (sampling.top_p, sampling.presence_penalty) == (1.0, 0.3)
+
+
 def test_a_question_can_be_changed_and_asked_again(console: Open) -> None:
     """What came after it is dropped; regenerating asks the same again."""
     page = console(*(Script(pieces=(text,)) for text in "一二三"))
