@@ -111,6 +111,21 @@ def test_odd_cookies_are_no_session(browser: TestClient[Any], value: str) -> Non
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
 
 
+@pytest.mark.parametrize(
+    "others",
+    ['theme={"a":1}', "a[b]=c", "naïve=é", "x y=1", "a=b; ", "=", "lone", 'foo="bar', "a@b=c,d"],
+)
+def test_no_cookie_of_others_hides_ours(browser: TestClient[Any], others: str) -> None:
+    """Browsers send whatever is set for the host, from every port, before ours or after it."""
+    sign_in(browser, "token")
+    ours = f"lccc_session_8000={browser.cookies['lccc_session_8000']}"
+    browser.cookies.clear()
+
+    for value in (f"{others}; {ours}", f"{ours}; {others}"):
+        answer = browser.get("/admin/session", headers=[(b"cookie", value.encode())])
+        assert answer.status_code == 200, value
+
+
 def key(name: str) -> Key:
     return Key(name=name, begins="", created=0, sha256="0" * 64, scope="admin")
 
