@@ -259,9 +259,11 @@ def test_the_language_can_be_changed(console: Open) -> None:
 
 
 def test_signing_out_shuts_the_console(console: Open) -> None:
-    """The sign-in is shown, and the token lets in again."""
+    """The sign-in is shown, in the language that one chooses there, and the token lets in again."""
     page = console(language="en")
     page.click("[aria-label='Sign out']")
+    page.click("[aria-label='切换到中文']")
+    expect(page.locator(".sign-in")).to_contain_text("登录")
     page.fill("[name=key]", page.live.serving.token)
     page.click("button.primary")
     expect(page.locator(".rail")).to_be_visible()

@@ -38,7 +38,6 @@ function nextTheme() {
 function nextLanguage() {
   const names = Object.keys(LANGUAGES);
   setLanguage(names[(names.indexOf(language()) + 1) % names.length]);
-  show();
 }
 
 /** `#/page/subject`: which page, and what of it. */
@@ -61,7 +60,7 @@ async function show() {
   const buttons = h(
     "div",
     { class: "rail-end" },
-    iconButton("language", t("language"), nextLanguage),
+    iconButton("language", t("language"), () => (nextLanguage(), show())),
     iconButton("theme", t("theme", t(`theme.${theme()}`)), nextTheme),
     iconButton("out", t("sign.out"), signOut),
   );
@@ -95,7 +94,7 @@ function signIn(message = "") {
     h(
       "main",
       { class: "sign-in" },
-      h("form", { class: "card", onsubmit: enter }, h("h1", {}, t("app")), h("p", {}, t("sign.in.hint")), field(t("sign.in.key"), input), error, h("button", { type: "submit", class: "primary" }, t("sign.in")), iconButton("language", t("language"), () => (nextLanguageOnly(), signIn()))),
+      h("form", { class: "card", onsubmit: enter }, h("h1", {}, t("app")), h("p", {}, t("sign.in.hint")), field(t("sign.in.key"), input), error, h("button", { type: "submit", class: "primary" }, t("sign.in")), iconButton("language", t("language"), () => (nextLanguage(), signIn()))),
     ),
   );
   input.focus();
@@ -105,11 +104,6 @@ function signIn(message = "") {
 function banner(text) {
   document.querySelector(".banner")?.remove();
   if (text) document.body.prepend(h("p", { class: "banner", role: "status" }, text));
-}
-
-function nextLanguageOnly() {
-  const names = Object.keys(LANGUAGES);
-  setLanguage(names[(names.indexOf(language()) + 1) % names.length]);
 }
 
 async function signOut() {
