@@ -41,6 +41,14 @@ def test_the_token_of_the_link_signs_a_browser_in(browser: TestClient[Any]) -> N
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "adapter_not_found")
 
 
+def test_the_token_of_the_link_can_be_used_again(browser: TestClient[Any]) -> None:
+    """By another browser too, until the server ends, as the README says."""
+    for _ in range(2):
+        browser.cookies.clear()
+        assert sign_in(browser, "token") == 200
+        assert browser.get("/admin/session").json()["name"] == "the token"
+
+
 def test_the_cookie_is_out_of_reach_for_scripts_and_other_sites(browser: TestClient[Any]) -> None:
     """HttpOnly, SameSite=Strict; named by port, because browsers share cookies between ports."""
     answer = browser.post("/admin/session", json={"key": "token"})
