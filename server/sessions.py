@@ -12,7 +12,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 
 from adapters.keyring import Key, hashed
 from server.security import Headers
@@ -80,14 +79,18 @@ def cookie(headers: Headers, secret: str, seconds: int) -> str:
 
 
 def _cookie(headers: Headers) -> str:
+    """Our cookie's value, whatever stands beside it.
+
+    Others on the same host set cookies that no grammar has, JSON for example, and browsers send
+    those too. So this reads a header as browsers write it: pairs between semicolons, a name to the
+    first equals sign (RFC 6265bis, section 5.8.3, "the cookie-string").
+    """
     headers = list(headers)
     name = cookie_name(headers)
     for key, value in headers:
         if key == b"cookie":
-            try:
-                found = SimpleCookie(value.decode("latin-1"))
-            except CookieError:
-                continue
-            if name in found:
-                return found[name].value
+            for pair in value.decode("latin-1").split(";"):
+                its_name, _, secret = pair.partition("=")
+                if its_name.strip() == name:
+                    return secret.strip()
     return ""

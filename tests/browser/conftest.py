@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+ELSEWHERE = "lccc.test"  # to a browser not this machine, so that it trusts no page from there
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1",
+)
 PHONE = {"width": 390, "height": 844}
 
 
@@ -63,27 +69,31 @@ Open = Callable[..., "Page"]
 
 @pytest.fixture
 def console(chromium: Browser, settings: ServerSettings) -> Iterator[Open]:
-    """Open the console of a server with scripts, signed in by its link.
+    """Open the console of a server with scripts, signed in by its link, at ``host``.
 
     At the end of the test no page may have logged an error or asked another host for anything.
     """
     seen = Seen()
     closing: list[Any] = []
 
-    def open_console(*scripts: Script, language: str = "zh-CN", **context: Any) -> Page:
+    def open_console(
+        *scripts: Script, language: str = "zh-CN", host: str = "127.0.0.1", **context: Any
+    ) -> Page:
         engine = ScriptedEngine(
             scripts=scripts or (Script(),),
             cards=[card("pocket"), card("cat", "pocket", rank=16), card("scholar", "pocket")],
         )
-        serving = serve_in_thread(settings, engine)
+        changed = msgspec.structs.replace(settings, allowed_hosts=(ELSEWHERE,))
+        serving = serve_in_thread(changed, engine)
         live = Live(serving.__enter__(), engine)
         closing.append(serving)
         profile = chromium.new_context(locale=language, **context)
         closing.append(profile)
         page = profile.new_page()
-        watch(page, seen, live.serving.base_url)
+        address = live.serving.base_url.replace("127.0.0.1", host)
+        watch(page, seen, address)
         page.live, page.seen = live, seen  # type: ignore[attr-defined]
-        page.goto(f"{live.serving.base_url}/console#token={live.serving.token}")
+        page.goto(f"{address}/console#token={live.serving.token}")
         page.wait_for_selector(".rail")
         return page
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import PHONE, Open
+from tests.browser.conftest import ELSEWHERE, PHONE, Open
 from tests.fakes import Script, card
 
 pytest.importorskip("playwright.sync_api")
@@ -119,6 +119,24 @@ def test_system_prompt_and_sampling_are_sent(console: Open) -> None:
     assert page.live.engine.requests[-1].sampling.temperature == 1.0
 
 
+def test_the_settings_take_any_value_and_arrow_keys_move_by_little(console: Open) -> None:
+    """1.05 and 0.25 are sent as they are; an arrow key adds a tenth or less, within bounds."""
+    page = console()
+    page.click("[aria-label='设置']")
+    page.fill(".panel label:has-text('重复惩罚') input", "1.05")
+    page.fill(".panel label:has-text('temperature') input", "0.25")
+    page.fill(".panel label:has-text('top_p') input", "0.995")
+    page.press(".panel label:has-text('top_p') input", "ArrowUp")
+    page.fill(".panel label:has-text('存在惩罚') input", "0.2")
+    page.press(".panel label:has-text('存在惩罚') input", "ArrowUp")
+    say(page, "你好")
+    expect(page.locator(".reply .stats")).to_contain_text("token")
+
+    sampling = page.live.engine.requests[-1].sampling
+    assert (sampling.repetition_penalty, sampling.temperature) == (1.05, 0.25)
+    assert (sampling.top_p, sampling.presence_penalty) == (1.0, 0.3)
+
+
 def test_a_question_can_be_changed_and_asked_again(console: Open) -> None:
     """What came after it is dropped; regenerating asks the same again."""
     page = console(*(Script(pieces=(text,)) for text in "一二三"))
@@ -172,6 +190,20 @@ def test_several_conversations_are_kept(console: Open) -> None:
     expect(page.locator(".reply .text")).to_have_text("二")
 
 
+def test_a_conversation_removed_during_its_reply_stays_removed(console: Open) -> None:
+    """It is kept from its question on; the end of the reply does not bring it back."""
+    page = console(Script(pieces=("一", "二"), hold_at=1))
+    say(page, "删除我")
+    expect(page.locator(".reply .text")).to_have_text("一")
+    page.click("[aria-label='删除: 删除我']")
+    page.get_by_role("dialog").get_by_role("button", name="删除").click()
+
+    expect(page.locator("[aria-label='发送']")).to_be_visible()
+    expect(page.locator(".conversations .empty")).to_be_visible()
+    page.reload()
+    expect(page.locator(".conversations .empty")).to_be_visible()
+
+
 def test_what_a_model_writes_is_inert(console: Open) -> None:
     """Markup, scripts, foreign images and links stay text: nothing runs, nothing is fetched."""
     page = console(Script(pieces=("\n\n".join(HOSTILE),)))
@@ -196,6 +228,25 @@ def test_a_phone_has_everything_within_its_width(console: Open) -> None:
     expect(page.locator(".conversations .plain")).to_be_visible()
 
 
+def test_over_plain_http_from_another_machine_one_chats_and_copies(console: Open) -> None:
+    """There browsers give pages neither `crypto.randomUUID` nor `navigator.clipboard`."""
+    page = console(Script(pieces=("```text\n代码\n```",)), host=ELSEWHERE)
+    assert page.evaluate("!isSecureContext && !crypto.randomUUID && !navigator.clipboard")
+    (logged,) = page.seen.errors  # by Chromium itself: such a page has no use for that header
+    assert "Cross-Origin-Opener-Policy" in logged
+    page.seen.errors.clear()
+    say(page, "你好")
+    page.click(".code [aria-label='复制']")
+    page.focus(".composer textarea")
+    page.keyboard.press("Control+V")
+    expect(page.locator(".composer textarea")).to_have_value("代码")
+
+    page.click(".turn.user [aria-label='复制']")
+    page.focus(".composer textarea")
+    page.keyboard.press("Control+V")
+    expect(page.locator(".composer textarea")).to_have_value("代码你好")
+
+
 def test_the_language_can_be_changed(console: Open) -> None:
     """From Chinese to English, kept over a reload."""
     page = console()
@@ -208,9 +259,11 @@ def test_the_language_can_be_changed(console: Open) -> None:
 
 
 def test_signing_out_shuts_the_console(console: Open) -> None:
-    """The sign-in is shown, and the token lets in again."""
+    """The sign-in is shown, in the language that one chooses there, and the token lets in again."""
     page = console(language="en")
     page.click("[aria-label='Sign out']")
+    page.click("[aria-label='切换到中文']")
+    expect(page.locator(".sign-in")).to_contain_text("登录")
     page.fill("[name=key]", page.live.serving.token)
     page.click("button.primary")
     expect(page.locator(".rail")).to_be_visible()

@@ -30,6 +30,23 @@ def test_the_models_are_listed_with_their_state(console: Open) -> None:
     expect(page.locator("article.card").nth(3)).to_contain_text("made for another base")
 
 
+def test_who_signs_in_by_the_form_gets_to_every_page(console: Open) -> None:
+    """Opened by its bare address, without a session: after the form the links lead somewhere."""
+    page = console()
+    page.context.clear_cookies()
+    page.goto("about:blank")
+    page.goto(f"{page.live.serving.base_url}/console")
+    page.fill("[name=key]", page.live.serving.token)
+    (logged,) = page.seen.errors  # by Chromium itself, of every answer that is no success
+    assert "401" in logged
+    page.seen.errors.clear()
+    page.click("button.primary")
+
+    page.click(".rail >> text=模型")
+
+    expect(page.locator("article.card")).to_have_count(3)
+
+
 def test_the_overview_counts_each_model(console: Open) -> None:
     """Requests and tokens of the model that was asked, of /metrics."""
     page = console(Script(pieces=("一", "二", "三")))

@@ -41,6 +41,14 @@ def test_the_token_of_the_link_signs_a_browser_in(browser: TestClient[Any]) -> N
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "adapter_not_found")
 
 
+def test_the_token_of_the_link_can_be_used_again(browser: TestClient[Any]) -> None:
+    """By another browser too, until the server ends, as the README says."""
+    for _ in range(2):
+        browser.cookies.clear()
+        assert sign_in(browser, "token") == 200
+        assert browser.get("/admin/session").json()["name"] == "the token"
+
+
 def test_the_cookie_is_out_of_reach_for_scripts_and_other_sites(browser: TestClient[Any]) -> None:
     """HttpOnly, SameSite=Strict; named by port, because browsers share cookies between ports."""
     answer = browser.post("/admin/session", json={"key": "token"})
@@ -109,6 +117,21 @@ def test_odd_cookies_are_no_session(browser: TestClient[Any], value: str) -> Non
     """Whatever a client makes up is the same as no cookie."""
     answer = browser.get("/admin/session", headers={"cookie": value})
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
+
+
+@pytest.mark.parametrize(
+    "others",
+    ['theme={"a":1}', "a[b]=c", "naïve=é", "x y=1", "a=b; ", "=", "lone", 'foo="bar', "a@b=c,d"],
+)
+def test_no_cookie_of_others_hides_ours(browser: TestClient[Any], others: str) -> None:
+    """Browsers send whatever is set for the host, from every port, before ours or after it."""
+    sign_in(browser, "token")
+    ours = f"lccc_session_8000={browser.cookies['lccc_session_8000']}"
+    browser.cookies.clear()
+
+    for value in (f"{others}; {ours}", f"{ours}; {others}"):
+        answer = browser.get("/admin/session", headers=[(b"cookie", value.encode())])
+        assert answer.status_code == 200, value
 
 
 def key(name: str) -> Key:

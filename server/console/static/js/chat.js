@@ -1,27 +1,17 @@
 // The chat page: one conversation, with one model or with up to three side by side.
 
+import { copy } from "./clipboard.js";
 import { confirmed, openDialog } from "./dialog.js";
 import { fill, h, icon, iconButton, field } from "./dom.js";
 import { t } from "./i18n.js";
 import { markdown } from "./markdown.js";
 import { generate } from "./generation.js";
 import { followModels } from "./models_list.js";
+import { samplingFields } from "./sampling.js";
 import * as conversations from "./conversations.js";
 
 const MOST_COMPARED = 3;
 const MODELS = "lccc.models";
-const SAMPLING = [
-  // name, least, most, step; what is left empty is the model's own default
-  ["temperature", 0, 2, 0.1],
-  ["top_p", 0.01, 1, 0.01],
-  ["top_k", 0, 1000, 1],
-  ["min_p", 0, 1, 0.01],
-  ["repetition_penalty", 0.1, 10, 0.1],
-  ["presence_penalty", -2, 2, 0.1],
-  ["frequency_penalty", -2, 2, 0.1],
-  ["max_tokens", 1, 1_000_000, 1],
-  ["seed", null, null, 1],
-];
 
 /** Show the page in `place`; returns what ends it. */
 export function chatPage(place) {
@@ -130,20 +120,8 @@ class ChatPage {
       placeholder: defaults?.system_prompt ?? "",
       onchange: (event) => this.set(() => (conversation.system = event.target.value)),
     });
-    const numbers = SAMPLING.map(([name, least, most, step]) =>
-      field(
-        t(`sampling.${name}`),
-        h("input", {
-          type: "number",
-          min: least,
-          max: most,
-          step,
-          inputmode: "decimal",
-          value: conversation.sampling[name] ?? "",
-          placeholder: defaults?.sampling?.[name] ?? t("sampling.neutral"),
-          onchange: (event) => this.setNumber(name, event.target),
-        }),
-      ),
+    const numbers = samplingFields(conversation.sampling, defaults?.sampling, (name, value) =>
+      this.set(() => (conversation.sampling[name] = value)),
     );
     fill(
       this.panel,
@@ -210,7 +188,7 @@ class ChatPage {
   }
 
   copyButton(text) {
-    return iconButton("copy", t("copy"), () => navigator.clipboard?.writeText(text()));
+    return iconButton("copy", t("copy"), () => copy(text()));
   }
 
   showButton() {
@@ -277,16 +255,8 @@ class ChatPage {
 
   set(change, isShown = false) {
     change();
-    if (this.conversation.turns.length) conversations.keep(this.conversation);
+    if (conversations.isKept(this.conversation.id)) conversations.keep(this.conversation);
     if (isShown) this.showSettings();
-  }
-
-  setNumber(name, input) {
-    if (!input.reportValidity()) return;
-    this.set(() => {
-      if (input.value === "") delete this.conversation.sampling[name];
-      else this.conversation.sampling[name] = Number(input.value);
-    });
   }
 
   toggleSettings() {
@@ -374,6 +344,7 @@ class ChatPage {
     const running = new AbortController();
     this.running = running;
     for (const reply of fresh) mark(reply, true);
+    const hadRoom = this.keep(conversation); // from the question on: a removal meanwhile is seen at the end
     this.showList();
     this.showLog();
     this.showButton();
@@ -382,10 +353,17 @@ class ChatPage {
       mark(reply, false);
       reply.show?.();
     }
-    if (!conversations.keep(conversation)) openDialog(t("conversation"), h("p", { role: "alert" }, t("conversation.full")));
+    if (hadRoom && conversations.isKept(conversation.id)) this.keep(conversation);
     if (this.running === running) this.running = null;
     this.showList();
     this.showButton();
+  }
+
+  /** Keep a conversation, or say that there is no room for it. */
+  keep(conversation) {
+    const hadRoom = conversations.keep(conversation);
+    if (!hadRoom) openDialog(t("conversation"), h("p", { role: "alert" }, t("conversation.full")));
+    return hadRoom;
   }
 
   /** Show what has come at the next frame: tokens may come quicker than frames. */

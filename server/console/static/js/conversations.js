@@ -17,7 +17,12 @@ window.addEventListener("storage", (event) => {
 /** A conversation that is not yet kept. */
 export function begun(settings) {
   const now = Date.now();
-  return { id: crypto.randomUUID(), title: "", created: now, updated: now, ...settings, turns: [] };
+  return { id: newId(), title: "", created: now, updated: now, ...settings, turns: [] };
+}
+
+/** 128 random bits. Not randomUUID: a page that came over plain HTTP from elsewhere has none. */
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** All that are kept, the latest first. What cannot be read is passed over, not deleted. */
@@ -53,6 +58,9 @@ export function keep(conversation) {
     return false;
   }
 }
+
+/** Whether it is kept: what was removed, here or in another tab, is not. */
+export const isKept = (id) => localStorage.getItem(PREFIX + id) !== null;
 
 export const remove = (id) => localStorage.removeItem(PREFIX + id);
 

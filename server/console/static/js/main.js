@@ -38,7 +38,6 @@ function nextTheme() {
 function nextLanguage() {
   const names = Object.keys(LANGUAGES);
   setLanguage(names[(names.indexOf(language()) + 1) % names.length]);
-  show();
 }
 
 /** `#/page/subject`: which page, and what of it. */
@@ -61,7 +60,7 @@ async function show() {
   const buttons = h(
     "div",
     { class: "rail-end" },
-    iconButton("language", t("language"), nextLanguage),
+    iconButton("language", t("language"), () => (nextLanguage(), show())),
     iconButton("theme", t("theme", t(`theme.${theme()}`)), nextTheme),
     iconButton("out", t("sign.out"), signOut),
   );
@@ -95,7 +94,7 @@ function signIn(message = "") {
     h(
       "main",
       { class: "sign-in" },
-      h("form", { class: "card", onsubmit: enter }, h("h1", {}, t("app")), h("p", {}, t("sign.in.hint")), field(t("sign.in.key"), input), error, h("button", { type: "submit", class: "primary" }, t("sign.in")), iconButton("language", t("language"), () => (nextLanguageOnly(), signIn()))),
+      h("form", { class: "card", onsubmit: enter }, h("h1", {}, t("app")), h("p", {}, t("sign.in.hint")), field(t("sign.in.key"), input), error, h("button", { type: "submit", class: "primary" }, t("sign.in")), iconButton("language", t("language"), () => (nextLanguage(), signIn()))),
     ),
   );
   input.focus();
@@ -107,11 +106,6 @@ function banner(text) {
   if (text) document.body.prepend(h("p", { class: "banner", role: "status" }, text));
 }
 
-function nextLanguageOnly() {
-  const names = Object.keys(LANGUAGES);
-  setLanguage(names[(names.indexOf(language()) + 1) % names.length]);
-}
-
 async function signOut() {
   await del("/admin/session").catch(() => {});
   signIn();
@@ -119,6 +113,10 @@ async function signOut() {
 
 async function start() {
   useTheme(theme());
+  // Before the first request: whoever signs in by the form comes to the pages without this function.
+  whenSignedOut(() => signIn());
+  whenConnected((isOpen) => banner(isOpen ? "" : t("unreachable")));
+  addEventListener("hashchange", show);
   const link = new URLSearchParams(location.hash.slice(1)).get("token");
   if (link) {
     history.replaceState(null, "", location.pathname);
@@ -127,12 +125,9 @@ async function start() {
   try {
     await get("/admin/session");
   } catch (refusal) {
-    signIn(refusal.status === 401 ? "" : refusal.message);
+    if (refusal.status !== 401) signIn(refusal.message); // a 401 has shown it already
     return;
   }
-  whenSignedOut(() => signIn());
-  whenConnected((isOpen) => banner(isOpen ? "" : t("unreachable")));
-  addEventListener("hashchange", show);
   await show();
 }
 

@@ -1,6 +1,7 @@
 // What a model writes, as elements. A small part of Markdown; everything else stays text.
 // No raw HTML, no images, and links only to http(s), so that a reply can neither run nor fetch.
 
+import { copy } from "./clipboard.js";
 import { h, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
 
@@ -30,8 +31,8 @@ function code(lines, at, fence, blocks) {
   const end = lines.findIndex((line, index) => index > at && line.trim().startsWith(fence[1]) && !line.trim().slice(fence[1].length));
   const last = end < 0 ? lines.length : end;
   const source = lines.slice(at + 1, last).join("\n");
-  const copy = iconButton("copy", t("copy"), () => navigator.clipboard?.writeText(source));
-  blocks.push(h("figure", { class: "code" }, h("figcaption", {}, fence[2] || "text", copy), h("pre", { tabindex: "0" }, h("code", {}, source))));
+  const button = iconButton("copy", t("copy"), () => copy(source));
+  blocks.push(h("figure", { class: "code" }, h("figcaption", {}, fence[2] || "text", button), h("pre", { tabindex: "0" }, h("code", {}, source))));
   return last + 1;
 }
 

@@ -20,6 +20,7 @@ export const words = {
   "close": ["关闭", "Close"],
   "cancel": ["取消", "Cancel"],
   "copy": ["复制", "Copy"],
+  "copy.refused": ["浏览器不允许复制。请选中文字，再用键盘复制。", "The browser does not allow copying. Select the text and copy it with the keyboard."],
   "edit": ["编辑", "Edit"],
   "remove": ["删除", "Remove"],
   "send": ["发送", "Send"],
