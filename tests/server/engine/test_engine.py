@@ -401,6 +401,32 @@ async def test_a_template_that_refuses_is_the_callers_mistake(base: Base, tmp_pa
             await engine.engine.prompt([{"role": "user", "content": "hi"}])
 
 
+async def test_what_cannot_fit_is_refused_before_tokens_are_made_of_it(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokenizer may take seconds over it, while all others wait. It can be counted still."""
+    async with running(base, tmp_path, max_context=64) as engine:
+        tokenizer = engine.engine._parts.tokenizer
+        made: list[str] = []
+        library = tokenizer._tokenizer.__class__
+        encode = library.__call__
+
+        def noted(self: object, text: str, **settings: object) -> object:
+            made.append(text)
+            return encode(self, text, **settings)
+
+        monkeypatch.setattr(library, "__call__", noted)
+        longest = len("<|endoftext|>") + 6  # the longest token; others are bytes
+        with pytest.raises(PromptTooLong, match="at least 65") as refused:
+            await engine.engine.encode("好" * (64 * longest // 3 + 1))
+        assert refused.value.context_length == 64
+        with pytest.raises(PromptTooLong, match="at least"):
+            await engine.engine.prompt([{"role": "user", "content": "<|im_end|>" * 999}])
+        assert made == []
+        assert len(await engine.engine.encode("a" * 2000, must_fit=False)) == 2000
+        assert len(await engine.engine.encode("a" * 64 * longest)) == 64 * longest
+
+
 async def test_an_adapter_registered_this_moment_answers(base: Base, publish: Publish) -> None:
     """A submit looks again before it says no, without waiting for the next poll."""
     async with running(base, publish.root, poll_interval_s=3600) as engine:
