@@ -8,6 +8,7 @@ LcccError                 message says what happened and what to do next
     ├── BaseNotFound      no such base on this machine
     ├── BaseInvalid       the directory is no base we can load
     └── RegistryCorrupt   a published version no longer matches its hash
+        └── RegistryUnreadable  it could not be read just now, and may be whole
 """
 
 from __future__ import annotations
@@ -74,3 +75,7 @@ class BaseInvalid(AdapterError):
 
 class RegistryCorrupt(AdapterError):
     """Bytes in the registry differ from what was published."""
+
+
+class RegistryUnreadable(RegistryCorrupt):
+    """Bytes in the registry could not be read just now; what was published may be whole."""

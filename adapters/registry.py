@@ -40,6 +40,7 @@ from adapters.errors import (
     AdapterInvalid,
     AdapterNotFound,
     RegistryCorrupt,
+    RegistryUnreadable,
 )
 from adapters.intake import take_in
 from adapters.layout import NAME, Layout
@@ -94,6 +95,7 @@ class Registry:
         """
         entries: dict[str, Entry] = {}
         broken: dict[str, str] = {}
+        unread: set[str] = set()
         for name in self._known():
             try:
                 entries[name] = read_entry(self._layout, name)
@@ -101,19 +103,25 @@ class Registry:
                 continue  # removed since it was listed
             except RegistryCorrupt as error:
                 broken[name] = str(error)
-        return Snapshot(entries, broken)
+                if isinstance(error, RegistryUnreadable):
+                    unread.add(name)
+        return Snapshot(entries, broken, frozenset(unread))
 
     def get(self, name: str) -> Entry:
         """The entry of ``name``.
 
         Raises:
             AdapterNotFound: it is not registered; the message lists what is.
-            RegistryCorrupt: it is registered but broken.
+            RegistryCorrupt: it is registered but broken; RegistryUnreadable: perhaps only now.
         """
         try:
             return read_entry(self._layout, name)
         except AdapterNotFound:
             raise AdapterNotFound(name, self._known()) from None
+        except RegistryUnreadable as error:
+            raise RegistryUnreadable(
+                f"'{name}' cannot be read now: {error}. Try again in a moment."
+            ) from error
         except RegistryCorrupt as error:
             raise RegistryCorrupt(
                 f"'{name}' is registered but broken: {error}. Register it again, or remove it."

@@ -18,7 +18,7 @@ import msgspec
 from adapters.base import Base
 from adapters.conversation import Ending
 from adapters.entry import Entry
-from adapters.errors import AdapterError
+from adapters.errors import AdapterError, RegistryUnreadable
 from adapters.generation_config import sampling_of
 from server.engine.admission import Admission
 from server.engine.bank import AdapterBank, AdapterTooLarge
@@ -29,6 +29,7 @@ from server.engine.config import EngineConfig
 from server.engine.encoder import Encoder
 from server.engine.errors import (
     AdapterUnavailable,
+    AdapterUnreadable,
     EngineClosed,
     GenerationFailed,
     PromptInvalid,
@@ -293,8 +294,8 @@ class LocalEngine:
         Where all adapters in memory are in use, that includes waiting until one is not.
 
         Raises:
-            UnknownModel, AdapterUnavailable, PromptInvalid, PromptTooLong, SamplingInvalid,
-            QueueFull, EngineClosed
+            UnknownModel, AdapterUnavailable, AdapterUnreadable, PromptInvalid, PromptTooLong,
+            SamplingInvalid, QueueFull, EngineClosed
             ValueError: the priority is out of range.
         """
         parts = self._ready()
@@ -320,6 +321,8 @@ class LocalEngine:
         except AdapterTooLarge as error:
             reason = f"{error}; raise adapter_cache_bytes"
             raise AdapterUnavailable(entry.name, reason) from error
+        except RegistryUnreadable as error:  # the machine's trouble, which may be over any moment
+            raise AdapterUnreadable(entry.name, str(error)) from error
         except AdapterError as error:
             parts.catalog.mark_failed(entry, str(error))
             raise AdapterUnavailable(entry.name, str(error)) from error

@@ -3,6 +3,7 @@
 EngineError
 ├── UnknownModel        neither the base nor a registered adapter
 ├── AdapterUnavailable  registered, but it cannot be served (the reason says why)
+├── AdapterUnreadable   registered, but its files cannot be read now (try again later)
 ├── PromptInvalid       the prompt is empty, or the chat template refuses it
 ├── PromptTooLong       prompt and reply do not fit the context
 ├── SamplingInvalid     a sampling parameter is out of range
@@ -36,6 +37,16 @@ class AdapterUnavailable(EngineError):
         self.name = name
         self.reason = reason
         super().__init__(f"The adapter '{name}' cannot be served: {reason}")
+
+
+class AdapterUnreadable(EngineError):
+    """The adapter's files could not be read just now; the next request tries again."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        super().__init__(
+            f"The adapter '{name}' cannot be read now: {reason}. Try again in a moment."
+        )
 
 
 class PromptInvalid(EngineError):

@@ -350,5 +350,6 @@ class Engine(Protocol):
         """Admit a request.
 
         Raises:
-            UnknownModel, AdapterUnavailable, PromptTooLong, QueueFull, EngineClosed
+            UnknownModel, AdapterUnavailable, AdapterUnreadable, PromptTooLong, QueueFull,
+            EngineClosed
         """

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from server.engine.config import EngineConfig
 from server.engine.engine import LocalEngine
 from server.engine.errors import (
     AdapterUnavailable,
+    AdapterUnreadable,
     EngineClosed,
     GenerationFailed,
     PromptInvalid,
@@ -490,6 +493,20 @@ async def test_an_adapter_damaged_on_disk_is_unavailable_and_shown_broken(
         assert len(await engine.tokens("whole", (1,))) == GREEDY.max_tokens
 
 
+async def test_an_adapter_that_cannot_be_read_for_a_moment_is_not_broken(
+    base: Base, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too few file descriptors say nothing of an adapter: the next request tries again."""
+    publish("whole")
+    async with running(base, publish.root) as engine:
+        with monkeypatch.context() as lacking:
+            lacking.setattr("adapters.entry.read_bytes", _too_many_files)
+            with pytest.raises(AdapterUnreadable, match=r"cannot be read now: .*Too many open"):
+                await engine.submit("whole", (1,))
+        assert engine.engine.model("whole").state == "ready"
+        assert len(await engine.tokens("whole", (1,))) == GREEDY.max_tokens
+
+
 async def test_more_adapters_than_fit_wait_for_one_that_is_not_in_use(
     base: Base, publish: Publish
 ) -> None:
@@ -638,6 +655,10 @@ class _Broken:
             self.left -= 1
             raise RuntimeError("injected")
         return self.inner.launch(chunks)
+
+
+def _too_many_files(*_: object, **__: object) -> bytes:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def _raise(token: int) -> str:
