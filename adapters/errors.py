@@ -43,6 +43,10 @@ class AdapterExists(AdapterError):
         super().__init__(f"An adapter is registered as '{name}' already.")
 
 
+class NameRefused(AdapterError):
+    """No adapter can be registered under this name, or not beside those that are."""
+
+
 class AdapterInvalid(AdapterError):
     """The directory cannot be registered; ``problems`` lists every reason found."""
 

@@ -39,6 +39,7 @@ from adapters.errors import (
     AdapterExists,
     AdapterInvalid,
     AdapterNotFound,
+    NameRefused,
     RegistryCorrupt,
     RegistryUnreadable,
 )
@@ -145,10 +146,10 @@ class Registry:
         """Refuse a name before hours of training go into it.
 
         Raises:
-            AdapterError: no adapter of the base called ``base`` can be registered so.
+            NameRefused: no adapter of the base called ``base`` can be registered so.
         """
         for problem in self._name_problems(name, base):
-            raise AdapterError(f"The {problem}.")
+            raise NameRefused(f"The {problem}.")
 
     def register(
         self,
@@ -237,15 +238,15 @@ class Registry:
             AdapterNotFound: it is not registered; the message lists what is.
             RegistryCorrupt: it is registered but broken.
             AdapterExists: ``to`` is not free.
-            AdapterError: ``to`` cannot be used, or the registry could not be written.
+            NameRefused: ``to`` cannot be used.
+            AdapterError: the registry could not be written.
         """
         self.get(name)  # before anything is written: there may be no registry at all
         with self._writing(), exclusive_lock(self._layout.lock):
             entry = self.get(name)
             if to in self._known():
                 raise AdapterExists(to)
-            for problem in self._name_problems(to, base):
-                raise AdapterError(f"The {problem}.")
+            self.check_name(to, base)
             record = Record(to, entry.digest, self._next_generation(), entry.created)
             replace_file(self._disk, self._layout.record(to), record.encoded())
             self._disk.unlink(self._layout.record(name))
