@@ -5,13 +5,14 @@ Nothing is written here, and no lock is needed: what a record points to never ch
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from adapters.errors import AdapterNotFound, RegistryCorrupt
+from adapters.errors import AdapterNotFound, RegistryCorrupt, RegistryUnreadable
 from adapters.layout import NAME, Layout
 from adapters.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest
 from adapters.storage import FileRefused, read_bytes, sha256_of
@@ -19,6 +20,8 @@ from adapters.storage import FileRefused, read_bytes, sha256_of
 _RECORD_LIMIT = 64 << 10  # bytes
 _MANIFEST_LIMIT = 2 << 20
 _ATTEMPTS = 10
+# The machine's troubles, which say nothing of a file.
+_PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO))
 _UNREADABLE = (OSError, FileRefused, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -39,12 +42,15 @@ class Entry(msgspec.Struct, frozen=True):
         """The bytes of one of the blob's files, the very bytes that were checked.
 
         Raises:
-            RegistryCorrupt: they are gone, or not what was registered.
+            RegistryUnreadable: they cannot be read, perhaps only now.
+            RegistryCorrupt: they are not what was registered.
         """
         expected = next(ref for ref in self.manifest.files if ref.name == file)
         try:
             found = read_bytes(self.path / file, limit=expected.size)
-        except (OSError, FileRefused) as error:
+        except OSError as error:
+            raise RegistryUnreadable(f"'{self.name}': {file} {_reason(error)}") from error
+        except FileRefused as error:
             raise RegistryCorrupt(f"'{self.name}' is damaged: {file} {_reason(error)}") from error
         if hashlib.sha256(found).hexdigest() != expected.sha256:
             raise RegistryCorrupt(f"'{self.name}' is damaged: {file} is not what was registered")
@@ -52,10 +58,14 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What the registry held at one moment; ``broken`` gives a reason for each unusable name."""
+    """What the registry held at one moment; ``broken`` gives a reason for each unusable name.
+
+    ``unread`` are those of the broken that only could not be read just now.
+    """
 
     entries: dict[str, Entry]
     broken: dict[str, str]
+    unread: frozenset[str] = frozenset()
 
 
 class Record(
@@ -78,6 +88,7 @@ def read_entry(layout: Layout, name: str) -> Entry:
     Raises:
         AdapterNotFound: no such record; the error does not list what is there.
         RegistryCorrupt: the record or its adapter cannot be used; the text is the reason alone.
+            RegistryUnreadable if the machine could not read it just now.
     """
     for _ in range(_ATTEMPTS):
         record = read_record(layout, name)
@@ -115,7 +126,7 @@ def read_record(layout: Layout, name: str) -> Record:
     except FileNotFoundError:
         raise AdapterNotFound(name) from None
     except _UNREADABLE as error:
-        raise RegistryCorrupt(f"its record {path.name} {_reason(error)}") from error
+        raise _trouble(error, f"its record {path.name}") from error
     if record.name != name:
         raise RegistryCorrupt(f"its record {path.name} is that of '{record.name}'")
     return record
@@ -126,7 +137,7 @@ def _read_manifest(blob: Path, digest: str) -> Manifest:
         data = read_bytes(blob / MANIFEST_FILE, _MANIFEST_LIMIT)
         manifest = msgspec.json.decode(data, type=Manifest)
     except _UNREADABLE as error:
-        raise RegistryCorrupt(f"{MANIFEST_FILE} {_reason(error)}") from error
+        raise _trouble(error, MANIFEST_FILE) from error
     if digest not in (hashlib.sha256(data).hexdigest(), manifest.digest):
         raise RegistryCorrupt(f"{MANIFEST_FILE} is not what was registered")
     if {ref.name for ref in manifest.files} != {CONFIG_FILE, WEIGHTS_FILE}:
@@ -135,7 +146,7 @@ def _read_manifest(blob: Path, digest: str) -> Manifest:
         try:
             size = (blob / ref.name).lstat().st_size
         except OSError as error:
-            raise RegistryCorrupt(f"{ref.name} {_reason(error)}") from error
+            raise _trouble(error, ref.name) from error
         if size != ref.size:
             raise RegistryCorrupt(f"{ref.name} has {size:,} bytes, registered were {ref.size:,}")
     return manifest
@@ -170,6 +181,13 @@ def is_whole(blob: Path, digest: str) -> bool:
         return not differences(blob, _read_manifest(blob, digest))
     except RegistryCorrupt:
         return False
+
+
+def _trouble(error: Exception, file: str) -> RegistryCorrupt:
+    """What to raise for a file that could not be read or understood."""
+    is_passing = isinstance(error, OSError) and error.errno in _PASSING
+    kind = RegistryUnreadable if is_passing else RegistryCorrupt
+    return kind(f"{file} {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

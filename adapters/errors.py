@@ -8,6 +8,7 @@ LcccError                 message says what happened and what to do next
     ├── BaseNotFound      no such base on this machine
     ├── BaseInvalid       the directory is no base we can load
     └── RegistryCorrupt   a published version no longer matches its hash
+        └── RegistryUnreadable  it could not be read just now, and may be whole
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ class AdapterExists(AdapterError):
         super().__init__(f"An adapter is registered as '{name}' already.")
 
 
+class NameRefused(AdapterError):
+    """No adapter can be registered under this name, or not beside those that are."""
+
+
 class AdapterInvalid(AdapterError):
     """The directory cannot be registered; ``problems`` lists every reason found."""
 
@@ -74,3 +79,7 @@ class BaseInvalid(AdapterError):
 
 class RegistryCorrupt(AdapterError):
     """Bytes in the registry differ from what was published."""
+
+
+class RegistryUnreadable(RegistryCorrupt):
+    """Bytes in the registry could not be read just now; what was published may be whole."""

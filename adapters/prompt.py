@@ -6,7 +6,7 @@ The template is the base's own. Text of users never becomes a control token.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _MARK = re.compile(r"<.*>|\[.*\]", re.DOTALL)
 
 
+# How many bytes transformers' signs around a name in a text take, which become no tokens.
+SIGN_BYTES = 6
+
+
 def render_prompt(
     tokenizer: PreTrainedTokenizerBase,
     messages: Sequence[Message],
@@ -26,6 +30,7 @@ def render_prompt(
     tools: Sequence[Mapping[str, Any]] = (),
     thinks: bool = False,
     ending: Ending = "reply",
+    check: Callable[[str], None] | None = None,
 ) -> list[int]:
     """Token ids of ``messages``, and of what comes before the text that is to be generated.
 
@@ -35,6 +40,9 @@ def render_prompt(
 
     Unless ``thinks``, thinking is switched off where the template knows it (Qwen3 then opens the
     reply with an empty block).
+
+    ``check`` is called with the prompt as text before tokens are made of it, which may take long;
+    in it, names of control tokens of users stand between signs of :data:`SIGN_BYTES` together.
 
     Raises:
         jinja2.TemplateError: the template refuses these messages.
@@ -50,6 +58,8 @@ def render_prompt(
         tokenize=False,
         enable_thinking=thinks,
     )
+    if check is not None:
+        check(rendered)
     return _encoded(tokenizer, rendered)
 
 

@@ -39,7 +39,9 @@ from adapters.errors import (
     AdapterExists,
     AdapterInvalid,
     AdapterNotFound,
+    NameRefused,
     RegistryCorrupt,
+    RegistryUnreadable,
 )
 from adapters.intake import take_in
 from adapters.layout import NAME, Layout
@@ -94,6 +96,7 @@ class Registry:
         """
         entries: dict[str, Entry] = {}
         broken: dict[str, str] = {}
+        unread: set[str] = set()
         for name in self._known():
             try:
                 entries[name] = read_entry(self._layout, name)
@@ -101,19 +104,25 @@ class Registry:
                 continue  # removed since it was listed
             except RegistryCorrupt as error:
                 broken[name] = str(error)
-        return Snapshot(entries, broken)
+                if isinstance(error, RegistryUnreadable):
+                    unread.add(name)
+        return Snapshot(entries, broken, frozenset(unread))
 
     def get(self, name: str) -> Entry:
         """The entry of ``name``.
 
         Raises:
             AdapterNotFound: it is not registered; the message lists what is.
-            RegistryCorrupt: it is registered but broken.
+            RegistryCorrupt: it is registered but broken; RegistryUnreadable: perhaps only now.
         """
         try:
             return read_entry(self._layout, name)
         except AdapterNotFound:
             raise AdapterNotFound(name, self._known()) from None
+        except RegistryUnreadable as error:
+            raise RegistryUnreadable(
+                f"'{name}' cannot be read now: {error}. Try again in a moment."
+            ) from error
         except RegistryCorrupt as error:
             raise RegistryCorrupt(
                 f"'{name}' is registered but broken: {error}. Register it again, or remove it."
@@ -137,10 +146,10 @@ class Registry:
         """Refuse a name before hours of training go into it.
 
         Raises:
-            AdapterError: no adapter of the base called ``base`` can be registered so.
+            NameRefused: no adapter of the base called ``base`` can be registered so.
         """
         for problem in self._name_problems(name, base):
-            raise AdapterError(f"The {problem}.")
+            raise NameRefused(f"The {problem}.")
 
     def register(
         self,
@@ -229,15 +238,15 @@ class Registry:
             AdapterNotFound: it is not registered; the message lists what is.
             RegistryCorrupt: it is registered but broken.
             AdapterExists: ``to`` is not free.
-            AdapterError: ``to`` cannot be used, or the registry could not be written.
+            NameRefused: ``to`` cannot be used.
+            AdapterError: the registry could not be written.
         """
         self.get(name)  # before anything is written: there may be no registry at all
         with self._writing(), exclusive_lock(self._layout.lock):
             entry = self.get(name)
             if to in self._known():
                 raise AdapterExists(to)
-            for problem in self._name_problems(to, base):
-                raise AdapterError(f"The {problem}.")
+            self.check_name(to, base)
             record = Record(to, entry.digest, self._next_generation(), entry.created)
             replace_file(self._disk, self._layout.record(to), record.encoded())
             self._disk.unlink(self._layout.record(name))

@@ -39,18 +39,23 @@ class ChatPrompt:
         """Whether there will be some, rather than that there may."""
         return self.thought == "open" or (self.thinks and self.thought != "none")
 
-    async def tokens(self, engine: Engine, card: ModelCard, asked: Conversation) -> tuple[int, ...]:
+    async def tokens(
+        self, engine: Engine, card: ModelCard, asked: Conversation, *, must_fit: bool = True
+    ) -> tuple[int, ...]:
         """The prompt of ``asked`` for the model of ``card``.
 
         Raises:
             InvalidRequest: the arguments of a call are no JSON object.
             PromptInvalid: the chat template refuses these messages.
+            PromptTooLong: it ``must_fit`` the context, and its bytes alone tell that it does not.
+            QueueFull: too much text waits for the tokenizer.
         """
         return await engine.prompt(
             conversation(asked.messages or (), card),
             tools=[shown(tool) for tool in tools_to_show(asked)],
             thinks=self.thinks,
             ending=self.ending,
+            must_fit=must_fit,
         )
 
 

@@ -24,6 +24,7 @@ from msgspec.structs import replace
 
 from server.engine.errors import (
     AdapterUnavailable,
+    AdapterUnreadable,
     EngineClosed,
     EngineError,
     GenerationFailed,
@@ -125,6 +126,14 @@ _ENGINE_PROBLEMS: dict[type[EngineError], Problem] = {
         code="adapter_unavailable",
         # It stays broken until its owner acts, so clients should not hammer on it.
         headers={"retry-after": "60", "x-should-retry": "false"},
+    ),
+    AdapterUnreadable: Problem(
+        status=503,
+        message="",
+        type="server_error",
+        param="model",
+        code="adapter_unavailable",
+        headers=_RETRY_AFTER,
     ),
 }
 _GONE = Problem(status=499, message="The client closed the connection.")

@@ -160,11 +160,16 @@ class MeteredEngine:
         tools: Sequence[Mapping[str, Any]] = (),
         thinks: bool = False,
         ending: Ending = "reply",
+        must_fit: bool = True,
     ) -> tuple[int, ...]:
-        return await self._engine.prompt(messages, tools=tools, thinks=thinks, ending=ending)
+        return await self._engine.prompt(
+            messages, tools=tools, thinks=thinks, ending=ending, must_fit=must_fit
+        )
 
-    async def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
-        return await self._engine.encode(text, parse_special=parse_special)
+    async def encode(
+        self, text: str, *, parse_special: bool = False, must_fit: bool = True
+    ) -> tuple[int, ...]:
+        return await self._engine.encode(text, parse_special=parse_special, must_fit=must_fit)
 
     def decode(self, tokens: Sequence[int]) -> str:
         return self._engine.decode(tokens)

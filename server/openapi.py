@@ -73,6 +73,7 @@ ERRORS: dict[int, ResponseSpec] = {
     503: error("The server is stopping, or the adapter cannot be served."),
 }
 TOKEN_ERRORS = {status: ERRORS[status] for status in (400, 404)}
+TOKENIZE_ERRORS = {**TOKEN_ERRORS, 429: ERRORS[429]}
 LOOKUP_ERRORS = {404: ERRORS[404]}
 KEPT_ERRORS = {400: error("The request is malformed."), 404: error("No such response is kept.")}
 READY_ERRORS = {503: error("Not ready: starting, stopping or failed.")}

@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -19,9 +20,10 @@ from adapters.errors import (
     AdapterExists,
     AdapterInvalid,
     AdapterNotFound,
+    NameRefused,
 )
 from adapters.manifest import CONFIG_FILE, MANIFEST_FILE
-from adapters.registry import Entry, Registry, name_problems
+from adapters.registry import Entry, Registry
 from server.engine.types import Engine
 from server.errors import Problem, Refused
 from server.settings import ServerSettings
@@ -30,6 +32,15 @@ logger = logging.getLogger(__name__)
 
 # A client that tries again gets the same answer.
 _FINAL = {"x-should-retry": "false"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Words:
+    """What an endpoint calls the adapter's ``name``, its ``source``, and that it ``replaces``."""
+
+    name: str
+    source: str
+    replaces: str
 
 
 class Registrar:
@@ -45,33 +56,40 @@ class Registrar:
         self._writing = asyncio.Lock()
 
     async def load(
-        self, name: str, path: str, *, replaces: bool = False, assume_base: bool = False
+        self,
+        name: str,
+        path: str,
+        words: Words,
+        *,
+        replaces: bool = False,
+        assume_base: bool = False,
     ) -> Entry:
         """Register the adapter in ``path`` as ``name``; it can be used when this returns.
+
+        Refusals are in the endpoint's ``words``.
 
         Raises:
             Refused: 400, 403 or 404 for what the client has to change; the registry is as before.
                 503 if it could not be written.
         """
-        base = self._engine.base
-        for problem in name_problems(name, base.name):
-            raise Refused(_problem(400, f"The {problem}.", "lora_name"))
         async with self._writing:
             entry = await asyncio.to_thread(
-                self._register, name, path, replaces=replaces, assume_base=assume_base
+                self._register, name, path, words, replaces=replaces, assume_base=assume_base
             )
         await self._engine.refresh()
         logger.info("Registered '%s' (%s) from %s.", name, entry.digest[:12], path)
         return entry
 
-    async def unload(self, name: str) -> None:
+    async def unload(self, name: str, param: str) -> None:
         """Forget ``name``. Replies that are being written keep the version they began with.
+
+        A refusal calls the name ``param``.
 
         Raises:
             Refused: 404 if there is none; 503 if the registry could not be written.
         """
         async with self._writing:
-            await asyncio.to_thread(self._remove, name)
+            await asyncio.to_thread(self._remove, name, param)
         await self._engine.refresh()
         logger.info("Removed '%s'.", name)
 
@@ -112,10 +130,11 @@ class Registrar:
 
     def _rename(self, name: str, to: str) -> Entry:
         base = self._engine.base.name
-        for problem in name_problems(to, base):
-            raise Refused(_problem(400, f"The {problem}.", "to"))
         try:
+            self._registry.check_name(to, base)
             return self._registry.rename(name, to, base)
+        except NameRefused as error:
+            raise Refused(_problem(400, str(error), "to")) from error
         except AdapterNotFound as error:
             raise Refused(_problem(404, str(error), "name", "adapter_not_found")) from error
         except AdapterExists as error:
@@ -123,33 +142,36 @@ class Registrar:
         except AdapterError as error:
             raise Refused(_unwritable(error)) from error
 
-    def _register(self, name: str, path: str, *, replaces: bool, assume_base: bool) -> Entry:
-        source = self._source(path)
+    def _register(
+        self, name: str, path: str, words: Words, *, replaces: bool, assume_base: bool
+    ) -> Entry:
         try:
+            self._registry.check_name(name, self._engine.base.name)
+            source = self._source(path, words.source)
             return self._registry.register(
                 source, name, self._engine.base, assume_base=assume_base, replaces=replaces
             )
+        except NameRefused as error:
+            raise Refused(_problem(400, str(error), words.name)) from error
         except AdapterExists as error:
-            advice = "To replace it, say load_inplace: true."
-            raise Refused(
-                _problem(400, f"{error} {advice}", "lora_name", "adapter_exists", _FINAL)
-            ) from error
+            text = f"{error} To replace it, say {words.replaces}: true."
+            raise Refused(_problem(400, text, words.name, "adapter_exists", _FINAL)) from error
         except AdapterInvalid as error:
             text = "The adapter was refused, nothing has changed: " + "; ".join(error.problems)
-            problem = _problem(400, f"{text}.", "lora_path", "adapter_incompatible", _FINAL)
+            problem = _problem(400, f"{text}.", words.source, "adapter_incompatible", _FINAL)
             raise Refused(problem) from error
         except AdapterError as error:
             raise Refused(_unwritable(error)) from error
 
-    def _remove(self, name: str) -> None:
+    def _remove(self, name: str, param: str) -> None:
         try:
             self._registry.remove(name)
         except AdapterNotFound as error:
-            raise Refused(_problem(404, str(error), "lora_name", "adapter_not_found")) from error
+            raise Refused(_problem(404, str(error), param, "adapter_not_found")) from error
         except AdapterError as error:
             raise Refused(_unwritable(error)) from error
 
-    def _source(self, path: str) -> Path:
+    def _source(self, path: str, param: str) -> Path:
         """The real directory that ``path`` names, with an adapter in it.
 
         Outside of the allowed directories nobody learns what is there and what is not.
@@ -159,16 +181,16 @@ class Registrar:
             raise Refused(
                 _problem(
                     403,
-                    "lora_path: not the absolute path of a directory below one that adapters may "
+                    f"{param}: not the absolute path of a directory below one that adapters may "
                     "be loaded from: the server's runs, and what `lccc-admin serve "
                     "--adapter-root DIR` allows. Links are followed before this is decided.",
-                    "lora_path",
+                    param,
                     "path_not_allowed",
                 )
             )
         if not os.path.lexists(source / CONFIG_FILE):
-            text = f"lora_path: there is no adapter: {source / CONFIG_FILE} does not exist."
-            raise Refused(_problem(404, text, "lora_path", "adapter_not_found"))
+            text = f"{param}: there is no adapter: {source / CONFIG_FILE} does not exist."
+            raise Refused(_problem(404, text, param, "adapter_not_found"))
         return source
 
 

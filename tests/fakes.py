@@ -120,7 +120,9 @@ class ScriptedEngine:
         text = bytes([token]) if token in range(256) else b""
         return Piece(text, text) if token else Piece(b"<end>", b"")
 
-    async def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
+    async def encode(
+        self, text: str, *, parse_special: bool = False, must_fit: bool = True
+    ) -> tuple[int, ...]:
         """One token for each byte."""
         return tuple(text.replace("<end>", "\0").encode() if parse_special else text.encode())
 

@@ -29,7 +29,8 @@ def load_adapter(
     """The factors of ``entry`` as ``dtype`` on ``device``.
 
     Raises:
-        RegistryCorrupt: its bytes are gone or not what was registered.
+        RegistryUnreadable: its bytes cannot be read, perhaps only now.
+        RegistryCorrupt: they are not what was registered.
         AdapterInvalid: its tensors do not fit ``base``.
     """
     settings, problems = read_settings(entry.read(CONFIG_FILE))

@@ -128,7 +128,9 @@ class Catalog:
         signature = self._registry.signature()
         if signature == known.signature:
             return known
-        return self._listed(signature, self._registry.snapshot())
+        snapshot = self._registry.snapshot()
+        listing = self._listed(signature, snapshot)
+        return _kept(known, listing, snapshot.unread) if snapshot.unread else listing
 
     def _listed(self, signature: tuple[int, ...], snapshot: Snapshot) -> Listing:
         cards: dict[str, ModelCard] = {}
@@ -176,6 +178,16 @@ class Catalog:
         if card.name not in self._failed:
             return card
         return replace(card, state="broken", reason=self._failed[card.name][1])
+
+
+def _kept(known: Listing, found: Listing, unread: frozenset[str]) -> Listing:
+    """What was ``found``, with what was known of names that are ``unread``; to be read again."""
+    cards, entries = dict(found.cards), dict(found.entries)
+    for name in unread & known.cards.keys():
+        cards[name] = known.cards[name]
+        if name in known.entries:
+            entries[name] = known.entries[name]
+    return Listing(cards=cards, entries=entries)
 
 
 def _completed(own: SamplingDefaults, base: SamplingDefaults) -> SamplingDefaults:

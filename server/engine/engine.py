@@ -13,10 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from adapters.base import Base
 from adapters.conversation import Ending
 from adapters.entry import Entry
-from adapters.errors import AdapterError
+from adapters.errors import AdapterError, RegistryUnreadable
 from adapters.generation_config import sampling_of
 from server.engine.admission import Admission
 from server.engine.bank import AdapterBank, AdapterTooLarge
@@ -24,8 +26,10 @@ from server.engine.blocks import BlockPool
 from server.engine.bounds import refuse_out_of_range
 from server.engine.catalog import Catalog
 from server.engine.config import EngineConfig
+from server.engine.encoder import Encoder
 from server.engine.errors import (
     AdapterUnavailable,
+    AdapterUnreadable,
     EngineClosed,
     GenerationFailed,
     PromptInvalid,
@@ -109,8 +113,7 @@ class LocalEngine:
         self._is_closing = False
         self._keys = itertools.count()
         self._open: dict[int, _Open] = {}
-        # The tokenizer is not safe in two threads at once, so it has one of its own.
-        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._encoder = Encoder()
         # Slow schemas keep each other waiting, and nothing else.
         self._compiling = ThreadPoolExecutor(1, thread_name_prefix="grammar")
 
@@ -152,7 +155,7 @@ class LocalEngine:
 
     async def close(self) -> None:
         self._is_closing = True
-        self._encoding.shutdown(wait=False)
+        self._encoder.close()
         self._compiling.shutdown(wait=False)
         if self._parts is None:
             return
@@ -244,23 +247,36 @@ class LocalEngine:
         tools: Rows[Mapping[str, Any]] = (),
         thinks: bool = False,
         ending: Ending = "reply",
+        must_fit: bool = True,
     ) -> tuple[int, ...]:
         """The token ids of a conversation.
 
         Raises:
             PromptInvalid: the base's chat template refuses these messages.
+            PromptTooLong: it ``must_fit`` the context, and its bytes alone tell that it does not.
+            QueueFull: too much waits for the tokenizer.
         """
         encode = functools.partial(
-            self._ready().tokenizer.prompt, messages, tools=tools, thinks=thinks, ending=ending
+            self._ready().tokenizer.prompt,
+            messages,
+            tools=tools,
+            thinks=thinks,
+            ending=ending,
+            most_tokens=self._config.context_length if must_fit else None,
         )
-        return await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
+        return await self._encoder.run(len(msgspec.json.encode((messages, tools))), encode)
 
-    async def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
-        """The token ids of a text by itself."""
+    async def encode(
+        self, text: str, *, parse_special: bool = False, must_fit: bool = True
+    ) -> tuple[int, ...]:
+        """The token ids of a text by itself; ``must_fit`` and errors as in :meth:`prompt`."""
         encode = functools.partial(
-            self._ready().tokenizer.encode, text, parse_special=parse_special
+            self._ready().tokenizer.encode,
+            text,
+            parse_special=parse_special,
+            most_tokens=self._config.context_length if must_fit else None,
         )
-        return await asyncio.get_running_loop().run_in_executor(self._encoding, encode)
+        return await self._encoder.run(len(text.encode(errors="replace")), encode)
 
     async def grammar(self, shape: Shape) -> Callable[[], Grammar]:
         """What holds a reply to ``shape``.
@@ -278,8 +294,8 @@ class LocalEngine:
         Where all adapters in memory are in use, that includes waiting until one is not.
 
         Raises:
-            UnknownModel, AdapterUnavailable, PromptInvalid, PromptTooLong, SamplingInvalid,
-            QueueFull, EngineClosed
+            UnknownModel, AdapterUnavailable, AdapterUnreadable, PromptInvalid, PromptTooLong,
+            SamplingInvalid, QueueFull, EngineClosed
             ValueError: the priority is out of range.
         """
         parts = self._ready()
@@ -305,6 +321,8 @@ class LocalEngine:
         except AdapterTooLarge as error:
             reason = f"{error}; raise adapter_cache_bytes"
             raise AdapterUnavailable(entry.name, reason) from error
+        except RegistryUnreadable as error:  # the machine's trouble, which may be over any moment
+            raise AdapterUnreadable(entry.name, str(error)) from error
         except AdapterError as error:
             parts.catalog.mark_failed(entry, str(error))
             raise AdapterUnavailable(entry.name, str(error)) from error

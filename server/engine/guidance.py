@@ -24,6 +24,7 @@ from server.engine.grammar import Grammar
 from server.engine.guided_tokens import guided_tokens
 from server.engine.lark import lark_of, schemas_of
 from server.engine.schema_check import REFUSED, Job, Problem, tried_last
+from server.engine.schema_numbers import numbers_problem
 from server.engine.types import Shape
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def _size(schema: Mapping[str, Any], function: int | None) -> int:
     size = len(msgspec.json.encode(schema))
     if size > MOST_BYTES:
         raise GrammarInvalid(f"it has {size} bytes; at most {MOST_BYTES} are accepted.", function)
+    if what := numbers_problem(schema):
+        raise GrammarInvalid(what[:_LONGEST_REASON], function)
     return size
 
 

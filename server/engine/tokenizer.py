@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,9 @@ from adapters.base import Base
 from adapters.conversation import Ending
 from adapters.errors import BaseInvalid
 from adapters.generation_config import read_generation_config
-from adapters.prompt import control_tokens, render_prompt, render_text
+from adapters.prompt import SIGN_BYTES, control_tokens, render_prompt, render_text
 from server.engine.dialect import MARKS, dialect_of
-from server.engine.errors import PromptInvalid
+from server.engine.errors import PromptInvalid, PromptTooLong
 from server.engine.guidance import Guidance
 from server.engine.text import Detokenizer, Reply
 from server.engine.types import Piece, Thought
@@ -48,6 +49,7 @@ class Tokenizer:
         }
         # The library can spell the special ones itself.
         self._marks = control_tokens(one for one in added.values() if not one.special)
+        self._longest = _longest_piece(self._tokenizer, self._pieces)
         self.end_tokens = frozenset(_end_tokens(base, self._tokenizer))
         self.dialect = dialect_of(self._tokenizer)
 
@@ -58,19 +60,27 @@ class Tokenizer:
         tools: Sequence[Mapping[str, Any]] = (),
         thinks: bool = False,
         ending: Ending = "reply",
+        most_tokens: int | None = None,
     ) -> tuple[int, ...]:
         """The tokens of a conversation, as of :func:`adapters.prompt.render_prompt`.
 
-        Not safe in two threads at once.
+        Not safe in two threads at once. What must have more than ``most_tokens`` is not made
+        tokens, but it may have more.
 
         Raises:
+            PromptTooLong: its bytes do not go into ``most_tokens``.
             PromptInvalid: the base's chat template refuses these messages.
         """
         from jinja2 import TemplateError
 
         try:
             ids = render_prompt(
-                self._tokenizer, messages, tools=tools, thinks=thinks, ending=ending
+                self._tokenizer,
+                messages,
+                tools=tools,
+                thinks=thinks,
+                ending=ending,
+                check=lambda text: self._refuse_longer(text, most_tokens),
             )
         except TemplateError as error:
             raise PromptInvalid(f"The chat template refuses these messages: {error}") from error
@@ -99,15 +109,34 @@ class Tokenizer:
         detokenizer = Detokenizer(self._pieces, strips_first_space=strips_space)
         return Reply(detokenizer, stops, min_tokens=min_tokens, thought=thought)
 
-    def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
+    def encode(
+        self, text: str, *, parse_special: bool = False, most_tokens: int | None = None
+    ) -> tuple[int, ...]:
         """The tokens of a text by itself, with those that the base puts before every text.
 
         Names of control tokens in it stay text unless ``parse_special``. Not safe in two threads
-        at once.
+        at once. ``most_tokens`` as in :meth:`prompt`.
+
+        Raises:
+            PromptTooLong: its bytes do not go into ``most_tokens``.
         """
+        self._refuse_longer(text, most_tokens)
         if parse_special or not self._marks.search(text):
             return tuple(self._tokenizer(text, split_special_tokens=not parse_special)["input_ids"])
         return (*self._tokenizer("")["input_ids"], *render_text(self._tokenizer, text))
+
+    def _refuse_longer(self, text: str, most_tokens: int | None) -> None:
+        """Raise :class:`PromptTooLong` where the bytes of ``text`` need more tokens."""
+        if most_tokens is None or self._longest is None:
+            return
+        if len(text) <= most_tokens:
+            return
+        normalizer = self._tokenizer.backend_tokenizer.normalizer
+        if normalizer is not None:  # it may shorten a text
+            text = normalizer.normalize_str(text).replace(_SPACE, " ")
+        least = -(-len(text.encode(errors="replace")) // self._longest)
+        if least > most_tokens:
+            raise PromptTooLong(least, None, most_tokens, is_least=True)
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of any tokens, control tokens by name."""
@@ -168,6 +197,15 @@ def byte_pieces(tokenizer: PreTrainedTokenizerBase) -> tuple[list[bytes], bool]:
         if added.special and added.content not in MARKS:
             pieces[index] = b""
     return pieces, "Strip" in kinds
+
+
+def _longest_piece(tokenizer: PreTrainedTokenizerBase, pieces: list[bytes]) -> int | None:
+    """How many bytes of a prompt a token stands for at most; ``None``: any number."""
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
+    if any(token.lstrip or token.rstrip for token in added):  # these swallow all space beside them
+        return None
+    names = (len(token.content.encode()) + SIGN_BYTES for token in added)
+    return max(itertools.chain(map(len, pieces), names))
 
 
 def _byte_level(stand_ins: Mapping[int, str]) -> Callable[[str], bytes]:

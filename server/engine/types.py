@@ -317,15 +317,24 @@ class Engine(Protocol):
         tools: Sequence[Mapping[str, Any]] = (),
         thinks: bool = False,
         ending: Ending = "reply",
+        must_fit: bool = True,
     ) -> tuple[int, ...]:
         """The token ids of a conversation, as :func:`adapters.prompt.render_prompt` has them.
 
         Raises:
             PromptInvalid: the base's chat template refuses these messages.
+            PromptTooLong: it ``must_fit`` the context, and its bytes alone tell that it does not.
+            QueueFull: too much waits for the tokenizer.
         """
 
-    async def encode(self, text: str, *, parse_special: bool = False) -> tuple[int, ...]:
-        """The token ids of a text; names of control tokens stay text unless ``parse_special``."""
+    async def encode(
+        self, text: str, *, parse_special: bool = False, must_fit: bool = True
+    ) -> tuple[int, ...]:
+        """The token ids of a text; names of control tokens stay text unless ``parse_special``.
+
+        Raises:
+            PromptTooLong, QueueFull: as in :meth:`prompt`.
+        """
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, control tokens by name. Safe in any thread."""
@@ -341,5 +350,6 @@ class Engine(Protocol):
         """Admit a request.
 
         Raises:
-            UnknownModel, AdapterUnavailable, PromptTooLong, QueueFull, EngineClosed
+            UnknownModel, AdapterUnavailable, AdapterUnreadable, PromptTooLong, QueueFull,
+            EngineClosed
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from server.chat_prompt import chat_prompt
+from server.engine.errors import PromptTooLong
 from server.engine.types import Engine, ModelCard
 from server.responses.chat import Chat, chat_of
 from server.responses.turns import Turn, exchanges, without_oldest
@@ -27,7 +28,10 @@ async def fitting(
         chat = chat_of(asked, without_oldest(turns, dropped))
         with chat.own_words():
             prompt = chat_prompt(chat.request, engine.dialect, card)
-            return len(await prompt.tokens(engine, card, chat.request))
+            try:
+                return len(await prompt.tokens(engine, card, chat.request))
+            except PromptTooLong as error:
+                return error.prompt_tokens  # not counted, but more than the context
 
     context = card.context_length
     low, high = 0, max(exchanges(turns) - 1, 0)

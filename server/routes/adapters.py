@@ -26,6 +26,7 @@ from server.openapi_of_admin import (
     RegisterOperation,
     RenameOperation,
 )
+from server.registrar import Words
 from server.routes.answering import body_of, ignored_header
 from server.routes.provided import (
     ProvidedAdapterJobs,
@@ -92,8 +93,9 @@ async def register_adapter(
     decoded = decode_body(await body_of(request), RegisterRequest)
     asked = decoded.request
     path = _source(asked, records)
+    words = Words(name="name", source="path" if asked.run is None else "run", replaces="replaces")
     entry = await registrar.load(
-        asked.name, path, replaces=asked.replaces, assume_base=asked.assume_base
+        asked.name, path, words, replaces=asked.replaces, assume_base=asked.assume_base
     )
     shown = RegisteredAdapter(name=entry.name, digest=entry.digest)
     return Response(shown, headers=ignored_header(decoded.ignored))
@@ -188,7 +190,7 @@ async def rename_adapter(
 )
 async def remove_adapter(name: FromPath[str], registrar: ProvidedRegistrar) -> None:
     """Its files stay until `lccc-admin adapters gc`; running replies are finished."""
-    await registrar.unload(name)
+    await registrar.unload(name, "name")
 
 
 @get(

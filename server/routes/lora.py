@@ -13,10 +13,13 @@ from server.openapi import (
     LoadAdapterOperation,
     UnloadAdapterOperation,
 )
+from server.registrar import Words
 from server.routes.answering import body_of, ignored_header
 from server.routes.provided import ProvidedRegistrar
 from server.security import require_json
 from server.wire.decode import decode_load_request, decode_unload_request
+
+_WORDS = Words(name="lora_name", source="lora_path", replaces="load_inplace")
 
 
 @post(
@@ -46,6 +49,7 @@ async def load_lora_adapter(
     entry = await registrar.load(
         asked.lora_name,
         asked.lora_path,
+        _WORDS,
         replaces=bool(asked.load_inplace),
         assume_base=bool(asked.assume_base),
     )
@@ -82,7 +86,7 @@ async def unload_lora_adapter(
     """
     decoded = decode_unload_request(await body_of(request))
     name = decoded.request.lora_name
-    await registrar.unload(name)
+    await registrar.unload(name, _WORDS.name)
     return Response(
         f"Success: LoRA adapter '{name}' removed successfully.",
         media_type="text/plain",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -68,7 +69,8 @@ async def _admit(
     choices = choices_of(asked, engine, len(given))
     prompts = []
     for one in given:
-        tokens = await _tokens(engine, asked, one)
+        with _own_words():
+            tokens = await _tokens(engine, asked, one)
         how = sampling(
             asked,
             card,
@@ -80,15 +82,11 @@ async def _admit(
         prompts.append(
             (tokens, replace(how, prompt_logprobs=asked.logprobs if asked.echo else None))
         )
-    try:
-        requests = requests_for(
-            id, card, prompts, choices, priority=asked.priority, continues_text=True
-        )
+    requests = requests_for(
+        id, card, prompts, choices, priority=asked.priority, continues_text=True
+    )
+    with _own_words():
         generations = await admit(engine, requests)
-    except PromptTooLong as error:
-        raise InvalidRequest(str(error), "prompt", "context_length_exceeded") from error
-    except PromptInvalid as error:
-        raise InvalidRequest(str(error), "prompt") from error
     answer = Answer(
         id=id,
         model=card.name,
@@ -99,6 +97,17 @@ async def _admit(
         has_usage=asked.has_usage,
     )
     return TextReply(answer, _echoes(engine, asked, [tokens for tokens, _ in prompts]))
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """What a prompt is refused for, under the name that it has here."""
+    try:
+        yield
+    except PromptTooLong as error:
+        raise InvalidRequest(str(error), "prompt", "context_length_exceeded") from error
+    except PromptInvalid as error:
+        raise InvalidRequest(str(error), "prompt") from error
 
 
 Prompt = str | Sequence[int]

@@ -12,7 +12,7 @@ from server.access import INFERENCE
 from server.chat_prompt import chat_prompt
 from server.engine.types import Engine, ModelCard
 from server.logprobs import token_text
-from server.openapi import TOKEN_ERRORS, DetokenizeOperation, TokenizeOperation
+from server.openapi import TOKEN_ERRORS, TOKENIZE_ERRORS, DetokenizeOperation, TokenizeOperation
 from server.routes.answering import body_of, ignored_header
 from server.routes.provided import ProvidedEngine
 from server.security import require_json
@@ -30,7 +30,7 @@ from server.wire.tokens import Detokenized, Tokenized, TokenizeRequest
     summary="Text to tokens",
     tags=["tokens"],
     response_description="The tokens.",
-    responses=TOKEN_ERRORS,
+    responses=TOKENIZE_ERRORS,
 )
 async def tokenize(
     request: Request[Any, Any, Any],
@@ -85,6 +85,10 @@ def _card(engine: Engine, name: str | None) -> ModelCard:
 
 async def _tokens(engine: Engine, card: ModelCard, asked: TokenizeRequest) -> tuple[int, ...]:
     if asked.messages is not None:
-        return await chat_prompt(asked, engine.dialect, card).tokens(engine, card, asked)
+        return await chat_prompt(asked, engine.dialect, card).tokens(
+            engine, card, asked, must_fit=False
+        )
     assert asked.prompt is not None
-    return await engine.encode(asked.prompt, parse_special=bool(asked.parse_special))
+    return await engine.encode(
+        asked.prompt, parse_special=bool(asked.parse_special), must_fit=False
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,13 +74,33 @@ def test_a_taken_name_stays_what_it_is(admin: TestClient[Any], run: Run) -> None
     admin.post("/admin/adapters", json={"name": "dog", "run": run.id})
 
     again = admin.post("/admin/adapters", json={"name": "cat", "run": run.id})
-    assert (again.status_code, again.json()["error"]["code"]) == (400, "adapter_exists")
+    error = again.json()["error"]
+    assert (again.status_code, error["code"], error["param"]) == (400, "adapter_exists", "name")
+    assert "say replaces: true" in error["message"]
     replaced = {"name": "cat", "run": run.id, "replaces": True}
     assert admin.post("/admin/adapters", json=replaced).status_code == 200
-    for to in ("dog", "tiny", "a b"):
+    for to in ("dog", "tiny", "a b", "DOG"):
         refused = admin.post("/admin/adapters/cat/rename", json={"to": to})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "to")
     assert models(admin) == ["tiny", "cat", "dog"]
+
+
+def test_a_refusal_names_this_endpoints_fields(admin: TestClient[Any], run: Run) -> None:
+    """Not those of the endpoint that vLLM has for the same."""
+    admin.post("/admin/adapters", json={"name": "cat", "run": run.id})
+    (run.adapter / "adapter_config.json").write_text("{}")
+
+    for fields, status, param in (
+        ({"name": "CAT", "run": run.id}, 400, "name"),
+        ({"name": "dog", "run": run.id}, 400, "run"),
+        ({"name": "dog", "path": str(run.adapter)}, 400, "path"),
+        ({"name": "dog", "path": "/"}, 403, "path"),
+    ):
+        refused = admin.post("/admin/adapters", json=fields)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (status, param), fields
+        assert not {"lora_name", "lora_path"} & set(re.findall(r"\w+", refused.text))
+    unknown = admin.delete("/admin/adapters/nope")
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "name")
 
 
 def test_an_adapter_is_downloaded_whole(admin: TestClient[Any], run: Run) -> None:

@@ -10,6 +10,7 @@ from litestar.testing import TestClient
 
 from server.engine.errors import (
     AdapterUnavailable,
+    AdapterUnreadable,
     EngineClosed,
     EngineError,
     GenerationFailed,
@@ -139,6 +140,7 @@ ENGINE_ERRORS = [
     ),
     (QueueFull(64, 2.2), 429, "rate_limit_error", None, "queue_full"),
     (AdapterUnavailable("x", "bad"), 503, "server_error", "model", "adapter_unavailable"),
+    (AdapterUnreadable("y", "busy"), 503, "server_error", "model", "adapter_unavailable"),
     (EngineClosed(), 503, "server_error", None, "shutting_down"),
     (GenerationFailed("lost"), 500, "server_error", None, "generation_failed"),
 ]
@@ -190,10 +192,13 @@ def test_a_full_queue_says_when_to_come_back(
 
 
 def test_a_broken_adapter_is_not_retried(client: TestClient[Any], engine: ScriptedEngine) -> None:
-    """OpenAI's clients retry 503 by themselves unless told not to."""
-    engine._scripts = [Script(refusal=AdapterUnavailable("poet", "it lacks a tensor"))]
+    """OpenAI's clients retry 503 by themselves unless told not to; what will pass is retried."""
+    refusals = AdapterUnavailable("poet", "it lacks a tensor"), AdapterUnreadable("poet", "busy")
+    engine._scripts = [Script(refusal=refusal) for refusal in refusals]
 
     assert client.post(CHAT, json=ASKED).headers["x-should-retry"] == "false"
+    headers = client.post(CHAT, json=ASKED).headers
+    assert (headers["retry-after"], "x-should-retry" in headers) == ("5", False)
 
 
 def test_a_bug_reveals_nothing(

@@ -68,9 +68,12 @@ def test_what_else_a_chats_prompt_shows(client: TestClient[Any], engine: Scripte
         assert client.post("/v1/chat/completions", json=fields).status_code == 200
         assert engine.requests[-1].prompt == tuple(tokens)
 
+    continued = {"tools": [tool], "thinks": True, "ending": "continued"}
+    replied = {"tools": [], "thinks": True, "ending": "reply"}
     assert engine.prompted == [
-        *[{"tools": [tool], "thinks": True, "ending": "continued"}] * 2,
-        *[{"tools": [], "thinks": True, "ending": "reply"}] * 2,
+        {**shown, "must_fit": must_fit}  # only a chat has to; tokens of more can be counted
+        for shown in (continued, replied)
+        for must_fit in (False, True)
     ]
 
 

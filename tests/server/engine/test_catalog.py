@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -197,3 +199,25 @@ async def test_the_bases_name_means_the_base(base: Base, tmp_path: Path) -> None
     await catalog.refresh()
     assert names(catalog) == ["qwen3"]
     assert await catalog.find("qwen3") is None
+
+
+async def test_what_cannot_be_read_for_a_moment_stays_and_is_read_again(
+    base: Base, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known names are served on; a new one comes as soon as it can be read, without a change."""
+    publish("known", seed=1)
+    catalog = catalog_of(base, publish.root)
+    await catalog.refresh()
+    publish("new", seed=2)
+
+    def too_many_files(*_: object, **__: object) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as lacking:
+        lacking.setattr("adapters.entry.read_bytes", too_many_files)
+        await catalog.refresh()
+        assert catalog.card("known").state == "ready"
+        assert await catalog.find("known") is not None
+        assert catalog.card("new").state == "broken"
+    await catalog.refresh()
+    assert catalog.card("new").state == "ready"

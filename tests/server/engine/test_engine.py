@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from server.engine.config import EngineConfig
 from server.engine.engine import LocalEngine
 from server.engine.errors import (
     AdapterUnavailable,
+    AdapterUnreadable,
     EngineClosed,
     GenerationFailed,
     PromptInvalid,
@@ -401,6 +404,32 @@ async def test_a_template_that_refuses_is_the_callers_mistake(base: Base, tmp_pa
             await engine.engine.prompt([{"role": "user", "content": "hi"}])
 
 
+async def test_what_cannot_fit_is_refused_before_tokens_are_made_of_it(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokenizer may take seconds over it, while all others wait. It can be counted still."""
+    async with running(base, tmp_path, max_context=64) as engine:
+        tokenizer = engine.engine._parts.tokenizer
+        made: list[str] = []
+        library = tokenizer._tokenizer.__class__
+        encode = library.__call__
+
+        def noted(self: object, text: str, **settings: object) -> object:
+            made.append(text)
+            return encode(self, text, **settings)
+
+        monkeypatch.setattr(library, "__call__", noted)
+        longest = len("<|endoftext|>") + 6  # the longest token; others are bytes
+        with pytest.raises(PromptTooLong, match="at least 65") as refused:
+            await engine.engine.encode("好" * (64 * longest // 3 + 1))
+        assert refused.value.context_length == 64
+        with pytest.raises(PromptTooLong, match="at least"):
+            await engine.engine.prompt([{"role": "user", "content": "<|im_end|>" * 999}])
+        assert made == []
+        assert len(await engine.engine.encode("a" * 2000, must_fit=False)) == 2000
+        assert len(await engine.engine.encode("a" * 64 * longest)) == 64 * longest
+
+
 async def test_an_adapter_registered_this_moment_answers(base: Base, publish: Publish) -> None:
     """A submit looks again before it says no, without waiting for the next poll."""
     async with running(base, publish.root, poll_interval_s=3600) as engine:
@@ -461,6 +490,20 @@ async def test_an_adapter_damaged_on_disk_is_unavailable_and_shown_broken(
             await engine.submit("damaged", (1,))
         card = engine.engine.model("damaged")
         assert (card.state, bool(card.reason)) == ("broken", True)
+        assert len(await engine.tokens("whole", (1,))) == GREEDY.max_tokens
+
+
+async def test_an_adapter_that_cannot_be_read_for_a_moment_is_not_broken(
+    base: Base, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too few file descriptors say nothing of an adapter: the next request tries again."""
+    publish("whole")
+    async with running(base, publish.root) as engine:
+        with monkeypatch.context() as lacking:
+            lacking.setattr("adapters.entry.read_bytes", _too_many_files)
+            with pytest.raises(AdapterUnreadable, match=r"cannot be read now: .*Too many open"):
+                await engine.submit("whole", (1,))
+        assert engine.engine.model("whole").state == "ready"
         assert len(await engine.tokens("whole", (1,))) == GREEDY.max_tokens
 
 
@@ -612,6 +655,10 @@ class _Broken:
             self.left -= 1
             raise RuntimeError("injected")
         return self.inner.launch(chunks)
+
+
+def _too_many_files(*_: object, **__: object) -> bytes:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def _raise(token: int) -> str:

@@ -128,6 +128,16 @@ def test_depth_and_size_are_bounded(guidance: Guidance) -> None:
         guidance.of_shape(Shape(schema={"const": "x" * 70_000}))
 
 
+def test_a_number_that_cannot_be_held_to_is_refused(guidance: Guidance) -> None:
+    """Of the answer, and of a function by its index."""
+    schema = {"type": "object", "properties": {"a": {"exclusiveMinimum": 0, "maximum": 0.1}}}
+    with pytest.raises(GrammarInvalid, match=r"properties\.a\.exclusiveMinimum 0"):
+        guidance.of_shape(Shape(schema=schema))
+    with pytest.raises(GrammarInvalid, match="narrower than 1") as refused:
+        guidance.of_shape(Shape(functions=(Function(name="f", parameters=schema),)))
+    assert refused.value.function == 0
+
+
 def test_a_schema_that_took_too_long_is_tried_again(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
