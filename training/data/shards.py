@@ -83,7 +83,8 @@ def make_shard(task: ShardTask) -> ShardReport:
     for raw, split in zip(task.dialogues, task.splits, strict=True):
         dialogue = cleaner.clean(raw, pre_spaced=task.pre_spaced)
         if dialogue is not None:
-            is_changed = dialogue.utterances != list(raw.utterances)
+            before = list(raw.utterances), raw.system
+            is_changed = (dialogue.utterances, dialogue.system) != before
             kept.append(_Kept(dialogue, SPLITS.index(split), is_changed))
     _write(task, kept)
     report = ShardReport(len(task.dialogues), cleaner.report())

@@ -42,6 +42,9 @@ _CONTROL = re.compile(
     "\ufff9-\ufffb\ud800-\udfff]"
 )
 
+# Half of a surrogate pair is no character. JSON's escapes can write one; UTF-8 cannot.
+_HALVES = re.compile("[\ud800-\udfff]")
+
 # Text without one of these needs none of its spaces.
 _ANY_WORD = re.compile(_WORD)
 
@@ -87,6 +90,25 @@ _BRACKETS = re.compile(f"\\(([^()\n]*[{HAN}][^()\n]*)\\)")
 def remove_control(text: str) -> str:
     """``text`` without characters that no one can see or that no file can hold."""
     return text if text.isprintable() else _CONTROL.sub("", text)  # all of them are unprintable
+
+
+def has_halves(text: str) -> bool:
+    """Whether ``text`` has halves of surrogate pairs, so that no file can hold it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def remove_halves(text: str) -> str:
+    """``text`` without halves of surrogate pairs."""
+    return _HALVES.sub("", text)
+
+
+def with_halves_shown(text: str) -> str:
+    """``text`` with U+FFFD for each half of a surrogate pair."""
+    return _HALVES.sub("\ufffd", text)
 
 
 def join_spaced(text: str) -> str:

@@ -481,6 +481,53 @@ def test_messages_keep_their_roles_and_their_system_prompt(tmp_path: Path, root:
     assert (cleaning.read, cleaning.kept, cleaning.changed) == (5, 3, 1)
 
 
+HALVES = {
+    "an utterance": ["今天好累\ud83d", "休息吧"],
+    "a system prompt": {
+        "messages": [
+            {"role": "system", "content": "\ud800你是猫。"},
+            {"role": "user", "content": "在吗"},
+            {"role": "assistant", "content": "喵"},
+        ]
+    },
+    "a dropped dialogue": ["\udfff"],
+    "a role": {"messages": [{"role": "\ud800", "content": "在吗"}]},
+}
+
+
+def test_half_of_a_surrogate_pair_is_cleaned(tmp_path: Path, root: Path) -> None:
+    """Wherever an escape in the JSON put one; the report shows it as U+FFFD."""
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text("\n".join(map(json.dumps, [*numbered(3), *HALVES.values()])))
+    prepared = prepare([raw], "toy", root, validation_share=0, test_share=0)
+    assert list(prepared.split("train"))[3:] == [
+        Dialogue(["今天好累", "休息吧"]),
+        Dialogue(["在吗", "喵"], "你是猫。", has_roles=True),
+    ]
+    cleaning = PreparedDataset.open(root, "toy").manifest.cleaning
+    examples = {rule.name: rule.examples for rule in cleaning.rules}
+    assert [(one.before, one.after) for one in examples["control"]] == [
+        ("今天好累\ufffd", "今天好累"),
+        ("\ufffd你是猫。", "你是猫。"),
+        ("\ufffd", ""),
+    ]
+    assert [one.before for one in examples["empty"]] == ["", "\ufffd"]
+    assert "\ufffd" in examples["speakers"][0].before
+    assert (cleaning.kept, cleaning.changed) == (5, 2)
+
+
+@pytest.mark.parametrize("place", ["an utterance", "a system prompt"])
+def test_half_of_a_surrogate_pair_is_refused_where_it_may_not_be_cleaned(
+    tmp_path: Path, root: Path, place: str
+) -> None:
+    """With the rule off that would remove it; the record is named."""
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text("\n".join(map(json.dumps, [*numbered(3), HALVES[place]])))
+    rules = read_rules("default", ["text.control=false"])
+    with pytest.raises(DataError, match=r"raw\.jsonl, record 4: half of a surrogate pair"):
+        prepare([raw], "toy", root, rules=rules)
+
+
 def test_a_preparation_at_work_is_left_alone(tmp_path: Path, root: Path) -> None:
     """A second one of the same input and name is refused while the first goes on."""
     raw = written(tmp_path / "raw.json", numbered(30))
