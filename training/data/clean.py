@@ -11,7 +11,7 @@ from training.data.report import CleaningReport, Rule, Tally
 from training.data.rules import LoadedRules, Rules
 from training.data.words import letters_of
 
-RULES_VERSION = 3
+RULES_VERSION = 4
 
 TextRule = Callable[[str], str]
 Turn = tuple[Role | None, str]

@@ -353,6 +353,25 @@ def test_training_dialogues_of_other_splits_are_dropped(tmp_path: Path, root: Pa
     assert len(off.split("train")) == 5
 
 
+@pytest.mark.parametrize("in_training", [False, True])
+def test_equal_dialogues_are_found_though_one_file_tells_who_speaks(
+    tmp_path: Path, root: Path, in_training: bool
+) -> None:
+    """As leaks and as duplicates, either way round; with another system prompt it is another."""
+    turns = [{"role": "user", "content": "在吗"}, {"role": "assistant", "content": "在"}]
+    system = {"role": "system", "content": "你是猫。"}
+    files: list[list[object]] = [[["在吗", "在"], ["早", "早安"]], [{"messages": turns}]]
+    files[in_training].append({"messages": [system, *turns]})
+    plain, messages = (written(tmp_path / f"{n}.json", file) for n, file in enumerate(files))
+    train, test = (messages, plain) if in_training else (plain, messages)
+    leaking = prepare([train], "leaking", root, test=test, validation_share=0)
+    assert dropped(leaking) == {"leaks": 1}
+    rules = read_rules("default", ["duplicates=true"])
+    shares = {"validation_share": 0, "test_share": 0}
+    repeating = prepare([train, test], "repeating", root, rules=rules, **shares)
+    assert dropped(repeating) == {"duplicates": 1}
+
+
 def test_a_drawn_split_has_no_leaks_to_search_for(tmp_path: Path, root: Path) -> None:
     """Near duplicates are dropped before the draw, so none can straddle it."""
     dialogues = [near(number, end) for number in range(100) for end in ("", "啊", "呢")]
