@@ -586,6 +586,21 @@ def test_a_failed_swap_puts_the_old_dataset_back(
     assert [path.name for path in root.iterdir()] == ["toy"]
 
 
+def test_a_full_disk_leaves_nothing_where_nothing_is_kept(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the message does not promise that the next preparation goes on."""
+    raw = written(tmp_path / "raw.json", numbered(50))
+
+    def full(task: shards.ShardTask) -> shards.ShardReport:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(preparation, "make_shard", full)
+    with pytest.raises(DataError, match=r"No space left on device\. Nothing is left of this"):
+        prepare([raw], "toy", root, keeps=False)
+    assert list(root.iterdir()) == []
+
+
 def test_an_older_dataset_is_replaced_only_when_asked(tmp_path: Path, root: Path) -> None:
     """Readers of the old one keep what they opened."""
     prepare([written(tmp_path / "old.json", numbered(5, "旧"))], "toy", root)
