@@ -11,7 +11,7 @@ from training.data.report import CleaningReport, Rule, Tally
 from training.data.rules import LoadedRules, Rules
 from training.data.words import letters_of
 
-RULES_VERSION = 3
+RULES_VERSION = 4
 
 TextRule = Callable[[str], str]
 Turn = tuple[Role | None, str]
@@ -66,9 +66,10 @@ class Cleaner:
             return None
         rules = self._spaced if pre_spaced else self._plain
         texts = [self._clean_text(utterance, rules) for utterance in raw.utterances]
+        system = self._clean_system(raw.system)
         if raw.roles is None and self._are_all_fine(texts):
-            self._tally.changed += texts != raw.utterances
-            return Dialogue(texts, raw.system)
+            self._tally.changed += texts != raw.utterances or system != raw.system
+            return Dialogue(texts, system)
         roles: Sequence[Role | None] = raw.roles or [None] * len(texts)
         turns = list(zip(roles, texts, strict=True))
         part, cause = self._longest_part(turns)
@@ -79,8 +80,8 @@ class Cleaner:
             self._tally.drop_dialogue(cause or "short", raw.utterances)
             return None
         kept = [said for _, said in part]
-        self._tally.changed += kept != list(raw.utterances)
-        return Dialogue(kept, raw.system, raw.roles is not None)
+        self._tally.changed += kept != list(raw.utterances) or system != raw.system
+        return Dialogue(kept, system, raw.roles is not None)
 
     def report(self) -> CleaningReport:
         """The tally so far."""
@@ -119,6 +120,15 @@ class Cleaner:
                 self._tally.change(name, utterance, after)
                 utterance = after
         return utterance
+
+    def _clean_system(self, system: str | None) -> str | None:
+        """Whoever wrote a system prompt meant it: it loses what cannot be stored and no more."""
+        if system is None or not self._rules.text.control:
+            return system
+        after = text.remove_halves(system)
+        if after != system:
+            self._tally.change("control", system, after)
+        return after or None
 
     def _unusable(self, utterance: str) -> str | None:
         """The rule that finds ``utterance`` to be no part of a dialogue."""

@@ -96,7 +96,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
 
     What was read is kept when the preparation is stopped, the machine fails or the disk is full;
     the next one with the same input goes on from there and ``say``s so. Without ``keeps``, nothing
-    is left of one that is stopped by an exception.
+    is left of one that ends in an exception.
 
     Raises:
         DataError: a file or option cannot be used, or the dataset cannot be written. An older one
@@ -149,10 +149,14 @@ def _part(target: Path, key: str, *, keeps: bool) -> Iterator[Path]:
         with directory_in_use(part):
             yield part
     except OSError as error:
+        left = (
+            "What was read so far is kept; with that put right, the same command goes on from there"
+        )
+        if not keeps:
+            shutil.rmtree(part, ignore_errors=True)
+            left = "Nothing is left of this preparation; with that put right, begin it again"
         raise DataError(
-            f"cannot be written: {error.strerror or error}. What was read so far is kept; with "
-            "that put right, the same command goes on from there",
-            file=target,
+            f"cannot be written: {error.strerror or error}. {left}", file=target
         ) from error
     except DataError:
         shutil.rmtree(part, ignore_errors=True)

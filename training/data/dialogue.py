@@ -46,3 +46,10 @@ class Dialogue(msgspec.Struct, frozen=True):
         if self.system is None and not self.has_roles:
             return msgspec.json.encode(self.utterances)
         return msgspec.json.encode([self.utterances, self.system, self.has_roles])
+
+    def said(self) -> bytes:
+        """The same bytes where the same is said, whether or not a file tells who speaks.
+
+        Repeats and leaks go by it. Without roles these are the canonical bytes.
+        """
+        return Dialogue(self.utterances, self.system).canonical()

@@ -1,5 +1,6 @@
 """Which dialogues of the shards are there already: equal ones, nearly equal ones, and leaks.
 
+Dialogues are equal that say the same, also where one file tells who speaks and another does not.
 What is decided depends on the content of the dialogues, on the splits that files give them, and
 among equal ones on the order of the input; never on how the work was divided.
 """
@@ -49,12 +50,12 @@ def dropped_by(
     within = rules.duplicates or rules.near_duplicates > 0
     if not len(splits) or not (within or rules.leaks):
         return reasons
-    digests = np.concatenate([_digests(path) for path in paths])
-    repeats, leaks = first_of_each(digests, splits, within=within, across=rules.leaks)
+    said = np.concatenate([read_shard(path).column("said").to_numpy() for path in paths])
+    repeats, leaks = first_of_each(said, splits, within=within, across=rules.leaks)
     reasons[repeats], reasons[leaks] = _DUPLICATES, _LEAKS
     if rules.near_duplicates > 0:
         kept = np.flatnonzero(reasons == 0)
-        rank = digests[kept]
+        rank = said[kept]
         alike = partial(_are_alike, Rows(paths), kept, rules.near_duplicates, workers)
         groups = clusters(_bands(paths, kept, on_progress), rank, alike)
         repeats, leaks = first_of_each(groups, splits[kept], tie=rank, across=rules.leaks)
@@ -134,12 +135,6 @@ def _are_alike(
         for start in range(0, len(pairs), PAIRS_A_TASK)
     )
     return np.concatenate(list(workers.in_order(_compare, tasks)))
-
-
-def _digests(path: Path) -> np.ndarray:
-    """The beginning of each dialogue's digest, as a number."""
-    digests = b"".join(read_shard(path).column("digest").to_pylist())
-    return np.frombuffer(digests, ">u8").reshape(-1, 4)[:, 0].astype(np.uint64)
 
 
 def _bands(

@@ -20,7 +20,7 @@ from training.data.arrow import SplitWriter
 from training.data.clean import RULES_VERSION, Cleaner
 from training.data.duplicates import dropped_by, with_dropped
 from training.data.manifest import DatasetManifest, InputRef, SplitCounts
-from training.data.reader import DialogueReader
+from training.data.reader import DialogueReader, Record
 from training.data.report import CleaningReport
 from training.data.rules import LoadedRules
 from training.data.shards import (
@@ -31,7 +31,7 @@ from training.data.shards import (
     shard_report,
 )
 from training.data.split import SPLITS, Shares
-from training.data.text import SAMPLE_DIALOGUES, looks_pre_spaced
+from training.data.text import SAMPLE_DIALOGUES, has_halves, looks_pre_spaced
 from training.data.workers import Workers, processors
 from training.errors import DataError
 
@@ -199,6 +199,8 @@ class Preparation:
             if source.given_as and any(record.split for record in chunk):
                 message = f"brings its own splits, so it cannot be given as {source.given_as}"
                 raise DataError(message, file=source.path)
+            if not self._job.rules.rules.text.control:
+                _refuse_halves(chunk, source.path)
             yield ShardTask(
                 path=self._path(index, number),
                 dialogues=[record.dialogue for record in chunk],
@@ -243,6 +245,18 @@ class Preparation:
         return drawn, {
             split: writer.counts() for split, writer in zip(SPLITS, writers, strict=True)
         }
+
+
+def _refuse_halves(records: Sequence[Record], file: Path) -> None:
+    """No file can hold half of a surrogate pair; the rule that removes them is off."""
+    for record in records:
+        if any(map(has_halves, [*record.dialogue.utterances, record.dialogue.system or ""])):
+            message = "half of a surrogate pair (\\ud800 to \\udfff), which cannot be stored"
+            raise DataError(
+                f"{message}; mend the record, or let text.control=true remove it",
+                file=file,
+                record=record.number,
+            )
 
 
 def _reasons(cleaning: CleaningReport) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from training.data.text import with_halves_shown
+
 # How many examples of each rule's work are kept, and how much of a text one shows.
 EXAMPLES = 3
 EXAMPLE_CHARACTERS = 200
@@ -14,7 +16,8 @@ EXAMPLE_CHARACTERS = 200
 class Sample(msgspec.Struct, frozen=True):
     """A text before and after a rule; ``None`` after where it was dropped.
 
-    A dialogue is shown with its utterances parted by `` / ``.
+    A dialogue is shown with its utterances parted by `` / ``, and half of a surrogate pair, which
+    no file can hold, as U+FFFD.
     """
 
     before: str
@@ -83,7 +86,7 @@ class Tally:
         self.read = self.changed = 0
 
     def change(self, rule: str, before: str, after: str) -> None:
-        """An utterance was changed."""
+        """An utterance was changed, or a system prompt, which counts as one."""
         self._utterances_changed[rule] += 1
         self._show(rule, before, after)
 
@@ -114,8 +117,13 @@ class Tally:
     def _show(self, rule: str, before: str, after: str | None = None) -> None:
         examples = self._examples[rule]
         if len(examples) < EXAMPLES:
-            cut = after[:EXAMPLE_CHARACTERS] if after is not None else None
-            examples.append(Sample(before[:EXAMPLE_CHARACTERS], cut))
+            cut = _beginning(after) if after is not None else None
+            examples.append(Sample(_beginning(before), cut))
+
+
+def _beginning(text: str) -> str:
+    """As much of ``text`` as an example shows."""
+    return with_halves_shown(text[:EXAMPLE_CHARACTERS])
 
 
 def shown(utterances: Sequence[str]) -> str:

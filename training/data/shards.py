@@ -57,8 +57,9 @@ def shard_schema(banding: Banding | None) -> pa.Schema:
     """A split's columns and what the rest of the preparation goes by.
 
     ``split`` is an index into ``SPLITS``, ``digest`` the SHA-256 of the dialogue's canonical bytes,
-    ``position`` its place in the draw, ``characters`` the length of its utterances together,
-    ``changed`` whether cleaning changed it, ``bands`` the keys by which near duplicates are found.
+    ``said`` the beginning of the SHA-256 of what is said in it, ``position`` its place in the draw,
+    ``characters`` the length of its utterances together, ``changed`` whether cleaning changed it,
+    ``bands`` the keys by which near duplicates are found.
     """
     import pyarrow as pa
 
@@ -66,6 +67,7 @@ def shard_schema(banding: Banding | None) -> pa.Schema:
     for name, kind in (
         ("split", pa.int8()),
         ("digest", pa.binary(32)),
+        ("said", pa.uint64()),
         ("position", pa.float64()),
         ("characters", pa.int64()),
         ("changed", pa.bool_()),
@@ -83,7 +85,8 @@ def make_shard(task: ShardTask) -> ShardReport:
     for raw, split in zip(task.dialogues, task.splits, strict=True):
         dialogue = cleaner.clean(raw, pre_spaced=task.pre_spaced)
         if dialogue is not None:
-            is_changed = dialogue.utterances != list(raw.utterances)
+            before = list(raw.utterances), raw.system
+            is_changed = (dialogue.utterances, dialogue.system) != before
             kept.append(_Kept(dialogue, SPLITS.index(split), is_changed))
     _write(task, kept)
     report = ShardReport(len(task.dialogues), cleaner.report())
@@ -105,12 +108,17 @@ def _write(task: ShardTask, kept: Sequence[_Kept]) -> None:
     import pyarrow as pa
 
     dialogues = [one.dialogue for one in kept]
+    digests = [_sha256(dialogue.canonical()) for dialogue in dialogues]
     columns = {
         "dialog": [dialogue.utterances for dialogue in dialogues],
         "system": [dialogue.system for dialogue in dialogues],
         "has_roles": [dialogue.has_roles for dialogue in dialogues],
         "split": [one.split for one in kept],
-        "digest": [hashlib.sha256(dialogue.canonical()).digest() for dialogue in dialogues],
+        "digest": digests,
+        "said": [
+            int.from_bytes((_sha256(one.said()) if one.has_roles else digest)[:8])
+            for one, digest in zip(dialogues, digests, strict=True)
+        ],
         "position": [position(dialogue.utterances, task.seed) for dialogue in dialogues],
         "characters": [dialogue.characters for dialogue in dialogues],
         "changed": [one.is_changed for one in kept],
@@ -125,6 +133,10 @@ def _write(task: ShardTask, kept: Sequence[_Kept]) -> None:
             stream.write_batch(batch)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 def shard_report(path: Path) -> ShardReport | None:

@@ -62,8 +62,8 @@ class Distribution(msgspec.Struct, frozen=True):
 class SplitStats(msgspec.Struct, frozen=True):
     """A split in numbers.
 
-    ``repeated`` dialogues equal an earlier one of the split, ``leaked`` ones one of a later split
-    (validation, test). ``with_roles`` come from files that say who speaks.
+    ``repeated`` dialogues say what an earlier one of the split says, ``leaked`` ones what one of a
+    later split (validation, test) says. ``with_roles`` come from files that say who speaks.
     """
 
     dialogues: int
@@ -197,10 +197,9 @@ def _lengths(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _digests(batch: pa.RecordBatch) -> np.ndarray:
-    """Eight bytes of a hash of each dialogue."""
+    """Eight bytes of a hash of what each dialogue says."""
     hashes = (
-        hashlib.blake2b(dialogue.canonical(), digest_size=8).digest()
-        for dialogue in dialogues_of(batch)
+        hashlib.blake2b(dialogue.said(), digest_size=8).digest() for dialogue in dialogues_of(batch)
     )
     return np.frombuffer(b"".join(hashes), np.uint64)
 

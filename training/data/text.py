@@ -42,6 +42,9 @@ _CONTROL = re.compile(
     "\ufff9-\ufffb\ud800-\udfff]"
 )
 
+# Half of a surrogate pair is no character. JSON's escapes can write one; UTF-8 cannot.
+_HALVES = re.compile("[\ud800-\udfff]")
+
 # Text without one of these needs none of its spaces.
 _ANY_WORD = re.compile(_WORD)
 
@@ -64,13 +67,16 @@ _EMOJI = re.compile(
     f"|\\[[A-Za-z{HAN}]{{1,6}}\\]"
 )
 
+# Text is as long as a stranger's file makes it: in these a run of signs is taken whole and is never
+# looked at from its middle, so that the time grows with the length and not with its square.
+#
 # A comma-like mark in front, perhaps among others, has lost its clause; so has each of a row but
 # one. Dots alone (`。。。`) are speechlessness and stay.
 _COMMA = "，、；：,;"
 _ORPHANS = re.compile(
     rf"^[\s{_COMMA}。]*[{_COMMA}][\s{_COMMA}。]*|^。(?=[^。\s])"
     rf"|(?<=[{_COMMA}])(?:\s*[{_COMMA}])+"
-    "|（\\s*）|【\\s*】|《\\s*》|「\\s*」|“\\s*”|\\\\+\\s*(?=['\"])"
+    "|（\\s*）|【\\s*】|《\\s*》|「\\s*」|“\\s*”|(?<!\\\\)\\\\++\\s*+(?=['\"])"
 )
 
 # Full-width letters and digits, and the marks that Chinese sets in full width.
@@ -79,14 +85,33 @@ _HALF = {
 }
 _FULL = {",": "，", "!": "！", "?": "？", ";": "；", ":": "：", "~": "～", "(": "（", ")": "）"}
 _AFTER_HAN = re.compile(  # but not a smiley's eyes, nor what stands before Latin letters
-    f"(?<=[{HAN}，！？；：～）])(?:[,!?~]|[;:](?![()^_*-]))+(?![,!?;:~]*[^\\W\\d_{HAN}])"
+    f"(?<=[{HAN}，！？；：～）])(?:[,!?~]|[;:](?![()^_*-]))++(?![,!?;:~]*+[^\\W\\d_{HAN}])"
 )
-_BRACKETS = re.compile(f"\\(([^()\n]*[{HAN}][^()\n]*)\\)")
+_BRACKETS = re.compile(f"\\(([^()\n{HAN}]*+[{HAN}][^()\n]*+)\\)")
 
 
 def remove_control(text: str) -> str:
     """``text`` without characters that no one can see or that no file can hold."""
     return text if text.isprintable() else _CONTROL.sub("", text)  # all of them are unprintable
+
+
+def has_halves(text: str) -> bool:
+    """Whether ``text`` has halves of surrogate pairs, so that no file can hold it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def remove_halves(text: str) -> str:
+    """``text`` without halves of surrogate pairs."""
+    return _HALVES.sub("", text)
+
+
+def with_halves_shown(text: str) -> str:
+    """``text`` with U+FFFD for each half of a surrogate pair."""
+    return _HALVES.sub("\ufffd", text)
 
 
 def join_spaced(text: str) -> str:

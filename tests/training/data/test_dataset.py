@@ -353,6 +353,25 @@ def test_training_dialogues_of_other_splits_are_dropped(tmp_path: Path, root: Pa
     assert len(off.split("train")) == 5
 
 
+@pytest.mark.parametrize("in_training", [False, True])
+def test_equal_dialogues_are_found_though_one_file_tells_who_speaks(
+    tmp_path: Path, root: Path, in_training: bool
+) -> None:
+    """As leaks and as duplicates, either way round; with another system prompt it is another."""
+    turns = [{"role": "user", "content": "在吗"}, {"role": "assistant", "content": "在"}]
+    system = {"role": "system", "content": "你是猫。"}
+    files: list[list[object]] = [[["在吗", "在"], ["早", "早安"]], [{"messages": turns}]]
+    files[in_training].append({"messages": [system, *turns]})
+    plain, messages = (written(tmp_path / f"{n}.json", file) for n, file in enumerate(files))
+    train, test = (messages, plain) if in_training else (plain, messages)
+    leaking = prepare([train], "leaking", root, test=test, validation_share=0)
+    assert dropped(leaking) == {"leaks": 1}
+    rules = read_rules("default", ["duplicates=true"])
+    shares = {"validation_share": 0, "test_share": 0}
+    repeating = prepare([train, test], "repeating", root, rules=rules, **shares)
+    assert dropped(repeating) == {"duplicates": 1}
+
+
 def test_a_drawn_split_has_no_leaks_to_search_for(tmp_path: Path, root: Path) -> None:
     """Near duplicates are dropped before the draw, so none can straddle it."""
     dialogues = [near(number, end) for number in range(100) for end in ("", "啊", "呢")]
@@ -481,6 +500,53 @@ def test_messages_keep_their_roles_and_their_system_prompt(tmp_path: Path, root:
     assert (cleaning.read, cleaning.kept, cleaning.changed) == (5, 3, 1)
 
 
+HALVES = {
+    "an utterance": ["今天好累\ud83d", "休息吧"],
+    "a system prompt": {
+        "messages": [
+            {"role": "system", "content": "\ud800你是猫。"},
+            {"role": "user", "content": "在吗"},
+            {"role": "assistant", "content": "喵"},
+        ]
+    },
+    "a dropped dialogue": ["\udfff"],
+    "a role": {"messages": [{"role": "\ud800", "content": "在吗"}]},
+}
+
+
+def test_half_of_a_surrogate_pair_is_cleaned(tmp_path: Path, root: Path) -> None:
+    """Wherever an escape in the JSON put one; the report shows it as U+FFFD."""
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text("\n".join(map(json.dumps, [*numbered(3), *HALVES.values()])))
+    prepared = prepare([raw], "toy", root, validation_share=0, test_share=0)
+    assert list(prepared.split("train"))[3:] == [
+        Dialogue(["今天好累", "休息吧"]),
+        Dialogue(["在吗", "喵"], "你是猫。", has_roles=True),
+    ]
+    cleaning = PreparedDataset.open(root, "toy").manifest.cleaning
+    examples = {rule.name: rule.examples for rule in cleaning.rules}
+    assert [(one.before, one.after) for one in examples["control"]] == [
+        ("今天好累\ufffd", "今天好累"),
+        ("\ufffd你是猫。", "你是猫。"),
+        ("\ufffd", ""),
+    ]
+    assert [one.before for one in examples["empty"]] == ["", "\ufffd"]
+    assert "\ufffd" in examples["speakers"][0].before
+    assert (cleaning.kept, cleaning.changed) == (5, 2)
+
+
+@pytest.mark.parametrize("place", ["an utterance", "a system prompt"])
+def test_half_of_a_surrogate_pair_is_refused_where_it_may_not_be_cleaned(
+    tmp_path: Path, root: Path, place: str
+) -> None:
+    """With the rule off that would remove it; the record is named."""
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text("\n".join(map(json.dumps, [*numbered(3), HALVES[place]])))
+    rules = read_rules("default", ["text.control=false"])
+    with pytest.raises(DataError, match=r"raw\.jsonl, record 4: half of a surrogate pair"):
+        prepare([raw], "toy", root, rules=rules)
+
+
 def test_a_preparation_at_work_is_left_alone(tmp_path: Path, root: Path) -> None:
     """A second one of the same input and name is refused while the first goes on."""
     raw = written(tmp_path / "raw.json", numbered(30))
@@ -518,6 +584,21 @@ def test_a_failed_swap_puts_the_old_dataset_back(
     prepare([new], "toy", root, overwrite=True, say=said.append)
     assert said == ["Going on after 9 dialogues that were read before."]
     assert [path.name for path in root.iterdir()] == ["toy"]
+
+
+def test_a_full_disk_leaves_nothing_where_nothing_is_kept(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the message does not promise that the next preparation goes on."""
+    raw = written(tmp_path / "raw.json", numbered(50))
+
+    def full(task: shards.ShardTask) -> shards.ShardReport:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(preparation, "make_shard", full)
+    with pytest.raises(DataError, match=r"No space left on device\. Nothing is left of this"):
+        prepare([raw], "toy", root, keeps=False)
+    assert list(root.iterdir()) == []
 
 
 def test_an_older_dataset_is_replaced_only_when_asked(tmp_path: Path, root: Path) -> None:

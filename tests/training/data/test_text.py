@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -216,6 +218,22 @@ def test_punctuation_without_its_words_goes(raw: str, cleaned: str) -> None:
 def test_width_follows_the_script(raw: str, folded: str) -> None:
     """Half for letters and digits, full for the punctuation of Chinese, and Latin is left alone."""
     assert fold_width(raw) == folded
+
+
+LONG = {
+    "a bracket that is never closed": (fold_width, "(", "好", ""),
+    "backslashes": (remove_orphans, "", "\\", "好"),
+    "marks before Latin": (fold_width, "好", ",!", "a"),
+}
+
+
+@pytest.mark.parametrize(("rule", "start", "run", "end"), LONG.values(), ids=LONG)
+def test_a_long_run_takes_time_by_its_length(
+    rule: Callable[[str], str], start: str, run: str, end: str
+) -> None:
+    """And not by the square of it, which would be hours for these; none of them is changed."""
+    text = start + run * 1_000_000 + end
+    assert rule(text) == text
 
 
 @pytest.mark.parametrize(("raw", "shortened"), ELONGATED.values(), ids=ELONGATED)
