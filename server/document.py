@@ -37,7 +37,7 @@ _KEY = {
     "type": "http",
     "scheme": "bearer",
     "description": "A key of `lccc-admin keys create`, of scope `inference` or `admin`, or the "
-    "one-time token that `lccc-admin serve` prints, which is good for both. As long as there is no "
+    "token that `lccc-admin serve` prints, which is good for both. As long as there is no "
     "key at all, a server that only this machine can reach asks for none where `inference` would "
     "do; where `admin` is needed, it always is.",
 }
