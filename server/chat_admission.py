@@ -64,6 +64,7 @@ async def admit_chat(
         choices=choices,
         piece=engine.piece,
         reader=_reader(shape, prompt.thought),
+        max_tokens=how.max_tokens,
         has_logprobs=bool(asked.logprobs),
         has_usage=asked.has_usage,
     )

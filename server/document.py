@@ -153,7 +153,18 @@ def _schemas() -> Part:
     for schema in schemas.values():
         if "description" in schema:
             schema["description"] = inspect.cleandoc(schema["description"]).replace("``", "`")
-    return schemas
+    return {name: _portable(schema) for name, schema in schemas.items()}
+
+
+def _portable(part: Any) -> Any:
+    r"""With patterns as JSON schemas have them, which do not know Python's ``\Z``."""
+    if isinstance(part, list):
+        return [_portable(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    if isinstance(pattern := part.get("pattern"), str) and pattern.endswith(r"\Z"):
+        part = part | {"pattern": pattern.removesuffix(r"\Z") + "$"}
+    return {key: _portable(value) for key, value in part.items()}
 
 
 def _complete(operation: Part, access: Access) -> None:

@@ -31,7 +31,7 @@ class Answer:
 
     ``generations`` are the choices of the first prompt, ``choices`` of them, then those of the
     next. ``piece`` tells what a token reads as, for ``has_logprobs``; ``reader`` makes what reads
-    one of them.
+    one of them. ``max_tokens`` is what holds for each; ``None``: the context alone does.
     """
 
     id: str
@@ -40,6 +40,7 @@ class Answer:
     piece: PieceOf
     reader: Callable[[], PartReader] = PlainReader
     choices: int = 1
+    max_tokens: int | None = None
     has_logprobs: bool = False
     has_usage: bool = False
     created: int = field(default_factory=lambda: int(time.time()))

@@ -61,13 +61,6 @@ class Draw(NamedTuple):
     def temperature(self) -> float:
         return min(self.sampling.temperature, HOTTEST)
 
-    @property
-    def is_edited(self) -> bool:
-        """True where the logits are changed before the choice."""
-        return bool(self.withheld) or any(
-            part is not None for part in (self.mask, self.bias, self.history)
-        )
-
 
 class Scores(NamedTuple):
     """Logprobs of the tokens of a prompt from position ``begin`` on."""

@@ -58,7 +58,7 @@ def _begun(
         created_at=answer.created,
         status="in_progress",
         instructions=asked.instructions,
-        max_output_tokens=asked.max_output_tokens or defaults.max_tokens,
+        max_output_tokens=answer.max_tokens,
         max_tool_calls=asked.max_tool_calls,
         model=answer.model,
         output=[],

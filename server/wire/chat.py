@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from server.wire.names import SHORT_NAME
 from server.wire.parameters import Inbound, MaxTokens, Parameters, TopLogprobs
 from server.wire.tools import GivenToolCall, Tool, ToolChoice
 
@@ -78,7 +79,7 @@ class JsonObjectFormat(Inbound, frozen=True, kw_only=True, tag_field="type", tag
 class JsonSchema(Inbound, frozen=True, kw_only=True):
     """A schema. Replies are always held to it, so ``strict`` changes nothing."""
 
-    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=SHORT_NAME)]
     description: str | None = None
     schema: dict[str, Any] | None = None
     strict: bool | None = None

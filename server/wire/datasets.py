@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from server.wire.names import FILE_NAME
 from server.wire.parameters import Inbound
 from server.wire.runs import DatasetName, Overrides
 
@@ -15,7 +16,7 @@ FileName = Annotated[
         min_length=1,
         max_length=80,
         description="A plain file name, without directories.",
-        pattern=r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$",
+        pattern=FILE_NAME,
     ),
 ]
 Share = Annotated[float, Meta(ge=0, lt=1)]

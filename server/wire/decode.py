@@ -15,6 +15,7 @@ from server.wire.chat import ChatRequest
 from server.wire.conversation import check_conversation
 from server.wire.errors import InvalidRequest
 from server.wire.lora import LoadAdapterRequest, UnloadAdapterRequest
+from server.wire.names import RULES
 from server.wire.parameters import Parameters
 from server.wire.session import SignIn
 from server.wire.text import CompletionRequest
@@ -257,6 +258,7 @@ def _located(text: str, request_type: type[Struct]) -> InvalidRequest:
         reason = "is required"
     if not param:
         return InvalidRequest(f"The body: {reason}.")
+    reason = next((rule for name, rule in RULES.items() if repr(name) in reason), reason)
     invalid = _INVALID.match(reason)
     if invalid and (known := allowed_at(request_type, param)):
         reason = f"{invalid['value']} is not supported; this server takes {', '.join(known)}"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from server.wire.chat import JsonObjectFormat, ReasoningEffort, TextFormat
+from server.wire.names import SHORT_NAME
 from server.wire.parameters import CommonParameters, Inbound, MaxTokens, TopLogprobs
 from server.wire.tools import FunctionName
 
@@ -91,7 +92,7 @@ class SchemaFormat(Inbound, frozen=True, kw_only=True, tag_field="type", tag="js
     Replies are always held to it, so ``strict`` changes nothing.
     """
 
-    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=SHORT_NAME)]
     schema: dict[str, Any]
     description: str | None = None
     strict: bool | None = None

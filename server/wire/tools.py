@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from server.wire.names import SHORT_NAME
 from server.wire.parameters import Inbound
 
 FunctionName = Annotated[
-    str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$", description="Letters, digits, _ and -; at most 64.")
+    str, Meta(pattern=SHORT_NAME, description="Letters, digits, _ and -; at most 64.")
 ]
 
 

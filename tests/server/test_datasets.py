@@ -89,7 +89,7 @@ def test_half_a_file_is_not_prepared(admin: TestClient[Any]) -> None:
     assert (half.status_code, none.status_code) == (409, 404)
 
 
-@pytest.mark.parametrize("name", ["../a", "a/b", "", "..", ".a", "a\x00", "\n", "x" * 81])
+@pytest.mark.parametrize("name", ["../a", "a/b", "", "..", ".a", "a\x00", "\n", "a\n", "x" * 81])
 def test_a_file_has_a_plain_name(admin: TestClient[Any], name: str) -> None:
     """No directories, no control characters."""
     answer = admin.post("/admin/uploads", json={"name": name, "size": 1})

@@ -9,8 +9,9 @@ import pytest
 from litestar.testing import TestClient
 from openai.types.responses import FunctionToolParam, ResponseFunctionToolCall
 
+from adapters.manifest import SamplingDefaults
 from server.engine.types import Dialect
-from tests.fakes import Script, ScriptedEngine
+from tests.fakes import Script, ScriptedEngine, card
 from tests.server.responses.asking import events, made, play, post, refused, sdk
 from tests.server.responses.shapes import checked_response
 
@@ -123,6 +124,17 @@ def test_a_call_that_is_cut_off_cannot_be_gone_on_from(
     assert first["output"][1]["type"] == "function_call"
     assert [message["role"] for message in engine.prompts[1]] == [*("user", "assistant", "user")]
     assert "tool_calls" not in engine.prompts[1][1]
+
+
+def test_a_models_own_limit_is_not_shown_where_it_does_not_hold(
+    client: TestClient[Any], engine: ScriptedEngine
+) -> None:
+    """It is meant for answers, so that it does not hold for a reply that may call."""
+    engine.cards = [card("base"), card("poet", "base", sampling=SamplingDefaults(max_tokens=100))]
+    limits = [made(client, **more)["max_output_tokens"] for more in ({}, {"tools": [ADD]})]
+
+    assert limits == [100, None]
+    assert limits == [request.sampling.max_tokens for request in engine.requests]
 
 
 def test_tools_reach_the_prompt_and_the_reply(

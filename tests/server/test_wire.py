@@ -444,3 +444,14 @@ def test_what_has_no_few_choices_has_none() -> None:
     paths = ("model", "temperature", "messages", "messages[0].content", "stop[0]", "nowhere.at[2]")
 
     assert {allowed_at(ChatRequest, path) for path in paths} == {()}
+
+
+def test_a_name_ends_where_its_line_does() -> None:
+    """No line end behind a name is overlooked, and the refusal says what a name may be."""
+    for name in ("f\n", "a b", ""):
+        tool = {"type": "function", "function": {"name": name}}
+        error = refusal(body(tools=[tool]))
+        assert error.param == "tools[0].function.name"
+        assert error.message.endswith("has to be 1 to 64 of A-Z a-z 0-9 _ -.")
+        schema = {"type": "json_schema", "json_schema": {"name": name}}
+        assert refusal(body(response_format=schema)).param == "response_format.json_schema.name"

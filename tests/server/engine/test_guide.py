@@ -96,7 +96,6 @@ def test_without_parameters_nothing_is_kept() -> None:
     guide.accept(3)
     draw = guide.draw()
     assert (draw.history, draw.bias, draw.mask, list(draw.withheld)) == (None, None, None, [])
-    assert not draw.is_edited
 
 
 @given(st.lists(st.integers(0, 9)), st.lists(st.integers(0, 9)), st.lists(st.integers(0, 9)))
