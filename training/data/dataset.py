@@ -5,7 +5,6 @@ Inside lie ``manifest.json`` and one Arrow file a split.
 
 from __future__ import annotations
 
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from adapters.storage import directory_in_use, is_in_use
 from training.data.arrow import Dialogues
+from training.data.catalogue import DATASET_NAME, known_datasets
 from training.data.manifest import MANIFEST_FILE, DatasetManifest, read_manifest
 from training.data.preparation import Job, OnProgress, Preparation, Source
 from training.data.rules import LoadedRules, read_rules
@@ -21,8 +21,6 @@ from training.data.split import SPLITS, Shares
 from training.errors import DataError, DatasetNotFound
 
 __all__ = ["DatasetManifest", "PreparedDataset", "known_datasets", "prepare"]
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class PreparedDataset:
@@ -41,7 +39,7 @@ class PreparedDataset:
             DataError: it is damaged.
         """
         path = datasets_root / name
-        if not _NAME.fullmatch(name) or not (path / MANIFEST_FILE).is_file():
+        if not DATASET_NAME.fullmatch(name) or not (path / MANIFEST_FILE).is_file():
             raise DatasetNotFound(name, known_datasets(datasets_root))
         return cls(path, read_manifest(path))
 
@@ -59,15 +57,6 @@ class PreparedDataset:
         if name not in SPLITS or not path.is_file():
             raise DataError(f"the dataset has no split '{name}'", file=self.path)
         return Dialogues(path)
-
-
-def known_datasets(datasets_root: Path) -> list[str]:
-    """The names of the prepared datasets, sorted."""
-    return sorted(
-        path.parent.name
-        for path in datasets_root.glob(f"*/{MANIFEST_FILE}")
-        if _NAME.fullmatch(path.parent.name)
-    )
 
 
 def prepare(  # noqa: PLR0913 - the options of the command, by name
@@ -119,7 +108,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not DATASET_NAME.fullmatch(name):
         raise DataError(
             f"'{name}' cannot name a dataset: use up to 128 letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit"
