@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,10 @@ from training.data.split import SPLITS, Shares
 from training.errors import DataError, DatasetNotFound
 
 __all__ = ["DatasetManifest", "PreparedDataset", "known_datasets", "prepare"]
+
+
+# A stage is locked a moment after it is made: what is younger may belong to someone who begins.
+_BEGINNING_S = 60.0
 
 
 class PreparedDataset:
@@ -93,6 +98,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
     """
     _check_name(name)
     target = datasets_root / name
+    _sweep(target)
     _check_free(target, overwrite)
     shares = Shares(validation=validation_share, test=test_share)
     given = ((valid, "validation"), (test, "test"))
@@ -118,6 +124,32 @@ def _check_name(name: str) -> None:
 def _check_free(target: Path, overwrite: bool) -> None:
     if target.exists() and not overwrite:
         raise DataError("this dataset is there already; --overwrite replaces it", file=target)
+
+
+def _sweep(target: Path) -> None:
+    """Clear up after preparations of this name that were killed; those at work are left alone.
+
+    A dataset that was set aside for another, which then could not take its place, has it again.
+    """
+    token = "[0-9a-f]" * 8
+    for old in target.parent.glob(f".{target.name}.{token}.old"):
+        stage = old.with_suffix(".new")
+        if _is_abandoned(stage) or not stage.exists():
+            with suppress(OSError):  # it cannot where the target is there, which is as well
+                old.rename(target)
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+    for stage in target.parent.glob(f".{target.name}.{token}.new"):
+        if _is_abandoned(stage):
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _is_abandoned(stage: Path) -> bool:
+    """Whether nobody works on ``stage`` any more, and somebody once did."""
+    try:
+        return time.time() - stage.stat().st_mtime > _BEGINNING_S and not is_in_use(stage)
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -163,9 +195,10 @@ def _staged(target: Path, overwrite: bool) -> Iterator[Path]:
     stage = target.parent / f".{target.name}.{secrets.token_hex(4)}.new"
     try:
         stage.mkdir(parents=True)
-        yield stage
-        _check_free(target, overwrite)
-        _swap_in(stage, target)
+        with directory_in_use(stage):
+            yield stage
+            _check_free(target, overwrite)
+            _swap_in(stage, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
