@@ -216,6 +216,16 @@ def test_a_failure_leaves_no_trace_and_keeps_the_old_dataset(
     assert [path.name for path in root.iterdir()] == ["toy"]
 
 
+def test_a_pipe_is_refused_with_what_to_do(root: Path) -> None:
+    """As a shell gives one for `<(cat raw.json)`: files are read several times."""
+    read, write = os.pipe()
+    os.write(write, b'[["a","b"]]')
+    os.close(write)
+    with pytest.raises(DataError, match=rf"/dev/fd/{read}: a pipe, .*; write it to a file first"):
+        prepare([Path(f"/dev/fd/{read}")], "toy", root)
+    os.close(read)
+
+
 class Stopped(BaseException):
     """As Ctrl-C: no expected failure."""
 
