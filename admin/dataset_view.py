@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,17 +22,17 @@ BAR_COLUMNS = 40
 HISTOGRAM_ROWS = 12
 
 
-def show_list(output: Output, manifests: Sequence[DatasetManifest]) -> None:
-    """A row for each dataset."""
+def show_list(output: Output, datasets: Mapping[str, DatasetManifest]) -> None:
+    """A row for each dataset, by its name."""
     rows = [
         (
-            manifest.name,
+            name,
             *(f"{counts.dialogues:,}" for counts in manifest.splits.values()),
             f"{manifest.characters:,}",
             manifest.created[:16].replace("T", " "),
             manifest.sha256[:12],
         )
-        for manifest in manifests
+        for name, manifest in datasets.items()
     ]
     titles = ("name", "train", "validation", "test", "characters", "prepared (UTC)", "sha256")
     output.table(*_aligned(titles, rows, numbers=range(1, 5)))

@@ -115,20 +115,24 @@ def prepare(  # noqa: PLR0913 - one parameter an option
 
 
 @data.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print the manifests as JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the manifests as JSON, and what is broken."
+)
 @pass_admin
 def list_(admin: AdminContext, as_json: bool) -> None:
-    """List the prepared datasets."""
-    from training.data.dataset import PreparedDataset, known_datasets
+    """List the prepared datasets, broken ones with the reason."""
+    from training.data.catalogue import read_catalogue
 
-    root = admin.home.datasets
-    manifests = [PreparedDataset.open(root, name).manifest for name in known_datasets(root)]
+    found = read_catalogue(admin.home.datasets)
     if as_json:
-        admin.output.json(manifests)
-    elif not manifests:
+        admin.output.json({"datasets": list(found.datasets.values()), "broken": found.broken})
+        return
+    if not found.datasets and not found.broken:
         admin.output.say("No dataset yet. `lccc-admin data prepare FILE --name NAME` makes one.")
-    else:
-        view.show_list(admin.output, manifests)
+    if found.datasets:
+        view.show_list(admin.output, found.datasets)
+    for name, reason in found.broken.items():
+        admin.output.warn(f"{name} is broken: {reason}")
 
 
 @data.command()

@@ -187,15 +187,23 @@ def test_prepare_shows_its_progress_on_a_terminal(home: Home, tmp_path: Path) ->
 
 
 def test_list_shows_every_dataset(home: Home, raw: Path) -> None:
-    """A row each with its size; as JSON the manifests."""
+    """A row each with its size, and as JSON the manifests; a damaged one hides no other."""
     run(home, "prepare", raw, "--name", "b", "--test-share", 0)
     run(home, "prepare", raw, "--name", "a", "--test-share", 0)
     rows = [line.split() for line in run(home, "list").stdout.splitlines()]
     assert [row[0] for row in rows] == ["name", "a", "b"]
     assert rows[1][1:5] == ["3", "0", "0", "17"]
     listed = json.loads(run(home, "list", "--json").stdout)
-    assert [manifest["name"] for manifest in listed] == ["a", "b"]
-    assert rows[1][-1] == listed[0]["sha256"][:12]
+    assert [manifest["name"] for manifest in listed["datasets"]] == ["a", "b"]
+    assert (rows[1][-1], listed["broken"]) == (listed["datasets"][0]["sha256"][:12], {})
+    (home.datasets / "a" / "manifest.json").write_bytes(b'{"format": "lccc-dataset/1", "\xff')
+    result = run(home, "list")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["name", "b"]
+    assert "a is broken: " in result.stderr
+    assert "prepare the dataset again" in result.stderr
+    listed = json.loads(run(home, "list", "--json").stdout)
+    assert [manifest["name"] for manifest in listed["datasets"]] == ["b"]
+    assert "prepare the dataset again" in listed["broken"]["a"]
 
 
 def test_list_says_how_to_begin(home: Home) -> None:
@@ -203,7 +211,7 @@ def test_list_says_how_to_begin(home: Home) -> None:
     result = run(home, "list")
     assert result.stdout == ""
     assert "lccc-admin data prepare" in result.stderr
-    assert json.loads(run(home, "list", "--json").stdout) == []
+    assert json.loads(run(home, "list", "--json").stdout) == {"datasets": [], "broken": {}}
 
 
 def test_show_marks_what_is_learnt_by_roles(home: Home, raw: Path) -> None:

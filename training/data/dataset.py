@@ -5,15 +5,16 @@ Inside lie ``manifest.json`` and one Arrow file a split.
 
 from __future__ import annotations
 
-import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from adapters.storage import directory_in_use, is_in_use
 from training.data.arrow import Dialogues
+from training.data.catalogue import DATASET_NAME, known_datasets
 from training.data.manifest import MANIFEST_FILE, DatasetManifest, read_manifest
 from training.data.preparation import Job, OnProgress, Preparation, Source
 from training.data.rules import LoadedRules, read_rules
@@ -22,7 +23,9 @@ from training.errors import DataError, DatasetNotFound
 
 __all__ = ["DatasetManifest", "PreparedDataset", "known_datasets", "prepare"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+# A stage is locked a moment after it is made: what is younger may belong to someone who begins.
+_BEGINNING_S = 60.0
 
 
 class PreparedDataset:
@@ -41,7 +44,7 @@ class PreparedDataset:
             DataError: it is damaged.
         """
         path = datasets_root / name
-        if not _NAME.fullmatch(name) or not (path / MANIFEST_FILE).is_file():
+        if not DATASET_NAME.fullmatch(name) or not (path / MANIFEST_FILE).is_file():
             raise DatasetNotFound(name, known_datasets(datasets_root))
         return cls(path, read_manifest(path))
 
@@ -59,15 +62,6 @@ class PreparedDataset:
         if name not in SPLITS or not path.is_file():
             raise DataError(f"the dataset has no split '{name}'", file=self.path)
         return Dialogues(path)
-
-
-def known_datasets(datasets_root: Path) -> list[str]:
-    """The names of the prepared datasets, sorted."""
-    return sorted(
-        path.parent.name
-        for path in datasets_root.glob(f"*/{MANIFEST_FILE}")
-        if _NAME.fullmatch(path.parent.name)
-    )
 
 
 def prepare(  # noqa: PLR0913 - the options of the command, by name
@@ -104,6 +98,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
     """
     _check_name(name)
     target = datasets_root / name
+    _sweep(target)
     _check_free(target, overwrite)
     shares = Shares(validation=validation_share, test=test_share)
     given = ((valid, "validation"), (test, "test"))
@@ -119,7 +114,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not DATASET_NAME.fullmatch(name):
         raise DataError(
             f"'{name}' cannot name a dataset: use up to 128 letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit"
@@ -129,6 +124,32 @@ def _check_name(name: str) -> None:
 def _check_free(target: Path, overwrite: bool) -> None:
     if target.exists() and not overwrite:
         raise DataError("this dataset is there already; --overwrite replaces it", file=target)
+
+
+def _sweep(target: Path) -> None:
+    """Clear up after preparations of this name that were killed; those at work are left alone.
+
+    A dataset that was set aside for another, which then could not take its place, has it again.
+    """
+    token = "[0-9a-f]" * 8
+    for old in target.parent.glob(f".{target.name}.{token}.old"):
+        stage = old.with_suffix(".new")
+        if _is_abandoned(stage) or not stage.exists():
+            with suppress(OSError):  # it cannot where the target is there, which is as well
+                old.rename(target)
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+    for stage in target.parent.glob(f".{target.name}.{token}.new"):
+        if _is_abandoned(stage):
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _is_abandoned(stage: Path) -> bool:
+    """Whether nobody works on ``stage`` any more, and somebody once did."""
+    try:
+        return time.time() - stage.stat().st_mtime > _BEGINNING_S and not is_in_use(stage)
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -174,9 +195,10 @@ def _staged(target: Path, overwrite: bool) -> Iterator[Path]:
     stage = target.parent / f".{target.name}.{secrets.token_hex(4)}.new"
     try:
         stage.mkdir(parents=True)
-        yield stage
-        _check_free(target, overwrite)
-        _swap_in(stage, target)
+        with directory_in_use(stage):
+            yield stage
+            _check_free(target, overwrite)
+            _swap_in(stage, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

@@ -90,7 +90,7 @@ def read_manifest(directory: Path) -> DatasetManifest:
     path = directory / MANIFEST_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=DatasetManifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(
             f"no dataset manifest of this version ({error}); prepare the dataset again", file=path
         ) from error

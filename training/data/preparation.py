@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 import numpy as np
@@ -64,9 +64,11 @@ class Source(msgspec.Struct, frozen=True):
         """Hash the file at ``path``.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: it cannot be read, or is a pipe.
         """
         try:
+            if path.is_fifo():  # to open one may wait for ever
+                _refuse_pipe(path)
             with path.open("rb") as file:
                 modified = path.stat().st_mtime_ns
                 digest = hashlib.file_digest(file, "sha256")
@@ -245,6 +247,11 @@ class Preparation:
         return drawn, {
             split: writer.counts() for split, writer in zip(SPLITS, writers, strict=True)
         }
+
+
+def _refuse_pipe(path: Path) -> NoReturn:
+    message = "a pipe, which can be read only once; write it to a file first and give that"
+    raise DataError(message, file=path)
 
 
 def _refuse_halves(records: Sequence[Record], file: Path) -> None:

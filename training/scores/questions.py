@@ -74,7 +74,7 @@ def read_prompts(path: Path) -> list[list[str]]:
         DataError: it cannot be read, or a line ends on the assistant's turn.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # some editors begin a file with a BOM
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read as UTF-8 text: {error}", file=path) from error
     found = []

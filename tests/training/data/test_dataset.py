@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import random
 import re
 import subprocess
@@ -19,6 +20,7 @@ import msgspec
 import pytest
 from datasets import Dataset
 
+from adapters.storage import directory_in_use
 from training.data import preparation, shards
 from training.data.dataset import PreparedDataset, known_datasets, prepare
 from training.data.dialogue import Dialogue
@@ -212,6 +214,16 @@ def test_a_failure_leaves_no_trace_and_keeps_the_old_dataset(
         prepare(name="toy", datasets_root=root, overwrite=True, **fails(tmp_path, kind))
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
     assert [path.name for path in root.iterdir()] == ["toy"]
+
+
+def test_a_pipe_is_refused_with_what_to_do(root: Path) -> None:
+    """As a shell gives one for `<(cat raw.json)`: files are read several times."""
+    read, write = os.pipe()
+    os.write(write, b'[["a","b"]]')
+    os.close(write)
+    with pytest.raises(DataError, match=rf"/dev/fd/{read}: a pipe, .*; write it to a file first"):
+        prepare([Path(f"/dev/fd/{read}")], "toy", root)
+    os.close(read)
 
 
 class Stopped(BaseException):
@@ -599,6 +611,39 @@ def test_a_full_disk_leaves_nothing_where_nothing_is_kept(
     with pytest.raises(DataError, match=r"No space left on device\. Nothing is left of this"):
         prepare([raw], "toy", root, keeps=False)
     assert list(root.iterdir()) == []
+
+
+def test_what_killed_preparations_left_is_removed(tmp_path: Path, root: Path) -> None:
+    """When the next one of that name begins; not what is worked on or of another name."""
+    prepare([written(tmp_path / "old.json", numbered(5, "旧"))], "toy", root)
+    names = ("killed", "at work", "begun", "other", "set aside")
+    killed, at_work, begun, other, aside = paths = [
+        root / f".{'other' if name == 'other' else 'toy'}.{number:08x}.new"
+        for number, name in enumerate(names)
+    ]
+    for path in paths:
+        path.mkdir(parents=True)
+        if path != begun:
+            os.utime(path, (0, 0))
+    aside = aside.rename(aside.with_suffix(".old"))
+    with directory_in_use(at_work):
+        prepare([written(tmp_path / "new.json", numbered(9))], "toy", root, overwrite=True)
+    assert {path.name for path in root.iterdir()} == {"toy", at_work.name, begun.name, other.name}
+    assert not killed.exists()
+    assert not aside.exists()
+
+
+def test_a_dataset_set_aside_by_a_killed_preparation_comes_back(tmp_path: Path, root: Path) -> None:
+    """It was killed between the two renames, so the older dataset is the only one there is."""
+    raw = written(tmp_path / "old.json", numbered(5, "旧"))
+    old = prepare([raw], "toy", root).manifest
+    (root / "toy").rename(root / ".toy.01234567.old")
+    (root / ".toy.01234567.new").mkdir()
+    os.utime(root / ".toy.01234567.new", (0, 0))
+    with pytest.raises(DataError, match="there already"):
+        prepare([raw], "toy", root)
+    assert PreparedDataset.open(root, "toy").manifest == old
+    assert [path.name for path in root.iterdir()] == ["toy"]
 
 
 def test_an_older_dataset_is_replaced_only_when_asked(tmp_path: Path, root: Path) -> None:

@@ -42,9 +42,9 @@ def test_a_dialogues_last_exchange_is_asked(tokenizer: PreTrainedTokenizerFast) 
 def test_lines_of_a_file_are_conversations(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    """Tabs part turns, # begins a remark, and roles alternate from the user on."""
+    """Tabs part turns, # begins a remark, also after a BOM; roles alternate from the user on."""
     file = tmp_path / "prompts.txt"
-    file.write_text("# mine\n你好\n\n我病了\t多喝水\t好的\n", encoding="utf-8")
+    file.write_text("# mine\n你好\n\n我病了\t多喝水\t好的\n", encoding="utf-8-sig")
 
     found = read_prompts(file)
 
