@@ -43,7 +43,7 @@ RULES = re.compile(
     r"continue_final_message|lora_path|min_tokens|n|prompt|stream|stream_options|top_logprobs"
     r"|messages\[\d+\]\.(content|tool_call_id)|tools\[\d+\](\.function)?\.name"
     r"|tool_choice(\.(function|tools\[\d+\]))?(\.name)?"
-    r"|input|input\[\d+\]\.call_id|previous_response_id|dataset|run|definition"
+    r"|input|input\[\d+\]\.(arguments|call_id)|reasoning_effort|previous_response_id|dataset|run|definition"
 )
 
 
