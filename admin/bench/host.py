@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -14,6 +15,8 @@ import msgspec
 
 from adapters.base import Base
 from admin.bench.in_process import greedy
+from admin.bench.load import WARM_UP_ROUND
+from admin.bench.models import obtain_adapters
 from admin.bench.report import machine
 from admin.bench.serve import token_counter
 from admin.bench.workload import Prompter, Workload
@@ -47,6 +50,7 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
     benchmark: str
     machine: dict[str, Any]
     base: str
+    adapters: int
     streams: int
     tokens: int
     rounds: int
@@ -64,20 +68,29 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_host(
-    admin: AdminContext, workload: Workload, rounds: int, base_name: str, *, frames: bool
+    admin: AdminContext,
+    workload: Workload,
+    rounds: int,
+    base_name: str,
+    *,
+    adapters: int = 0,
+    frames: bool = False,
 ) -> HostReport:
     """Let ``workload`` be replied to by an engine whose model computes nothing.
 
-    ``frames``: every token is also made an event of a chat completion's stream, and dropped.
+    Requests take so many ``adapters`` in turn, if any. ``frames``: every token is also made an
+    event of a chat completion's stream, and dropped.
     """
     base = obtain_base(admin, base_name)
-    played = asyncio.run(_play(admin, workload, rounds, base, frames=frames))
+    models = obtain_adapters(admin, base, adapters) or [base.name]
+    played = asyncio.run(_play(admin, workload, rounds, base, models, frames=frames))
     parts = {name: _timing([one[name] for one in played]) for name in played[0]}
     wall, total = parts.pop("wall"), parts.pop("total")
     return HostReport(
         benchmark="host",
         machine=machine(),
         base=base.name,
+        adapters=adapters,
         streams=workload.concurrency,
         tokens=workload.requests * workload.output_tokens,
         rounds=rounds,
@@ -88,15 +101,22 @@ def measure_host(
 
 
 async def _play(
-    admin: AdminContext, workload: Workload, rounds: int, base: Base, *, frames: bool
+    admin: AdminContext,
+    workload: Workload,
+    rounds: int,
+    base: Base,
+    models: Sequence[str],
+    *,
+    frames: bool,
 ) -> list[dict[str, float]]:
     from server.engine.cuda.idle import Spent
 
     prompter, spent = Prompter(workload, token_counter(base)), Spent()
     read = _read_frames if frames else _read_events
     async with _idle_engine(admin, workload, base, spent) as engine:
-        await _round(engine, prompter, -1, read, spent)
-        return [await _round(engine, prompter, number, read, spent) for number in range(rounds)]
+        play = partial(_round, engine, prompter, models, read, spent)
+        await play(WARM_UP_ROUND)
+        return [await play(number) for number in range(rounds)]
 
 
 @asynccontextmanager
@@ -121,7 +141,7 @@ async def _idle_engine(
         prefill_chunk_tokens=PREFILL_TOKENS["cuda"],
     )
     tokens = _texts(Tokenizer(base), base.architecture.vocab_size)
-    engine = LocalEngine(config, lambda _: IdleModel(tokens, spent))
+    engine = LocalEngine(config, lambda config: IdleModel(config, tokens, spent))
     with patch.object(Scheduler, "plan", spent.timed("plan", Scheduler.plan)):
         await engine.start()
         try:
@@ -162,7 +182,12 @@ async def _read_frames(engine: LocalEngine, generation: Generation) -> None:
 
 
 async def _round(
-    engine: LocalEngine, prompter: Prompter, number: int, read: Reader, spent: Spent
+    engine: LocalEngine,
+    prompter: Prompter,
+    models: Sequence[str],
+    read: Reader,
+    spent: Spent,
+    number: int,
 ) -> dict[str, float]:
     """Microseconds a token, by part."""
     from server.engine.types import GenerationRequest
@@ -171,7 +196,7 @@ async def _round(
     requests = [
         GenerationRequest(
             id=f"bench-{number}-{index}",
-            model=engine.base.name,
+            model=models[index % len(models)],
             prompt=await engine.prompt(prompter.messages(number, index)),
             sampling=greedy(load),
         )

@@ -230,12 +230,13 @@ def bench_itl(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
 
 @bench.command("host")
 @load_options(concurrency=64, requests=64, prompt_tokens=32, output_tokens=256, rounds=5)
+@adapters_option
 @click.option("--frames", is_flag=True, help="Make every token an event of a stream, too.")
 @click.option("--base", "base_name", default="pocket", help="The base: `pocket`, or any other.")
 @json_option
 @pass_admin
 def bench_host(
-    admin: AdminContext, /, as_json: bool, rounds: int, base_name: str, frames: bool, **given: Any
+    admin: AdminContext, /, as_json: bool, rounds: int, base_name: str, **given: Any
 ) -> None:
     """Show what a token costs the host of a GPU; none is needed, for nothing is computed.
 
@@ -244,7 +245,8 @@ def bench_host(
     """
     from admin.bench.host import measure_host
 
-    found = measure_host(admin, _workload(given), rounds, base_name, frames=frames)
+    workload = _workload(given)
+    found = measure_host(admin, workload, rounds, base_name, **given)
     if as_json:
         admin.output.json(found)
     else:

@@ -89,13 +89,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 # one a command-line option
     registered adapters, whose digests stay as they are; that of the base is kept beside them.
     """
     from admin.models import chosen
-    from admin.scores.report import check_name, write_report
+    from admin.scores.report import check_path, write_report
     from training.data.dataset import PreparedDataset
     from training.scores.evaluation import Conditions
     from training.scores.questions import PROMPTS_FILE, read_prompts
 
     if report:
-        check_name(report)
+        check_path(report)
     asked = read_prompts(prompts or PROMPTS_FILE)
     prepared = PreparedDataset.open(admin.home.datasets, dataset)
     conditions = Conditions(

@@ -110,7 +110,7 @@ def write_report(results: Results, path: Path) -> None:
     Raises:
         ReportFailed: it ends in something else, or cannot be written.
     """
-    check_name(path)
+    check_path(path)
     form = html if path.suffix.lower() == ".html" else markdown
     try:
         path.write_text(form(list(parts(results))), encoding="utf-8")
@@ -118,8 +118,8 @@ def write_report(results: Results, path: Path) -> None:
         raise ReportFailed(f"The report could not be written: {error}") from error
 
 
-def check_name(path: Path) -> None:
-    """Refuse a name before an hour of measuring goes into it.
+def check_path(path: Path) -> None:
+    """Refuse a path before an hour of measuring goes into it.
 
     Raises:
         ReportFailed: it ends in neither .md nor .html, or its directory is not there.

@@ -212,7 +212,7 @@ def test_the_engine_is_measured_with_and_without_adapters(home: Path) -> None:
         assert sum(shares.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("how", [(), ("--frames",)])
+@pytest.mark.parametrize("how", [(), ("--frames",), ("--adapters", "2")])
 def test_the_hosts_part_of_a_token_is_told(home: Path, how: tuple[str, ...]) -> None:
     """By part, for steps in which all rows go on; the parts are all of the processor's time."""
     load = ["--concurrency", "3", "--requests", "4", "--prompt-tokens", "40"]
@@ -222,6 +222,7 @@ def test_the_hosts_part_of_a_token_is_told(home: Path, how: tuple[str, ...]) -> 
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     assert (report["streams"], report["tokens"], report["rounds"]) == (3, 96, 2)
+    assert report["adapters"] == (2 if "--adapters" in how else 0)
     parts = [each["least"] for each in report["parts_us"].values()]
     assert len(parts) == 5
     assert all(part > 0 for part in parts)

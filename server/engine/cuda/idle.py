@@ -12,6 +12,7 @@ import torch
 
 from server.engine.cache import KVCache
 from server.engine.config import EngineConfig
+from server.engine.cuda.adapter import FlatStack, Layout, flat_stack
 from server.engine.cuda.steps import CudaSteps
 from server.engine.loop import Reading
 from server.engine.lora import LoraStack
@@ -23,24 +24,26 @@ TURNS = 64  # steps until the same tokens come again
 class IdleModel:
     """A :class:`server.engine.model.Model` whose steps are those of a GPU, on CPU tensors.
 
-    Steps are prepared and read as on a GPU; between, nothing is computed, and every row draws one
-    of ``tokens``. ``spent`` counts the seconds of the engine's thread by part.
+    Steps are prepared and read as on a GPU, adapters packed as for one; between, nothing is
+    computed, and every row draws one of ``tokens``. ``spent`` counts the seconds of the engine's
+    thread by part.
     """
 
-    def __init__(self, tokens: Sequence[int], spent: Spent) -> None:
+    def __init__(self, config: EngineConfig, tokens: Sequence[int], spent: Spent) -> None:
         self.device = self.adapter_device = torch.device("cpu")
         self.adapter_dtype = self.kv_dtype = torch.float32
+        self._layout = Layout(config.base.architecture)
         self._tokens = tokens
         self._spent = spent
 
     def steps(self, cache: KVCache, config: EngineConfig) -> IdleSteps:
         return IdleSteps(cache, config, self._tokens, self._spent)
 
-    def adapter_bytes(self, rank: int, targets: Sequence[str]) -> int:
-        raise NotImplementedError
+    def adapter_bytes(self, rank: int, targets: Sequence[str]) -> int:  # noqa: ARG002 - all have room
+        return rank * self._layout.size * self.adapter_dtype.itemsize
 
-    def packed(self, stack: LoraStack, rank: int) -> LoraStack:
-        raise NotImplementedError
+    def packed(self, stack: LoraStack, rank: int) -> FlatStack:
+        return flat_stack(stack, self._layout, rank, self.device)
 
 
 class Spent:
@@ -77,7 +80,7 @@ class IdleSteps(CudaSteps):
     ) -> None:
         self._spent = spent
         kernels = _Supply(tokens, config.running_limit)
-        super().__init__(_NoDecoder(config), kernels, cache, config)  # type: ignore[arg-type] # no more of them is called
+        super().__init__(_NoDecoder(config, tokens), kernels, cache, config)  # type: ignore[arg-type] # no more of them is called
 
     def _single_tokens(self, size: int, has_adapters: bool) -> None:  # noqa: ARG002 - a graph's
         self._sampler.choose(size)
@@ -92,11 +95,12 @@ class IdleSteps(CudaSteps):
 
 
 class _NoDecoder:
-    """Nothing in, zeros out."""
+    """Nothing in, the same out: ``tokens`` are likelier, as adapters that tell none are refused."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, tokens: Sequence[int]) -> None:
         self._hidden = torch.zeros(1, 1)
         self._logits = torch.zeros(1, config.base.architecture.vocab_size)
+        self._logits[0, list(tokens)] = 10.0
 
     def hidden(self, step: Any, *_: Any, **__: Any) -> torch.Tensor:
         return self._hidden.expand(len(step.tokens), 1)

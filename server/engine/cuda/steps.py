@@ -65,6 +65,7 @@ class CudaSteps:
     def launch(self, chunks: Rows[Chunk]) -> Reading:
         with self._queue():
             sampled = [chunk for chunk in chunks if chunk.is_sampled]
+            # In batch order longer chunks are last, so that one look tells of all.
             is_graph = len(sampled) == len(chunks) and chunks[-1].count == 1
             rows = [chunk.sequence for chunk in chunks] if is_graph else []
             is_same = is_graph and rows == self._rows

@@ -4,9 +4,8 @@ import { get, post } from "./api.js";
 import { openDialog } from "./dialog.js";
 import { fill, h, field } from "./dom.js";
 import { bytes, duration, number, t } from "./i18n.js";
+import { PlannedForm } from "./planned_form.js";
 import { shown } from "./sweep_view.js";
-
-const POLL_MS = 500;
 
 /** Open the form, with a sweep over what is here as an example. */
 export async function openSweepForm() {
@@ -27,19 +26,16 @@ recipe = ${quoted(recipe)}
 "lora.r, lora.alpha" = [[8, 16], [16, 32]]
 `;
 
-class SweepForm {
+class SweepForm extends PlannedForm {
   constructor(text) {
+    super(t("sweep.start"), t("sweep.beginning"));
     this.file = h("input", { type: "file", accept: ".toml,.txt", onchange: () => this.read() });
     this.definition = h("textarea", { name: "definition", class: "definition", rows: "12", required: true, spellcheck: "false", value: text });
-    this.plan = h("div", { class: "plan", "aria-live": "polite" });
-    this.error = h("p", { class: "error", role: "alert" });
-    this.check = h("button", { type: "submit", class: "tonal" }, t("run.plan"));
-    this.begin = h("button", { type: "button", class: "primary", disabled: true, onclick: () => this.start() }, t("sweep.start"));
     const submit = (event) => {
       event.preventDefault();
       this.look();
     };
-    this.form = h("form", { class: "training-form", onsubmit: submit }, h("p", { class: "hint" }, t("sweep.hint")), field(t("sweep.file"), this.file), field(t("sweep.definition"), this.definition), this.plan, this.error, h("div", { class: "dialog-end" }, this.check, this.begin));
+    this.form = h("form", { class: "training-form", onsubmit: submit }, h("p", { class: "hint" }, t("sweep.hint")), field(t("sweep.file"), this.file), field(t("sweep.definition"), this.definition), this.end);
     this.definition.addEventListener("input", () => this.stale());
     this.dialog = openDialog(t("sweep.new"), this.form, () => this.aborting?.abort());
     this.definition.focus();
@@ -52,61 +48,29 @@ class SweepForm {
     this.stale();
   }
 
-  /** What was planned no longer holds. */
-  stale() {
-    this.aborting?.abort();
-    this.begin.disabled = true;
-    this.check.disabled = false;
-    this.error.textContent = "";
-    fill(this.plan);
+  planning(signal) {
+    return post("/admin/sweeps/plan", { definition: this.definition.value }, { signal });
   }
 
-  async look() {
-    this.stale();
-    this.check.disabled = true;
-    const aborting = (this.aborting = new AbortController());
-    fill(this.plan, h("p", { class: "waiting", role: "status" }, t("run.planning")));
-    try {
-      const plan = await post("/admin/sweeps/plan", { definition: this.definition.value }, { signal: aborting.signal });
-      fill(this.plan, planned(plan));
-      this.begin.disabled = !plan.to_run;
-      if (plan.to_run) this.begin.focus();
-    } catch (failure) {
-      if (aborting.signal.aborted) return;
-      fill(this.plan);
-      this.error.textContent = failure.message;
-    } finally {
-      if (!aborting.signal.aborted) this.check.disabled = false;
-    }
+  starting() {
+    return post("/admin/sweeps", { definition: this.definition.value });
   }
 
-  async start() {
-    this.begin.disabled = this.check.disabled = true;
-    try {
-      const job = await post("/admin/sweeps", { definition: this.definition.value });
-      fill(this.plan, h("p", { class: "waiting", role: "status" }, t("sweep.beginning")));
-      this.await(job);
-    } catch (failure) {
-      this.error.textContent = failure.message;
-      this.check.disabled = false;
-    }
+  shown(plan) {
+    return planned(plan);
   }
 
-  /** Until the sweep is conducted, or says why it cannot be. */
-  async await({ id, subject }) {
-    if (!this.dialog.element.open) return;
-    const [job, sweeps] = await Promise.all([get(`/admin/jobs/${id}`), get("/admin/sweeps")]).catch(() => [null, null]);
-    const sweep = sweeps?.data.find((each) => each.name === subject);
-    if (job?.state === "failed" || job?.state === "cancelled") {
-      fill(this.plan);
-      this.error.textContent = job.error ?? t("job.state.cancelled");
-      this.check.disabled = false;
-    } else if (sweep?.is_running || job?.state === "completed") {
-      this.dialog.close();
-      location.hash = `#/training/${encodeURIComponent(`sweep:${subject}`)}`;
-    } else {
-      setTimeout(() => this.await({ id, subject }), POLL_MS);
-    }
+  isToBegin(plan) {
+    return plan.to_run > 0;
+  }
+
+  /** It may have ended by the time that somebody looks. */
+  async hasBegun({ id, subject }) {
+    const [job, sweeps] = await Promise.all([get(`/admin/jobs/${id}`), get("/admin/sweeps")]);
+    const isThere = sweeps.data.find((each) => each.name === subject)?.is_running || job.state === "completed";
+    if (job.state === "failed" || job.state === "cancelled" || !isThere) return job;
+    location.hash = `#/training/${encodeURIComponent(`sweep:${subject}`)}`;
+    return true;
   }
 }
 

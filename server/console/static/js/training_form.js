@@ -4,9 +4,9 @@ import { get, post } from "./api.js";
 import { openDialog } from "./dialog.js";
 import { fill, h, field } from "./dom.js";
 import { bytes, duration, number, t } from "./i18n.js";
+import { PlannedForm } from "./planned_form.js";
 
 const FIRST = ["training.epochs", "training.learning_rate", "training.batch_size", "lora.r", "prompt.max_length", "prompt.system"];
-const POLL_MS = 500;
 
 /** Open the form; `dataset` is chosen where it is known. */
 export async function openTrainingForm(dataset = "") {
@@ -14,8 +14,9 @@ export async function openTrainingForm(dataset = "") {
   new TrainingForm(datasets.data, recipes, dataset);
 }
 
-class TrainingForm {
+class TrainingForm extends PlannedForm {
   constructor(datasets, recipes, dataset) {
+    super(t("run.start"), t("run.beginning.hint"));
     this.recipes = recipes.data;
     this.controls = new Map();
     this.form = h("form", { class: "training-form", novalidate: true });
@@ -36,18 +37,14 @@ class TrainingForm {
     const own = this.recipes.some((each) => each.name === bases[0]) ? bases[0] : null;
     this.recipe = h("select", { name: "recipe", onchange: () => this.choose() }, options(this.recipes.map((each) => each.name), own));
     this.fields = h("div");
-    this.plan = h("div", { class: "plan", "aria-live": "polite" });
-    this.error = h("p", { class: "error", role: "alert" });
-    this.check = h("button", { type: "submit", class: "tonal" }, t("run.plan"));
-    this.begin = h("button", { type: "button", class: "primary", disabled: true, onclick: () => this.start() }, t("run.start"));
     this.dataset.addEventListener("change", () => (this.adapter.value = this.dataset.value));
     this.form.addEventListener("input", () => this.stale());
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.look();
+      if (this.form.reportValidity()) this.look();
     });
     const grid = h("div", { class: "grid" }, field(t("dataset"), this.dataset), field(t("adapter.name"), this.adapter), field(t("base"), this.base), field(t("recipe"), this.recipe));
-    fill(this.form, grid, this.fields, this.plan, this.error, h("div", { class: "dialog-end" }, this.check, this.begin));
+    fill(this.form, grid, this.fields, this.end);
   }
 
   /** The fields of the chosen recipe, empty where they are as it has them. */
@@ -83,61 +80,23 @@ class TrainingForm {
     return { dataset: this.dataset.value, adapter: this.adapter.value.trim(), base: this.base.value, recipe: this.recipe.value, overrides: this.overrides() };
   }
 
-  /** What was planned no longer holds. */
-  stale() {
-    this.aborting?.abort();
-    this.begin.disabled = true;
-    this.check.disabled = false;
-    this.error.textContent = "";
-    fill(this.plan);
+  planning(signal) {
+    return post("/admin/recipes/plan", this.asked(), { signal });
   }
 
-  async look() {
-    if (!this.form.reportValidity()) return;
-    this.stale();
-    this.check.disabled = true;
-    const aborting = (this.aborting = new AbortController());
-    fill(this.plan, h("p", { class: "waiting", role: "status" }, t("run.planning")));
-    try {
-      const plan = await post("/admin/recipes/plan", this.asked(), { signal: aborting.signal });
-      fill(this.plan, planned(plan));
-      this.begin.disabled = false;
-      this.begin.focus();
-    } catch (failure) {
-      if (aborting.signal.aborted) return;
-      fill(this.plan);
-      this.error.textContent = failure.message;
-    } finally {
-      if (!aborting.signal.aborted) this.check.disabled = false;
-    }
+  starting() {
+    return post("/admin/runs", this.asked());
   }
 
-  async start() {
-    this.begin.disabled = this.check.disabled = true;
-    try {
-      const job = await post("/admin/runs", this.asked());
-      fill(this.plan, h("p", { class: "waiting", role: "status" }, t("run.beginning.hint")));
-      this.await(job.id);
-    } catch (failure) {
-      this.error.textContent = failure.message;
-      this.check.disabled = false;
-    }
+  shown(plan) {
+    return planned(plan);
   }
 
-  /** Until the training has a run, or says why it cannot have one. */
-  async await(id) {
-    if (!this.dialog.element.open) return;
-    const job = await get(`/admin/jobs/${id}`).catch(() => null);
-    if (job?.run) {
-      this.dialog.close();
-      location.hash = `#/training/${encodeURIComponent(job.run)}`;
-    } else if (job?.state === "failed" || job?.state === "cancelled") {
-      fill(this.plan);
-      this.error.textContent = job.error ?? t("job.state.cancelled");
-      this.check.disabled = false;
-    } else {
-      setTimeout(() => this.await(id), POLL_MS);
-    }
+  async hasBegun({ id }) {
+    const job = await get(`/admin/jobs/${id}`);
+    if (!job.run) return job;
+    location.hash = `#/training/${encodeURIComponent(job.run)}`;
+    return true;
   }
 }
 
