@@ -3,80 +3,113 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import product
+from time import perf_counter
+from typing import Generic, TypeVarTuple
 
 import torch
 
 logger = logging.getLogger(__name__)
 
-
-def sizes_up_to(most: int) -> list[int]:
-    """Numbers of rows that steps are recorded for: each at most a quarter larger than needed."""
-    return list(_sizes(most))
+Variant = TypeVarTuple("Variant")
 
 
-def _sizes(most: int) -> Iterator[int]:
-    size = 1
+def sizes_up_to(most: int, least: int = 1) -> list[int]:
+    """Numbers of rows, or of tokens, that steps are recorded for.
+
+    Each is at most a quarter larger than needed, but for those below 64 and, where this is more,
+    below four times the ``least``.
+    """
+    return list(_sizes(most, least))
+
+
+def _sizes(most: int, least: int) -> Iterator[int]:
+    size, step = least, max(8, least)
     while size < most:
         yield size
-        # 1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, …
-        size += max(8, 1 << size.bit_length() - 3) if size >= 16 else size  # noqa: PLR2004
+        # 1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, … or 32, 64, 96, 128, 160, 192, …
+        size += max(step, 1 << size.bit_length() - 3) if size >= 2 * step else size
     yield most
 
 
-class Graphs:
-    """Makes steps of ``play(size, has_adapters)``, which does the same each time it is called.
+class Recorder:
+    """Records graphs for one stream, in which each is replayed after another.
 
-    On a GPU they are replayed, from the first on; elsewhere, and where recording fails, played.
+    So they share their memory: what is read of a graph once the next one is replayed has to lie
+    elsewhere.
     """
 
-    def __init__(self, play: Callable[[int, bool], None], most: int, device: torch.device) -> None:
+    def __init__(self, device: torch.device) -> None:
+        torch.cuda.synchronize(device)  # what graphs read, and write to, is there
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)
+
+    def record(self, play: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        """A graph of what ``play`` launches; it is played once before."""
+        with torch.cuda.stream(self._stream):  # kernels are compiled, and libraries prepared
+            play()
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(
+            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+        ):
+            play()
+        return graph
+
+
+class Graphs(Generic[*Variant]):
+    """Makes steps of ``play(size, *variant)``, which does the same each time for the same.
+
+    With a ``recorder`` all ``sizes`` of all ``variants`` are recorded, and replayed from the first
+    time on. Without one, and where recording fails, they are played.
+    """
+
+    def __init__(
+        self,
+        play: Callable[[int, *Variant], None],
+        sizes: Sequence[int],
+        variants: Sequence[tuple[*Variant]],
+        recorder: Recorder | None,
+    ) -> None:
         self._play = play
-        self._sizes = sizes_up_to(most)
-        self._graphs: dict[tuple[int, bool], torch.cuda.CUDAGraph] = {}
-        if device.type == "cuda":
-            self._record_all(device)
+        self._sizes = sizes
+        self._graphs: dict[tuple[int, *Variant], torch.cuda.CUDAGraph] = {}
+        if recorder is not None:
+            self._record_all(variants, recorder)
+
+    def __len__(self) -> int:
+        """How many are recorded."""
+        return len(self._graphs)
 
     @property
     def most(self) -> int:
-        """The most rows that a step can have."""
+        """The largest size."""
         return self._sizes[-1]
 
     def size(self, count: int) -> int:
-        """How many rows are computed for ``count``."""
-        return next(size for size in self._sizes if size >= count)
+        """The least in which ``count`` have room, if they have in any."""
+        return self._sizes[bisect_left(self._sizes, count)]
 
-    def replay(self, size: int, *, has_adapters: bool) -> None:
-        """Compute the step of ``size`` rows, on the current stream."""
-        graph = self._graphs.get((size, has_adapters))
+    def replay(self, size: int, *variant: *Variant) -> None:
+        """Compute the step, on the current stream."""
+        graph = self._graphs.get((size, *variant))
         if graph is None:
-            self._play(size, has_adapters)
+            self._play(size, *variant)
         else:
             graph.replay()
 
-    def _record_all(self, device: torch.device) -> None:
-        """Record every size, the largest first, so that the others find room in its memory."""
-        pool = torch.cuda.graph_pool_handle()
-        stream = torch.cuda.Stream(device)
+    def _record_all(self, variants: Sequence[tuple[*Variant]], recorder: Recorder) -> None:
+        """Record the largest first, so that the others find room in its memory."""
+        begun_s = perf_counter()
         try:
-            for size in reversed(self._sizes):
-                for has_adapters in (True, False):
-                    self._graphs[size, has_adapters] = self._recorded(
-                        size, has_adapters, pool, stream
-                    )
+            for size, variant in product(reversed(self._sizes), variants):
+                play = partial(self._play, size, *variant)
+                self._graphs[size, *variant] = recorder.record(play)
         except Exception:
             logger.exception("Steps could not be recorded as graphs: they will be much slower.")
             self._graphs.clear()
-        torch.cuda.synchronize(device)
-
-    def _recorded(
-        self, size: int, has_adapters: bool, pool: Any, stream: torch.cuda.Stream
-    ) -> torch.cuda.CUDAGraph:
-        with torch.cuda.stream(stream):  # kernels are compiled, and libraries prepared, before
-            self._play(size, has_adapters)
-        stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            self._play(size, has_adapters)
-        return graph
+        else:
+            logger.info("%d CUDA graphs recorded in %.1f s.", len(self), perf_counter() - begun_s)

@@ -80,9 +80,17 @@ class IdleSteps(CudaSteps):
     ) -> None:
         self._spent = spent
         kernels = _Supply(tokens, config.running_limit)
-        super().__init__(_NoDecoder(config, tokens), kernels, cache, config)  # type: ignore[arg-type] # no more of them is called
+        super().__init__(None, kernels, cache, config)  # type: ignore[arg-type] # no more of them is called
+        # Likelier than others, in all rows: an adapter that tells no token from another is refused.
+        self._sampler.logits[:, list(tokens)] = 10.0
 
     def _single_tokens(self, size: int, has_adapters: bool) -> None:  # noqa: ARG002 - a graph's
+        self._sampler.choose(size)
+
+    def _body(self, size: int, has_adapters: bool) -> None:
+        pass
+
+    def _head(self, size: int) -> None:
         self._sampler.choose(size)
 
     def launch(self, chunks: Sequence[Chunk]) -> Reading:
@@ -92,21 +100,6 @@ class IdleSteps(CudaSteps):
 
     def timings(self) -> Mapping[str, float]:
         return {}
-
-
-class _NoDecoder:
-    """Nothing in, the same out: ``tokens`` are likelier, as adapters that tell none are refused."""
-
-    def __init__(self, config: EngineConfig, tokens: Sequence[int]) -> None:
-        self._hidden = torch.zeros(1, 1)
-        self._logits = torch.zeros(1, config.base.architecture.vocab_size)
-        self._logits[0, list(tokens)] = 10.0
-
-    def hidden(self, step: Any, *_: Any, **__: Any) -> torch.Tensor:
-        return self._hidden.expand(len(step.tokens), 1)
-
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self._logits.expand(len(hidden), -1)
 
 
 class _Supply:

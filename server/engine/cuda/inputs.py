@@ -1,4 +1,4 @@
-"""From chunks to what the kernels read: single tokens at fixed addresses, all else as it comes."""
+"""From chunks of one token to what the kernels read of them, always at the same addresses."""
 
 from __future__ import annotations
 
@@ -14,12 +14,6 @@ from server.engine.cuda.adapter import FlatStack
 from server.engine.cuda.records import Records
 from server.engine.cuda.step import Step
 from server.engine.sequence import Chunk
-from server.engine.transfer import to_device
-
-# Tokens of a tile in steps with pieces of prompts.
-TILE = 16
-# What a tile's record has: two words of address, start, count, row, rank.
-WORDS = 6
 
 
 class SingleTokens:
@@ -112,49 +106,6 @@ def _place(records: NDArray[Any], chunks: Sequence[Chunk], tables: NDArray[np.in
     records["place"][:count] = blocks * BLOCK_TOKENS + starts % BLOCK_TOKENS
 
 
-def mixed_step(
-    chunks: Sequence[Chunk], unread: Mapping[int, int], device: torch.device
-) -> tuple[Step, torch.Tensor, torch.Tensor]:
-    """The step that computes ``chunks``, whatever they are; the tokens it samples, and scores."""
-    tokens: list[int] = []
-    sampled: list[int] = []
-    scored: list[int] = []
-    positions, places = [], []
-    records: list[list[int]] = []
-    tables = joined(chunks)
-    for row, chunk in enumerate(chunks):
-        stack, begin = stack_of(chunk), len(tokens)
-        address, rank = (0, 0) if stack is None else (stack.address, stack.rank)
-        for start in range(begin, begin + chunk.count, TILE):
-            count = min(TILE, begin + chunk.count - start)
-            records.append([*words(address), start, count, row, rank])
-        tokens += chunk.tokens or [unread[chunk.sequence.key]]
-        at = np.arange(chunk.start, chunk.end, dtype=np.int32)
-        positions.append(at)
-        places.append(tables[row, at // BLOCK_TOKENS] * BLOCK_TOKENS + at % BLOCK_TOKENS)
-        sampled += (begin + position - chunk.start for position in chunk.sampled)
-        scored += (begin + position - chunk.start for position in chunk.scored)
-    at_positions, at_places = np.concatenate(positions), np.concatenate(places)
-    parts = [records, tokens, at_positions, at_places, tables, sampled, scored]
-    on_device = together([np.asarray(part, dtype=np.int32) for part in parts], device)
-    tiles, tokens_, positions_, places_, tables_, sampled_, scored_ = on_device
-    step = Step(
-        tokens=tokens_,
-        positions=positions_,
-        places=places_,
-        tile=TILE,
-        tiles=len(records),
-        starts=tiles[:, 2],
-        counts=tiles[:, 3],
-        rows=tiles[:, 4],
-        ranks=tiles[:, 5],
-        addresses=tiles.view(torch.int64)[:, 0],
-        tables=tables_,
-        max_rank=max(record[5] for record in records),
-    )
-    return step, sampled_, scored_
-
-
 def stack_of(chunk: Chunk) -> FlatStack | None:
     """The factors of its adapter."""
     adapter = chunk.sequence.adapter
@@ -167,16 +118,3 @@ def joined(chunks: Sequence[Chunk]) -> NDArray[np.int32]:
     width = 4 * max(map(len, tables))
     padded = b"".join([table.tobytes().ljust(width, b"\0") for table in tables])
     return np.frombuffer(padded, np.int32).reshape(len(tables), -1)
-
-
-def words(address: int) -> tuple[int, int]:
-    """Two int32 that make up an int64."""
-    low, high = np.array([address], dtype=np.int64).view(np.int32).tolist()
-    return low, high
-
-
-def together(parts: Sequence[NDArray[Any]], device: torch.device) -> list[torch.Tensor]:
-    """``parts`` on ``device``, in one transfer."""
-    flat = to_device(torch.from_numpy(np.concatenate([part.ravel() for part in parts])), device)
-    pieces = flat.split([part.size for part in parts])
-    return [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)]

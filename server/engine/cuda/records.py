@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-# A step sends a table twice at most, and is read before the one after the next is launched: so
-# whatever is written to has long been copied.
-COPIES = 4
+from server.engine.cuda.mirror import Mirror
 
 _TYPES = {"i4": torch.int32, "i8": torch.int64, "f8": torch.float64}
 
@@ -32,37 +30,31 @@ class Records:
         odd = self._dtype.itemsize % 8
         if odd:
             self._dtype = np.dtype([*self._dtype.descr, ("padding", "u1", (8 - odd,))])
-        shape = rows, self._dtype.itemsize
-        is_pinned = device.type == "cuda"
-        self._hosts = [
-            torch.zeros(shape, dtype=torch.uint8, pin_memory=is_pinned) for _ in range(COPIES)
-        ]
-        self._arrays = [host.numpy().view(self._dtype)[:, 0] for host in self._hosts]
-        self._turn = 0
-        self._device = torch.zeros(shape, dtype=torch.uint8, device=device)
+        self._mirror = Mirror((rows, self._dtype.itemsize), torch.uint8, device)
+        self._arrays = [host.numpy().view(self._dtype)[:, 0] for host in self._mirror.hosts]
 
     def blank(self) -> NDArray[Any]:
         """The records to send next: [rows], with what was once sent in them."""
-        self._turn = (self._turn + 1) % COPIES
+        self._mirror.turn()
         return self.latest()
 
     def latest(self) -> NDArray[Any]:
         """The latest :meth:`blank`."""
-        return self._arrays[self._turn]
+        return self._arrays[self._mirror.latest]
 
     def again(self, count: int) -> NDArray[Any]:
         """A new :meth:`blank`, of which the first ``count`` are as in the latest."""
-        before = self._hosts[self._turn]
-        records = self.blank()
-        self._hosts[self._turn][:count].copy_(before[:count])  # bytes: records take far longer
-        return records
+        before = self._mirror.hosts[self._mirror.latest]
+        self._mirror.turn()[:count].copy_(before[:count])  # bytes: records take far longer
+        return self.latest()
 
     def send(self, count: int) -> None:
         """Copy the first ``count`` of the latest :meth:`blank`."""
-        self._device[:count].copy_(self._hosts[self._turn][:count], non_blocking=True)
+        self._mirror.send(count)
 
     def column(self, name: str) -> torch.Tensor:
         """A field of all records on the device: [rows, numbers each], [rows] for a single one."""
         kind, start = self._dtype.fields[name][:2]  # type: ignore[index] # it has fields
-        part = self._device[:, start : start + kind.itemsize].view(_TYPES[kind.base.str[1:]])
+        part = self._mirror.device[:, start : start + kind.itemsize]
+        part = part.view(_TYPES[kind.base.str[1:]])
         return part[:, 0] if part.shape[1] == 1 else part

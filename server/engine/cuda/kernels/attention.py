@@ -60,6 +60,8 @@ def _attend(
     else:
         start = tl.load(starts + number * stride)
         count = tl.load(counts + number * stride)
+        if count == 0:
+            return
         row = tl.load(rows + number * stride)
     query = tl.arange(0, queries)
     token = start + query // group

@@ -34,6 +34,9 @@ def _gate(
 ):
     begin_early(overlaps)
     number = tl.program_id(0)
+    if tile > 1:  # noqa: SIM102 - decided when it is compiled
+        if tl.load(counts + number * stride) == 0:
+            return
     tokens, has_token = span(number, starts, counts, stride, tile)
     column = tl.program_id(1) * columns + tl.arange(0, columns)
     mask = has_token[:, None] & (column < width)[None, :]

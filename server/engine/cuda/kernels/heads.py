@@ -45,6 +45,9 @@ def _prepare(
     begin_early(overlaps)
     number, head = tl.program_id(0), tl.program_id(1)
     width = (heads + 2 * kv_heads) * 2 * half
+    if tile > 1:  # noqa: SIM102 - decided when it is compiled
+        if tl.load(counts + number * stride) == 0:
+            return
     tokens, has_token = span(number, starts, counts, stride, tile)
     position = tl.load(positions + tokens * token_stride, mask=has_token, other=-1)
     has_token &= position >= 0

@@ -69,6 +69,9 @@ def _add_norm(
 ):
     begin_early(overlaps)
     number = tl.program_id(0)
+    if tile > 1:  # noqa: SIM102 - decided when it is compiled
+        if tl.load(counts + number * stride) == 0:
+            return
     tokens, has_token = span(number, starts, counts, stride, tile)
     line = tokens[:, None].to(tl.int64) * width
     squares = tl.zeros([tile], tl.float32)

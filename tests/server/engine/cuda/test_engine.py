@@ -16,6 +16,8 @@ import pytest
 from adapters.base import Base
 from server.engine.cuda.sampler import Sampler
 from server.engine.cuda.steps import CudaSteps
+from server.engine.loop import Reading
+from server.engine.sequence import Chunk
 from server.engine.types import SamplingParams
 from tests.server.engine.harness import (
     FAMILIES,
@@ -37,10 +39,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
 
+LOOP = prompt_of(12) * 4  # greedy replies to it repeat
+
 
 def steps_of(engine: Running) -> CudaSteps:
     steps = engine.engine._parts.loop._runner._steps
     assert isinstance(steps, CudaSteps)
+    if steps._device.type == "cuda":
+        for graphs in (steps._single_graphs, steps._bodies, steps._heads):
+            assert len(graphs), "steps are played"
     return steps
 
 
@@ -136,6 +143,63 @@ async def test_rows_that_only_go_on_are_told_their_numbers_alone(
 
     assert went_on.count(True) > 15
     assert found == await reference_outcomes(base, registries, ways)
+
+
+async def test_adapters_of_ranks_beyond_the_graphs_are_in_steps_of_their_own_kind(
+    base: Base, registries: dict[str, Path], computed_on: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of seven among others of four and of none, where graphs have room for five."""
+    monkeypatch.setattr("server.engine.cuda.steps.GRAPH_RANK", 5)
+    ways = [replace(HOT, temperature=0.0, max_tokens=8), replace(HOT, max_tokens=12)]
+    found = await outcomes(base, registries, ways, device=computed_on, max_running=4)
+    assert found == await reference_outcomes(base, registries, ways)
+
+
+async def test_a_reply_that_begins_with_a_single_token_has_its_adapter(
+    base: Base,
+    adapter_paths: dict[str, dict[str, Path]],
+    registries: dict[str, Path],
+    computed_on: str,
+) -> None:
+    """Right behind a step of the base, and the other way round."""
+    jobs = [("qwen3", None), ("full", adapter_paths["qwen3"]["full"])] * 2
+    async with running(base, registries["qwen3"], device=computed_on) as engine:
+        await engine.load("full")
+        await reply(engine, "qwen3", prompt_of(20))
+        found = [await reply(engine, name, (65,)) for name, _ in reversed(jobs)]
+    assert found == [reference(base.path, path, (65,)) for _, path in reversed(jobs)]
+
+
+async def test_guesses_are_computed_as_pieces_are(
+    base: Base, registries: dict[str, Path], computed_on: str
+) -> None:
+    """Of a reply in rounds many are right, beside drawn ones; it is as without guesses."""
+    ways = [GREEDY, replace(HOT, temperature=0.4, max_tokens=30)]
+    jobs = [(name, way) for way in ways for name in ("qwen3", "full")]
+    settings = {"device": computed_on, "speculative_tokens": 6}
+    async with running(base, registries["qwen3"], **settings) as engine:
+        steps_of(engine)
+        taken = noted_steps(engine)
+        found = await asyncio.gather(*(reply(engine, name, LOOP, way) for name, way in jobs))
+    async with running(base, registries["qwen3"], device=computed_on) as engine:
+        expected = await asyncio.gather(*(reply(engine, name, LOOP, way) for name, way in jobs))
+    assert found == expected
+    assert sum(len(chunk.guess) for chunks in taken for chunk in chunks) > len(taken)
+    assert len(taken) < max(map(len, found))
+
+
+def noted_steps(engine: Running) -> list[Sequence[Chunk]]:
+    """The chunks of every step from now on."""
+    runner = engine.engine._parts.loop._runner
+    taken: list[Sequence[Chunk]] = []
+    launch = runner.launch
+
+    def noted(chunks: Sequence[Chunk]) -> Reading:
+        taken.append(chunks)
+        return launch(chunks)
+
+    runner.launch = noted
+    return taken
 
 
 async def test_an_adapter_that_overflows_is_in_no_step_with_others(

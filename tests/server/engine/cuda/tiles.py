@@ -27,7 +27,7 @@ class Piece:
 
 
 def step_of(pieces: Sequence[Piece], device: torch.device, *, tile: int, padding: int = 0) -> Step:
-    """The step that computes ``pieces``; with ``tile`` 1, ``padding`` rows more that are none."""
+    """The step that computes ``pieces``; ``padding`` tokens more, and tiles, that are none."""
     tokens, positions, places = [], [], []
     records: list[list[int]] = []
     for row, piece in enumerate(pieces):

@@ -1,0 +1,73 @@
+"""Which sizes steps are recorded for, and that every size is made, recorded or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from server.engine.cuda.graphs import Graphs, sizes_up_to
+
+
+@pytest.mark.parametrize(
+    ("least", "most"), [(1, 1), (1, 9), (1, 256), (32, 32), (32, 48), (32, 2304), (32, 4096)]
+)
+def test_no_more_is_computed_than_a_quarter_beyond_what_is_needed(least: int, most: int) -> None:
+    """Few rows take no less time, so there sizes are further apart; the last is the most."""
+    sizes = sizes_up_to(most, least)
+
+    assert (sizes[0], sizes[-1]) == (least, most)
+    assert len(sizes) <= 24
+    graphs = Graphs(lambda _: None, sizes, [()], None)
+    assert graphs.most == most
+    for count in range(1, most + 1):
+        size = graphs.size(count)
+        assert size in sizes
+        assert count <= size <= max(1.25 * count, count + max(8, least))
+
+
+class Tape:
+    """Records what is played, in a list; after ``most`` graphs there is no memory left."""
+
+    def __init__(self, most: int = 99) -> None:
+        self.recorded: list[Any] = []
+        self._most = most
+
+    def record(self, play: Callable[[], None]) -> Graph:
+        if len(self.recorded) == self._most:
+            raise RuntimeError("out of memory")
+        self.recorded.append(play)
+        play()
+        return Graph()
+
+
+class Graph:
+    def replay(self) -> None: ...
+
+
+def test_all_sizes_and_variants_are_recorded_and_then_not_played_again() -> None:
+    """The largest first: the smaller ones fit into its memory."""
+    played: list[tuple[int, bool]] = []
+    graphs = Graphs(
+        lambda size, has: played.append((size, has)), [1, 2], [(True,), (False,)], Tape()
+    )
+    assert played == [(2, True), (2, False), (1, True), (1, False)]
+
+    graphs.replay(2, False)
+
+    assert len(graphs) == len(played) == 4
+
+
+def test_where_recording_fails_steps_are_played(caplog: pytest.LogCaptureFixture) -> None:
+    """None is replayed, though some were recorded before; the log says that it will be slow."""
+    played: list[int] = []
+    graphs = Graphs(played.append, [1, 2, 4], [()], Tape(most=2))
+    assert not len(graphs)
+    assert "could not be recorded" in caplog.text
+    played.clear()
+
+    for size in (4, 2, 1):
+        graphs.replay(size)
+
+    assert played == [4, 2, 1]
