@@ -80,7 +80,7 @@ class IdleSteps(CudaSteps):
     ) -> None:
         self._spent = spent
         kernels = _Supply(tokens, config.running_limit)
-        super().__init__(None, kernels, cache, config)  # type: ignore[arg-type] # no more of them is called
+        super().__init__(None, kernels, cache, config)  # type: ignore[arg-type] # nothing else is called
         # Likelier than others, in all rows: an adapter that tells no token from another is refused.
         self._sampler.logits[:, list(tokens)] = 10.0
 

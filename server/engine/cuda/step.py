@@ -25,7 +25,8 @@ class Step:
     ``tile``: how many tokens one has at most, 1 or 16. For each of ``tiles``: ``starts`` and
     ``counts``, its tokens; ``rows``, its line of ``tables`` [rows, blocks]; ``ranks`` and
     ``addresses`` (int64), its adapter. These lie in records: ``ranks.stride(0)`` words apart, an
-    even number, and the addresses half as many.
+    even number, and the addresses half as many. Of 16 a tile may have no token; what is no token
+    is in no tile then.
 
     ``max_rank``: 0 where no token has an adapter, else at least the largest.
     """
@@ -83,7 +84,8 @@ class Rows:
 class Kernels(Protocol):
     """:mod:`server.engine.cuda.kernels` is one; tests have the same as formulas.
 
-    Nothing waits for the device. ``T`` are all tokens of the step, in order.
+    Nothing waits for the device. ``T`` are all tokens of the step, in order; of those in no tile,
+    results may be anything.
     """
 
     def embed(self, step: Step, drawn: torch.Tensor, embedding: torch.Tensor, /) -> torch.Tensor:

@@ -37,10 +37,10 @@ class CudaSteps:
     """Computes steps with ``decoder`` over ``cache``.
 
     A step in which every sequence has one token, which is drawn from, is a graph, sampling
-    included. One with pieces of prompts is two: tokens to what the head reads, and the head with
-    sampling, if there is any. Beyond what graphs have room for, they are made operation by
-    operation. What needs more than the kernels know (grammars, biases, logprobs) comes behind, for
-    its own rows.
+    included. One with pieces of prompts is two: the body, up to what the head reads, and the head
+    with sampling, if there is any. What graphs have no room for is launched operation by operation.
+    What needs more than the kernels know (grammars, biases, logprobs) comes behind, for its own
+    rows.
 
     Nothing here waits for the GPU but reading. Steps are computed in the order in which they are
     launched, so memory that the host has given to another use is written in that order too.

@@ -66,7 +66,7 @@ def alone(steps: CudaSteps, chunks: Rows[Chunk]) -> torch.Tensor:
         step = steps._pieces.step(count, max_rank=0)
         hidden = steps._decoder.hidden(step, steps._sampler.drawn, steps._cache)
         sampled = steps._pieces.sampled[: sum(chunk.is_sampled for chunk in chunks)]
-        return steps._decoder.logits(hidden[sampled])
+        return steps._decoder.logits(hidden[sampled]).cpu()
 
 
 def launch(steps: CudaSteps, chunks: Rows[Chunk]) -> list[int | None]:
@@ -77,7 +77,7 @@ def launch(steps: CudaSteps, chunks: Rows[Chunk]) -> list[int | None]:
 
 def assert_like_alone(steps: CudaSteps, chunks: Rows[Chunk]) -> None:
     drawn = launch(steps, chunks)
-    logits = steps._sampler.logits[: len(drawn)].clone()
+    logits = steps._sampler.logits[: len(drawn)].cpu()
     torch.testing.assert_close(logits, alone(steps, chunks), rtol=1e-4, atol=1e-4)
 
 
@@ -117,7 +117,7 @@ def test_where_nothing_is_drawn_there_is_no_head(
 
     assert len(launch(steps, [Chunk(whole.sequence, 34, 26)])) == 1
 
-    found = steps._sampler.logits[:1]
+    found = steps._sampler.logits[:1].cpu()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
