@@ -13,6 +13,8 @@ from server.engine.spec import DecoderSpec
 from server.engine.weights import AnyLinear, Linear, Weights
 
 MOST_PROJECTIONS = max(map(len, GROUPS.values()))
+# Whose outputs are added to the residual stream.
+SUMMED = ("output", "down")
 
 
 class TileDecoder:
@@ -77,9 +79,19 @@ class TileDecoder:
             x = kernels.add_norm(residual, added, norm, step, epsilon=epsilon, share=share)
         return x
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[R, vocab] of rows of :meth:`hidden`."""
-        return self._weights.head(hidden)
+    def logits(self, hidden: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """[R, vocab] fp32 of rows of :meth:`hidden`, in ``out`` if there is one.
+
+        On a GPU they are never rounded to the type of the weights, nor copied from it.
+        """
+        head = self._weights.head
+        if out is None:
+            shape = hidden.shape[0], self._spec.architecture.vocab_size
+            out = torch.empty(shape, dtype=torch.float32, device=hidden.device)
+        is_narrow = hidden.dtype != torch.float32
+        if hidden.is_cuda and is_narrow and isinstance(head, Linear) and head.bias is None:
+            return torch.mm(hidden, head.weight.t(), out_dtype=torch.float32, out=out)
+        return out.copy_(head(hidden))
 
 
 class _Linears:
@@ -100,11 +112,12 @@ class _Linears:
     ) -> tuple[torch.Tensor, Share | None]:
         """What a linear layer makes of ``x``, and what the adapters add to that, if there are any.
 
-        ``layer`` and ``group`` say which it is.
+        ``layer`` and ``group`` say which it is. Those of :data:`SUMMED` may come in pieces,
+        [pieces, T, outputs].
         """
         step, out = self._step, self._shrunk
         offset, projections = self._layout.a(layer, group), len(GROUPS[group])
-        if step.is_few and isinstance(linear, Linear):
+        if step.tile == 1 and isinstance(linear, Linear):
             y = self._kernels.project(
                 x,
                 linear.weight,
@@ -113,6 +126,7 @@ class _Linears:
                 offset=offset,
                 projections=projections,
                 out=out,
+                in_pieces=group in SUMMED,
             )
         else:
             y = linear(x)

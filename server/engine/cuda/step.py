@@ -9,7 +9,7 @@ import torch
 
 # What a row is: not to be touched, greedy, or drawn.
 SKIPPED, GREEDY, DRAWN = 0, 1, 2
-# For so many single tokens a linear layer is a matter of reading its weights: a power of two.
+# For so many single tokens a linear layer is nothing but reading its weights: a power of two.
 FEW = 4
 # How many withheld tokens a row may name.
 WITHHELD = 8
@@ -51,7 +51,7 @@ class Step:
 
     @property
     def is_few(self) -> bool:
-        """Whether a linear layer is a matter of reading its weights."""
+        """Whether a linear layer is nothing but reading its weights."""
         return self.tile == 1 and self.count <= FEW
 
 
@@ -102,7 +102,10 @@ class Kernels(Protocol):
         epsilon: float,
         share: Share | None = None,
     ) -> torch.Tensor:
-        """RMS norm of ``residual`` [T, width], to which ``added`` and ``share`` come, in place."""
+        """RMS norm of ``residual`` [T, width], to which ``added`` and ``share`` come, in place.
+
+        ``added``: [T, width], or [pieces, T, width] that are added up.
+        """
 
     def prepare_heads(
         self,
@@ -172,10 +175,12 @@ class Kernels(Protocol):
         offset: int,
         projections: int,
         out: torch.Tensor | None,
+        in_pieces: bool = False,
     ) -> torch.Tensor:
-        """[T, outputs]: ``x @ weight.T + bias`` of :data:`FEW` single tokens at most.
+        """[T, outputs]: ``x @ weight.T + bias`` of single tokens.
 
-        ``weight``: [outputs, inputs]. With ``out``, :meth:`shrink` as well.
+        ``weight``: [outputs, inputs]. With ``out``, :meth:`shrink` as well. ``in_pieces``: it may
+        be [pieces, T, outputs] in fp32, of which the sum is meant.
         """
 
     def choose(

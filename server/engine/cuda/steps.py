@@ -131,7 +131,7 @@ class CudaSteps:
         hidden = self._decoder.hidden(
             step, self._sampler.drawn, self._cache, splits=self._splits(size)
         )
-        self._sampler.logits[:size] = self._decoder.logits(hidden)
+        self._decoder.logits(hidden, self._sampler.logits[:size])
         self._sampler.choose(size)
 
     def _launch_pieces(
@@ -161,7 +161,7 @@ class CudaSteps:
         if not scored:
             return begun, None
         at = to_device(torch.tensor(scored), self._device)
-        return begun, self._decoder.logits(hidden[at]).float()
+        return begun, self._decoder.logits(hidden[at])
 
     def _body(self, size: int, has_adapters: bool) -> None:
         """What a step with pieces of prompts is, up to the head."""
@@ -174,7 +174,7 @@ class CudaSteps:
 
     def _choose(self, hidden: torch.Tensor, size: int) -> None:
         sampled = hidden.index_select(0, self._pieces.sampled[:size])
-        self._sampler.logits[:size] = self._decoder.logits(sampled)
+        self._decoder.logits(sampled, self._sampler.logits[:size])
         self._sampler.choose(size)
 
     def _read(

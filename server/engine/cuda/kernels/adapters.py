@@ -13,7 +13,7 @@ from server.engine.cuda.step import Step
 PARTS = {"cuda": 16, "cpu": 1}
 # How many rows and columns of A a program works on at once, by the size of tiles.
 ROWS = {1: 4, 16: 16}
-INPUTS = {1: 1024, 16: 128}
+INPUTS = {1: 1024, 16: 256}
 RANKS = tl.constexpr(16)
 
 
@@ -111,10 +111,11 @@ def shrink_tile(
 ):
     """Every ``parts``-th group of ``rows`` of a tile's product with ``a``, from ``part`` on.
 
-    What it needs first of ``a`` is read before ``x`` is waited for.
+    For single tokens, what it needs first of ``a`` is read before ``x`` is waited for.
     """
     begin = part * rows
-    factor = _of_a(a, begin, 0, rank * projections, inputs, rows, columns)
+    if tokens.shape[0] == 1:
+        factor = _of_a(a, begin, 0, rank * projections, inputs, rows, columns)
     wait(overlaps)
     for start in range(begin, projections * rank, parts * rows):
         row = start + tl.arange(0, rows)
@@ -127,7 +128,10 @@ def shrink_tile(
                 mask=has_token[:, None] & (column < inputs)[None, :],
                 other=0.0,
             )
-            if start > begin or first > 0:
+            # Only loads that every round makes are pipelined.
+            if tokens.shape[0] > 1:  # noqa: SIM114 - decided when it is compiled
+                factor = _of_a(a, start, first, rank * projections, inputs, rows, columns)
+            elif start > begin or first > 0:
                 factor = _of_a(a, start, first, rank * projections, inputs, rows, columns)
             if tokens.shape[0] == 1:
                 wide = given.to(tl.float32) * factor.to(tl.float32)

@@ -60,10 +60,11 @@ def _add_norm(
     stride,
     offset,
     epsilon,
+    piece_size,
     width: tl.constexpr,
     columns: tl.constexpr,
     tile: tl.constexpr,
-    adds: tl.constexpr,
+    pieces: tl.constexpr,
     has_lora: tl.constexpr,
     overlaps: tl.constexpr,
 ):
@@ -85,8 +86,10 @@ def _add_norm(
         if first == 0:
             wait(overlaps)
         x = tl.load(residual + at, mask=mask, other=0.0).to(tl.float32)
-        if adds:
-            x += tl.load(added + at, mask=mask, other=0.0).to(tl.float32)
+        if pieces:
+            for piece in tl.static_range(pieces):
+                more = tl.load(added + piece * piece_size + at, mask=mask, other=0.0)
+                x += more.to(tl.float32)
             if has_lora:
                 x += expanded(
                     shrunk, shrunk_stride, 0, rank, b, right, width, tokens, has_token, column
@@ -133,10 +136,11 @@ def add_norm(
         step.ranks.stride(0),
         0 if share is None else share.offset,
         epsilon,
+        residual.numel(),
         width,
         min(COLUMNS[step.tile], triton.next_power_of_2(width)),
         step.tile,
-        added is not None,
+        0 if added is None else added.numel() // residual.numel(),
         share is not None,
         is_early,
         num_warps=8 if width >= WIDE else 4,

@@ -1,17 +1,21 @@
-"""A linear layer for a few single tokens: reading its weights is all the work there is.
+"""A linear layer for single tokens, with the products with the adapters' A: three ways.
 
-A program takes some outputs for all tokens, so every weight is read once; it reads as many as it
-can before it waits for the inputs. Further programs make the products with the adapters' A
-meanwhile, of the same inputs.
+For a few tokens, reading the weights is all the work there is (:func:`_project`). A program takes
+some outputs for all tokens, so every weight is read once; it reads as many as it can before it
+waits for the inputs. Further programs make the products with A meanwhile, of the same inputs.
+
+For some tens there is :mod:`.multiply`; for more, and between the two, libraries are quicker.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - everyone's name for it
 import triton
 import triton.language as tl
 
-from server.engine.cuda.kernels.adapters import PARTS, ROWS, factors
+from server.engine.cuda.kernels.adapters import PARTS, ROWS, factors, shrink
+from server.engine.cuda.kernels.multiply import can_multiply, multiply
 from server.engine.cuda.kernels.overlap import begin_early, early, overlaps, wait
 from server.engine.cuda.step import Step
 
@@ -111,8 +115,29 @@ def project(
     offset: int,
     projections: int,
     out: torch.Tensor | None,
+    in_pieces: bool = False,
 ) -> torch.Tensor:
     """See :class:`server.engine.cuda.step.Kernels`."""
+    named = {"offset": offset, "projections": projections}
+    if step.is_few:
+        return _of_a_few(x, weight, bias, step, out=out, **named)
+    if can_multiply(step, x.dtype):
+        return multiply(x, weight, bias, step, out=out, in_pieces=in_pieces, **named)
+    if out is not None:
+        shrink(x, step, out=out, **named)
+    return F.linear(x, weight, bias)
+
+
+def _of_a_few(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    step: Step,
+    *,
+    offset: int,
+    projections: int,
+    out: torch.Tensor | None,
+) -> torch.Tensor:
     outputs, inputs = weight.shape
     y = torch.empty((step.count, outputs), dtype=x.dtype, device=x.device)
     columns = min(MOST_COLUMNS, triton.next_power_of_2(inputs))

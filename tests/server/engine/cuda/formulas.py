@@ -66,7 +66,8 @@ class Formulas:
         width = residual.shape[1]
         if added_ is not None:
             more = added(step, share, [width], residual.dtype)
-            residual.copy_(residual.float() + added_.float() + more)
+            whole = added_.float().reshape(-1, step.count, width).sum(dim=0)
+            residual.copy_(residual.float() + whole + more)
         normed = F.rms_norm(residual.float(), (width,), weight.float(), epsilon)
         return normed.to(residual.dtype)
 
@@ -159,13 +160,14 @@ class Formulas:
         offset: int,
         projections: int,
         out: torch.Tensor | None,
+        in_pieces: bool = False,
     ) -> torch.Tensor:
         assert step.tile == 1
-        assert step.count in (1, 2, 4)
         if out is not None:
             self.shrink(x, step, offset=offset, projections=projections, out=out)
         wide = None if bias is None else bias.float()
-        return F.linear(x.float(), weight.float(), wide).to(x.dtype)
+        y = F.linear(x.float(), weight.float(), wide)
+        return torch.stack([y / 4, y * 3 / 4]) if in_pieces else y.to(x.dtype)
 
     def choose(
         self,

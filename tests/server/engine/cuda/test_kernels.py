@@ -25,6 +25,7 @@ pytest.importorskip("triton", reason="needs Triton, whose interpreter runs kerne
 
 from server.engine.cuda import kernels
 from server.engine.cuda.kernels.choose import choose
+from server.engine.cuda.kernels.multiply import Cut, cut_for, multiply
 
 EPSILON = 1e-6
 PER_ROW = ("tokens", "positions", "places", "starts", "counts", "rows", "ranks", "addresses")
@@ -173,6 +174,59 @@ def test_a_few_tokens_are_projected_and_shrunk_at_once(
     assert torch.equal(plain, found)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=gpu)])
+@pytest.mark.parametrize("in_pieces", [True, False])
+@pytest.mark.parametrize("inputs", [512, 300])
+def test_some_tens_of_tokens_are_multiplied_and_shrunk_at_once(
+    inputs: int, in_pieces: bool, dtype: torch.dtype, device: torch.device
+) -> None:
+    """Whole columns of inputs and a rest; the pieces add up to the layer, its bias once."""
+    case = Case(1, dtype, device, size=16 + 3 * inputs)
+    x, weight, bias = case.random(5, inputs), case.random(90, inputs), case.random(90)
+    named = {"offset": 16, "projections": 3}
+    out = torch.full((5, 64), 7.0, device=device)
+    expected = out.cpu()
+    Formulas().shrink(x.cpu(), step_on_cpu(case), out=expected, **named)
+    for given, kept in ((bias, out), (None, out), (bias, None)):
+        found = multiply(x, weight, given, case.step, out=kept, in_pieces=in_pieces, **named)
+        assert found.dtype == (torch.float32 if in_pieces else dtype)
+        wide = None if given is None else given.double()
+        close(
+            found.reshape(-1, 5, 90).sum(dim=0).to(dtype),
+            F.linear(x.double(), weight.double(), wide),
+        )
+    torch.testing.assert_close(out.cpu(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "in_pieces", "has_adapters", "cut"),
+    [
+        (4096, False, False, Cut(32, 1, 5)),
+        (6144, False, False, Cut(64, 1, 4)),
+        (6144, False, True, Cut(32, 1, 3)),
+        (1024, True, True, Cut(16, 2, 4)),
+        (64, True, False, Cut(16, 2, 5)),
+    ],
+)
+def test_layers_are_cut_as_was_quickest(
+    outputs: int, in_pieces: bool, has_adapters: bool, cut: Cut
+) -> None:
+    """The layers of Qwen3-0.6B, which were measured, and one that fills no GPU."""
+    assert cut_for(outputs, 2, in_pieces=in_pieces, has_adapters=has_adapters) == cut
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_single_tokens_are_projected_whichever_way(count: int, device: torch.device) -> None:
+    """As many as take another way give the same, with the products with A of each."""
+    factors = torch.randn(4 * 80, device=device)
+    step = step_of([Piece(3, factors=factors, rank=4)] * count, device, tile=1)
+    x, weight = torch.randn(count, 80, device=device), torch.randn(90, 80, device=device)
+    out = torch.zeros(count, 16, device=device)
+    found = kernels.project(x, weight, None, step, offset=0, projections=1, out=out)
+    close(found, F.linear(x.double(), weight.double()))
+    close(out[:, :4], x.double() @ factors.view(4, 80).double().T)
+
+
 @every_kind
 def test_norms_are_of_what_was_added(tile: int, dtype: torch.dtype, device: torch.device) -> None:
     """The residual takes up the layer's output and the adapters' share; widths of any kind."""
@@ -183,6 +237,8 @@ def test_norms_are_of_what_was_added(tile: int, dtype: torch.dtype, device: torc
     compare(case, "add_norm", residual, None, weight, case.step, epsilon=EPSILON)
     share = case.share(24, 16)
     compare(case, "add_norm", residual, added, weight, case.step, epsilon=EPSILON, share=share)
+    pieces = torch.randn(3, case.step.count, width, device=device)
+    compare(case, "add_norm", residual, pieces, weight, case.step, epsilon=EPSILON, share=share)
 
 
 @every_kind
