@@ -18,6 +18,14 @@ RANKS = tl.constexpr(16)
 
 
 @triton.jit
+def part_of(matrix, row, column, count, inputs: tl.constexpr):
+    """[rows, columns] of a matrix [count, inputs]; zeros where there is none."""
+    mask = (row < count)[:, None] & (column < inputs)[None, :]
+    at = matrix + row[:, None].to(tl.int64) * inputs + column[None, :]
+    return tl.load(at, mask=mask, other=0.0)
+
+
+@triton.jit
 def span(number, starts, counts, stride, tile: tl.constexpr):
     """The tokens [tile] of a tile, and which of them there are."""
     lane = tl.arange(0, tile)
@@ -81,17 +89,6 @@ def expanded(shrunk, shrunk_stride, first, rank, b, right, outputs, tokens, has_
 
 
 @triton.jit
-def _of_a(a, start, first, count, inputs: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr):
-    """[rows, columns]: of A [count, inputs] from row ``start`` and column ``first`` on."""
-    row, column = start + tl.arange(0, rows), first + tl.arange(0, columns)
-    return tl.load(
-        a + row[:, None] * inputs + column[None, :],
-        mask=(row < count)[:, None] & (column < inputs)[None, :],
-        other=0.0,
-    )
-
-
-@triton.jit
 def shrink_tile(
     x,
     x_stride,
@@ -113,16 +110,16 @@ def shrink_tile(
 
     For single tokens, what it needs first of ``a`` is read before ``x`` is waited for.
     """
-    begin = part * rows
+    begin, count = part * rows, projections * rank
+    inner, lane = tl.arange(0, rows), tl.arange(0, columns)
     if tokens.shape[0] == 1:
-        factor = _of_a(a, begin, 0, rank * projections, inputs, rows, columns)
+        factor = part_of(a, begin + inner, lane, count, inputs)
     wait(overlaps)
-    for start in range(begin, projections * rank, parts * rows):
-        row = start + tl.arange(0, rows)
-        has_row = row < projections * rank
+    for start in range(begin, count, parts * rows):
+        row = start + inner
         total = tl.zeros([tokens.shape[0], rows], tl.float32)
         for first in range(0, inputs, columns):
-            column = first + tl.arange(0, columns)
+            column = first + lane
             given = tl.load(
                 x + tokens[:, None].to(tl.int64) * x_stride + column[None, :],
                 mask=has_token[:, None] & (column < inputs)[None, :],
@@ -130,9 +127,9 @@ def shrink_tile(
             )
             # Only loads that every round makes are pipelined.
             if tokens.shape[0] > 1:  # noqa: SIM114 - decided when it is compiled
-                factor = _of_a(a, start, first, rank * projections, inputs, rows, columns)
+                factor = part_of(a, row, column, count, inputs)
             elif start > begin or first > 0:
-                factor = _of_a(a, start, first, rank * projections, inputs, rows, columns)
+                factor = part_of(a, row, column, count, inputs)
             if tokens.shape[0] == 1:
                 wide = given.to(tl.float32) * factor.to(tl.float32)
                 total += tl.expand_dims(tl.sum(wide, axis=1), 0)
@@ -141,7 +138,7 @@ def shrink_tile(
         tl.store(
             out + tokens[:, None] * out_stride + row[None, :],
             total,
-            mask=has_token[:, None] & has_row[None, :],
+            mask=has_token[:, None] & (row < count)[None, :],
         )
 
 

@@ -17,7 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
-from server.engine.cuda.kernels.adapters import factors
+from server.engine.cuda.kernels.adapters import factors, part_of
 from server.engine.cuda.kernels.ahead import PIECE, fetch_rows
 from server.engine.cuda.kernels.overlap import begin_early, early, overlaps, wait
 from server.engine.cuda.step import Step
@@ -64,13 +64,6 @@ def cut_for(outputs: int, *, in_pieces: bool, has_adapters: bool) -> Cut:
     if in_pieces:
         return Cut(rows, pieces, 4)
     return Cut(rows, pieces, 3 if has_adapters else 5 if rows < MOST_ROWS else 4)
-
-
-@triton.jit
-def _of(matrix, row, column, count, inputs: tl.constexpr):
-    """[rows, columns] of a matrix [count, inputs]."""
-    mask = (row < count)[:, None] & (column < inputs)[None, :]
-    return tl.load(matrix + row[:, None] * inputs + column[None, :], mask=mask, other=0.0)
 
 
 @triton.jit
@@ -143,7 +136,7 @@ def _with_a(
     end = tl.minimum((part + 1) * share, projections * rank)
     lane, inner = tl.arange(0, columns), tl.arange(0, a_rows)
     first = part * share
-    factor = _of(a, first + inner, lane, end, inputs)
+    factor = part_of(a, first + inner, lane, end, inputs)
     wait(overlaps)
     for start in range(first, end, a_rows):
         row = start + inner
@@ -151,7 +144,7 @@ def _with_a(
         for begin in tl.static_range(0, inputs, columns):
             column = begin + lane
             if (start > first) | (begin > 0):
-                factor = _of(a, row, column, end, inputs)
+                factor = part_of(a, row, column, end, inputs)
             given = tl.load(x + token * inputs + column, mask=column < inputs, other=0.0)
             total += tl.sum(factor.to(tl.float32) * given.to(tl.float32)[None, :], axis=1)
         tl.store(out + token * out_stride + row, total, mask=row < end)

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - everyone's name for it
 import triton
 import triton.language as tl
 
-from server.engine.cuda.kernels.adapters import PARTS, ROWS, factors, shrink
+from server.engine.cuda.kernels.adapters import PARTS, ROWS, factors, part_of, shrink
 from server.engine.cuda.kernels.multiply import can_multiply, multiply
 from server.engine.cuda.kernels.overlap import begin_early, early, overlaps, wait
 from server.engine.cuda.step import Step
@@ -23,14 +23,6 @@ from server.engine.cuda.step import Step
 WEIGHTS, WARPS = 8192, 4
 MOST_COLUMNS = 4096
 LEAST_OUTPUTS = 2
-
-
-@triton.jit
-def _weights(weight, row, column, outputs, inputs: tl.constexpr):
-    """[rows, columns] of a matrix [outputs, inputs]."""
-    mask = (row < outputs)[:, None] & (column < inputs)[None, :]
-    at = weight + row[:, None].to(tl.int64) * inputs + column[None, :]
-    return tl.load(at, mask=mask, other=0.0)
 
 
 @triton.jit
@@ -75,22 +67,22 @@ def _project(
             a, rank = factors(token, addresses, ranks, stride, offset, x)
             first = number % parts * a_rows
             row = first + tl.arange(0, a_rows)
-            factor = _weights(a, row, lane, projections * rank, inputs)
+            factor = part_of(a, row, lane, projections * rank, inputs)
             wait(overlaps)
             for start in range(first, projections * rank, parts * a_rows):
                 row = start + tl.arange(0, a_rows)
                 if start > first:
-                    factor = _weights(a, row, lane, projections * rank, inputs)
+                    factor = part_of(a, row, lane, projections * rank, inputs)
                 total = _times(factor, x + token * inputs, lane, inputs)
                 for begin in range(columns, inputs, columns):
-                    more = _weights(a, row, begin + lane, projections * rank, inputs)
+                    more = part_of(a, row, begin + lane, projections * rank, inputs)
                     total += _times(more, x + token * inputs, begin + lane, inputs)
                 tl.store(out + token * out_stride + row, total, mask=row < projections * rank)
     if number >= shares:
         row = (number - shares) * rows + tl.arange(0, rows)
         has_row = row < outputs
         token = tl.arange(0, tokens)[:, None]
-        factor = _weights(weight, row, lane, outputs, inputs)
+        factor = part_of(weight, row, lane, outputs, inputs)
         total = tl.zeros([tokens, rows], tl.float32)
         if has_bias:
             total += tl.load(bias + row, mask=has_row, other=0.0).to(tl.float32)[None, :]
@@ -99,7 +91,7 @@ def _project(
             found = _times(factor, x + own * inputs, lane, inputs)
             total += tl.where(token == own, found[None, :], 0.0)
         for begin in range(columns, inputs, columns):
-            factor = _weights(weight, row, begin + lane, outputs, inputs)
+            factor = part_of(weight, row, begin + lane, outputs, inputs)
             for own in tl.static_range(tokens):
                 found = _times(factor, x + own * inputs, begin + lane, inputs)
                 total += tl.where(token == own, found[None, :], 0.0)
