@@ -24,6 +24,9 @@ from server.wire.errors import ErrorEnvelope
 
 WholeT = TypeVar("WholeT")
 
+# Events of a reply that are sent together at most, however many there are.
+MOST_AT_ONCE = 64
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
@@ -78,19 +81,34 @@ class Reply(ABC, Generic[WholeT]):
         return self.completion(self.choices, self._usage())
 
     async def frames(self) -> AsyncIterator[bytes]:
-        """The stream: each reply to its finish, usage if asked; or an error; then the end."""
+        """The stream: each reply to its finish, usage if asked; or an error; then the end.
+
+        What is there at once comes at once: a stream that lags behind its replies, because the
+        processor is busy or its client was, catches up in one send, which costs far more than
+        making a frame.
+        """
+        frames: list[bytes] = []
         try:
             for first in self.first_frames():
                 yield self.encoded(first)
             async with aclosing(events(self.answer.generations)) as happening:
                 async for index, event in happening:
                     if shown := self._shown(self.choices[index], event):
-                        yield shown
-            for last in self.last_frames(self._usage()):
-                yield self.encoded(last)
+                        frames.append(shown)
+                    if frames and (len(frames) >= MOST_AT_ONCE or not self._is_more_at_hand(event)):
+                        yield b"".join(frames)
+                        frames.clear()
+            frames += map(self.encoded, self.last_frames(self._usage()))
         except Exception as error:  # noqa: BLE001  # the status is sent: this is all that can be said
-            yield self.encoded(self.error_frame(report(error, self.answer.id).envelope))
-        yield self.end
+            envelope = report(error, self.answer.id).envelope
+            frames.append(self.encoded(self.error_frame(envelope)))
+        yield b"".join([*frames, self.end])
+
+    def _is_more_at_hand(self, event: Event) -> bool:
+        """Whether what comes after ``event`` need not be waited for: the end never has to."""
+        if isinstance(event, Finished) and all(choice.finished for choice in self.choices):
+            return True
+        return any([each.is_at_hand for each in self.answer.generations])  # noqa: C419 - quicker
 
     def _shown(self, choice: Choice, event: Event) -> bytes:
         """What an event makes visible, as events of the stream."""

@@ -191,6 +191,7 @@ class ScriptedGeneration:
         self._request = request
         self._script = script
         self._is_aborted = False
+        self.is_at_hand = False
 
     def abort(self) -> None:
         if self.id in self._engine.running:

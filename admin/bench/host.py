@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -14,6 +14,7 @@ from unittest.mock import patch
 import msgspec
 
 from adapters.base import Base
+from admin.bench.host_http import served
 from admin.bench.in_process import greedy
 from admin.bench.load import WARM_UP_ROUND
 from admin.bench.models import obtain_adapters
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from server.engine.cuda.idle import Spent
     from server.engine.engine import LocalEngine
     from server.engine.types import Generation
+
+Reader = Callable[["LocalEngine", "Generation"], Awaitable[None]]
 
 # Characters of which replies consist: one token each in most vocabularies.
 PIECES = 4096
@@ -75,15 +78,21 @@ def measure_host(
     *,
     adapters: int = 0,
     frames: bool = False,
+    http: bool = False,
 ) -> HostReport:
     """Let ``workload`` be replied to by an engine whose model computes nothing.
 
     Requests take so many ``adapters`` in turn, if any. ``frames``: every token is also made an
-    event of a chat completion's stream, and dropped.
+    event of a chat completion's stream, and dropped. ``http``: all is served as ``lccc-admin
+    serve`` does, and read by clients in a process of their own, which is not measured.
+
+    Raises:
+        BenchFailed: the clients could not read.
     """
     base = obtain_base(admin, base_name)
     models = obtain_adapters(admin, base, adapters) or [base.name]
-    played = asyncio.run(_play(admin, workload, rounds, base, models, frames=frames))
+    read = None if http else _read_frames if frames else _read_events
+    played = asyncio.run(_play(admin, workload, rounds, base, models, read))
     parts = {name: _timing([one[name] for one in played]) for name in played[0]}
     wall, total = parts.pop("wall"), parts.pop("total")
     return HostReport(
@@ -106,17 +115,21 @@ async def _play(
     rounds: int,
     base: Base,
     models: Sequence[str],
-    *,
-    frames: bool,
+    read: Reader | None,
 ) -> list[dict[str, float]]:
+    """The rounds by part; without ``read`` over HTTP."""
     from server.engine.cuda.idle import Spent
 
     prompter, spent = Prompter(workload, token_counter(base)), Spent()
-    read = _read_frames if frames else _read_events
-    async with _idle_engine(admin, workload, base, spent) as engine:
-        play = partial(_round, engine, prompter, models, read, spent)
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(_idle_engine(admin, workload, base, spent))
+        if read is None:
+            clients = await stack.enter_async_context(served(admin, engine, prompter))
+            play = partial(clients.read, prompter, models=models)
+        else:
+            play = partial(_ask, engine, prompter, models, read)
         await play(WARM_UP_ROUND)
-        return [await play(number) for number in range(rounds)]
+        return [await _measured(partial(play, each), workload, spent) for each in range(rounds)]
 
 
 @asynccontextmanager
@@ -162,9 +175,6 @@ def _is_text(piece: bytes) -> bool:
     return bool(piece) and "\N{REPLACEMENT CHARACTER}" not in piece.decode(errors="replace")
 
 
-Reader = Callable[["LocalEngine", "Generation"], Any]
-
-
 async def _read_events(_engine: LocalEngine, generation: Generation) -> None:
     async for _ in generation:
         pass
@@ -181,15 +191,10 @@ async def _read_frames(engine: LocalEngine, generation: Generation) -> None:
         pass
 
 
-async def _round(
-    engine: LocalEngine,
-    prompter: Prompter,
-    models: Sequence[str],
-    read: Reader,
-    spent: Spent,
-    number: int,
-) -> dict[str, float]:
-    """Microseconds a token, by part."""
+async def _ask(
+    engine: LocalEngine, prompter: Prompter, models: Sequence[str], read: Reader, number: int
+) -> None:
+    """Make round ``number`` and read its replies here."""
     from server.engine.types import GenerationRequest
 
     load = prompter.workload
@@ -208,11 +213,18 @@ async def _round(
         for request in waiting:
             await read(engine, await engine.submit(request))
 
-    spent.by_part.clear()
-    begun_s, cpu_s, own_s = time.perf_counter(), time.process_time(), time.thread_time()
     async with asyncio.TaskGroup() as group:
         for _ in range(load.concurrency):
             group.create_task(reader())
+
+
+async def _measured(
+    play: Callable[[], Awaitable[None]], load: Workload, spent: Spent
+) -> dict[str, float]:
+    """Microseconds a token of what ``play`` plays, by part."""
+    spent.by_part.clear()
+    begun_s, cpu_s, own_s = time.perf_counter(), time.process_time(), time.thread_time()
+    await play()
     taken = {
         "wall": time.perf_counter() - begun_s,
         "total": time.process_time() - cpu_s,

@@ -232,6 +232,7 @@ def bench_itl(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
 @load_options(concurrency=64, requests=64, prompt_tokens=32, output_tokens=256, rounds=5)
 @adapters_option
 @click.option("--frames", is_flag=True, help="Make every token an event of a stream, too.")
+@click.option("--http", is_flag=True, help="Serve the streams to clients, too.")
 @click.option("--base", "base_name", default="pocket", help="The base: `pocket`, or any other.")
 @json_option
 @pass_admin

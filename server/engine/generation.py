@@ -63,6 +63,10 @@ class LocalGeneration:
         if not self._is_over:
             self._abort()
 
+    @property
+    def is_at_hand(self) -> bool:
+        return bool(self._mailbox)
+
     def __aiter__(self) -> LocalGeneration:
         return self
 

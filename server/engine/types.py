@@ -249,6 +249,10 @@ class Generation(Protocol):
     id: str
     digest: str
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether the next event is there already, so that nobody has to wait for it."""
+
     def __aiter__(self) -> AsyncIterator[Event]: ...
 
     def abort(self) -> None: ...

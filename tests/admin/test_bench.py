@@ -212,7 +212,7 @@ def test_the_engine_is_measured_with_and_without_adapters(home: Path) -> None:
         assert sum(shares.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("how", [(), ("--frames",), ("--adapters", "2")])
+@pytest.mark.parametrize("how", [(), ("--frames",), ("--http",), ("--adapters", "2")])
 def test_the_hosts_part_of_a_token_is_told(home: Path, how: tuple[str, ...]) -> None:
     """By part, for steps in which all rows go on; the parts are all of the processor's time."""
     load = ["--concurrency", "3", "--requests", "4", "--prompt-tokens", "40"]

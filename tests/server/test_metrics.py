@@ -5,10 +5,12 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
+import pytest
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.engine.errors import QueueFull
+from server.metrics import Gaps
 from tests.conftest import LiveServer
 from tests.fakes import Script, ScriptedEngine
 from tests.server.asking import ask
@@ -51,6 +53,21 @@ def test_requests_and_tokens_are_counted_by_model(
         assert of(found, "lccc_time_to_first_token_seconds_count", model=model) == replies
         assert of(found, "lccc_inter_token_latency_seconds_count", model=model) == 2 * replies
         assert of(found, "lccc_request_duration_seconds_count", model=model) == replies
+
+
+def test_gaps_are_counted_below_their_bounds() -> None:
+    """As Prometheus counts: a bound belongs to what is below it, each counts those below it too."""
+    gaps = Gaps()
+    for gap_s in (0.0, 0.001, 0.002, 0.05, 9.0):
+        gaps.of("poet").observe(gap_s)
+
+    (family,) = gaps.collect()
+
+    found = {each.labels.get("le", each.name): each.value for each in family.samples}
+    name = "lccc_inter_token_latency_seconds"
+    assert (found["0.001"], found["0.0025"], found["0.05"]) == (2, 3, 4)
+    assert (found["2.5"], found["+Inf"], found[f"{name}_count"]) == (4, 5, 5)
+    assert found[f"{name}_sum"] == pytest.approx(9.053)
 
 
 def test_a_prompt_without_a_reply_counts(client: TestClient[Any], engine: ScriptedEngine) -> None:
