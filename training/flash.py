@@ -100,7 +100,7 @@ def attend(
     ``query``: [1, heads, T, width]; ``key`` and ``value``: [1, key heads, T, width]. Returned is
     [1, T, heads, width].
     """
-    rows, keys, values = (one[0].transpose(0, 1) for one in (query, key, value))
+    rows, keys, values = (one.squeeze(0).transpose(0, 1) for one in (query, key, value))
     if spans.sources is not None:
         keys, values = _Spread.apply(keys, spans), _Spread.apply(values, spans)
     sizes = {} if window is None else {"window_size_left": window - 1, "window_size_right": 0}

@@ -17,6 +17,7 @@ from training import attention
 from training.adalora import NAME, adalora_config, plain_lora
 from training.errors import RecipeError
 from training.flash import sent
+from training.norms import fuse_norms
 from training.packing import Pack
 from training.projection import fuse_projections, recomputation
 from training.recipe import Quantization, Recipe
@@ -63,8 +64,8 @@ def load_model(
 ) -> PeftModel:
     """The base as the recipe quantises it, with fresh LoRA weights (drawn from torch's seed).
 
-    ``total_steps`` are those of the training, which AdaLoRA has to know. Without ``is_fused`` the
-    projections are computed by PEFT itself, to compare with.
+    ``total_steps`` are those of the training, which AdaLoRA has to know. Without ``is_fused``
+    projections are computed by PEFT and norms by transformers, to compare with.
 
     Raises:
         RecipeError: the compute dtype is not possible on this device.
@@ -75,6 +76,7 @@ def load_model(
     tuned = get_peft_model(model, _lora_config(recipe, total_steps))
     tuned.peft_config[NAME].base_model_name_or_path = base.name
     if is_fused:
+        fuse_norms(model)
         fuse_projections(tuned, NAME)
     if recipe.training.gradient_checkpointing:
         model.activation_checkpointing_enable(
