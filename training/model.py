@@ -21,6 +21,7 @@ from training.norms import fuse_norms
 from training.packing import Pack
 from training.projection import fuse_projections, recomputation
 from training.recipe import Quantization, Recipe
+from training.rotary import fuse_rotary
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -65,7 +66,7 @@ def load_model(
     """The base as the recipe quantises it, with fresh LoRA weights (drawn from torch's seed).
 
     ``total_steps`` are those of the training, which AdaLoRA has to know. Without ``is_fused``
-    projections are computed by PEFT and norms by transformers, to compare with.
+    projections are computed by PEFT, norms and positions by transformers, to compare with.
 
     Raises:
         RecipeError: the compute dtype is not possible on this device.
@@ -77,6 +78,7 @@ def load_model(
     tuned.peft_config[NAME].base_model_name_or_path = base.name
     if is_fused:
         fuse_norms(model)
+        fuse_rotary(model)
         fuse_projections(tuned, NAME)
     if recipe.training.gradient_checkpointing:
         model.activation_checkpointing_enable(
