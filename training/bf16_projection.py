@@ -54,10 +54,9 @@ class Rounded:
         places = torch.empty(sum(sizes), dtype=torch.bfloat16, device=given.device).split(sizes)
         pairs = zip(self._factors, places, strict=True)
         self._rounded = {id(factor): place.view_as(factor) for factor, place in pairs}
+        rounded = list(self._rounded.values())
         with torch.no_grad():
-            torch._foreach_copy_(
-                list(self._rounded.values()), self._factors
-            )  # as torch's optimisers do
+            torch._foreach_copy_(rounded, self._factors)  # as torch's optimisers do
         self.is_current = True
 
     def _end(self, *_given: Any) -> None:
