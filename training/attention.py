@@ -1,7 +1,8 @@
 """Attention within dialogues: what a pack's dialogues do not share is not computed either.
 
 Under a mask over the whole pack, attention costs the square of the pack's length although nearly
-all of it is masked; dialogue by dialogue it costs the sum of their squares.
+all of it is masked; dialogue by dialogue it costs the sum of their squares. On CPUs that is a call
+for each, on GPUs one for all of them (:mod:`training.flash`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from training import flash
 from training.errors import RecipeError
 from training.packing import Pack
 
@@ -28,6 +30,7 @@ def attend_within_dialogues(  # noqa: PLR0913 # transformers' interface
     *,
     lengths: Sequence[int] | None = None,
     shared: int = 0,
+    spans: flash.Spans | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -37,9 +40,14 @@ def attend_within_dialogues(  # noqa: PLR0913 # transformers' interface
 
     ``query``: [1, heads, T, width]; ``key`` and ``value``: [1, key heads, T, width]. The first
     ``shared`` of the T tokens are seen by all dialogues, whose ``lengths`` make up the others.
-    Returned is [1, T, heads, width]. Without ``lengths`` it is transformers' own attention under
-    ``attention_mask``.
+    Returned is [1, T, heads, width]. ``spans`` say the same to a GPU. Without either it is
+    transformers' own attention under ``attention_mask``.
     """
+    if spans is not None:
+        found = flash.attend(
+            query, key, value, spans, scale=scaling, dropout=dropout, window=sliding_window
+        )
+        return found, None
     if lengths is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -57,12 +65,15 @@ def attend_within_dialogues(  # noqa: PLR0913 # transformers' interface
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
-def implementation(device: torch.device) -> str:
-    """The ``attn_implementation`` to load a model with on ``device``.
+def implementation(device: torch.device, dtype: torch.dtype) -> str:
+    """The ``attn_implementation`` to load a model with, that computes in ``dtype`` on ``device``.
 
-    On GPUs a call for every dialogue would cost more than the masked part of a pack's square.
+    On GPUs without the flash kernel, a call for every dialogue would cost more than the masked part
+    of a pack's square. cuDNN's attention is switched off in this process (:mod:`training.flash`).
     """
-    if device.type != "cpu":
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    if device.type != "cpu" and not flash.is_possible(device, dtype):
         return "sdpa"
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
@@ -82,7 +93,11 @@ def arguments(model: Any, pack: Pack, device: torch.device) -> dict[str, Any]:
     """
     if model.config._attn_implementation == NAME:  # noqa: SLF001 # transformers has no public name
         unread = torch.empty(1, 1, 1, 1)
-        return {"lengths": pack.lengths, "shared": pack.shared, "attention_mask": unread}
+        if flash.is_possible(device, model.dtype):
+            if flash.takes_heads(model.config):
+                return {"spans": flash.Spans.of(pack, device), "attention_mask": unread}
+        else:
+            return {"lengths": pack.lengths, "shared": pack.shared, "attention_mask": unread}
     if not pack.shared:  # positions that restart tell transformers enough
         return {}
     window = getattr(model.config, "sliding_window", None)

@@ -68,6 +68,8 @@ class Loop:
         self._should_stop = should_stop
         self._sampling = sampling
         self._optimisation = Optimisation(plan, model, group)
+        if paging := self._optimisation.paging:
+            self.run.log(paging.sentence(plan.recipe.training.optimizer))
         self._window = _Window()
         self._saved_at: int | None = None
         self._patience = self._new_patience()

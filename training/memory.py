@@ -13,3 +13,9 @@ def memory_in_use(device: torch.device) -> int:
     most = torch.cuda.max_memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     return int(most)
+
+
+def memory_left(device: torch.device) -> int:
+    """Bytes that tensors could still take on the GPU ``device``; what torch keeps unused counts."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + kept

@@ -16,9 +16,12 @@ from adapters.base import Base
 from training import attention
 from training.adalora import NAME, adalora_config, plain_lora
 from training.errors import RecipeError
+from training.flash import sent
+from training.norms import fuse_norms
 from training.packing import Pack
 from training.projection import fuse_projections, recomputation
 from training.recipe import Quantization, Recipe
+from training.rotary import fuse_rotary
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -62,8 +65,8 @@ def load_model(
 ) -> PeftModel:
     """The base as the recipe quantises it, with fresh LoRA weights (drawn from torch's seed).
 
-    ``total_steps`` are those of the training, which AdaLoRA has to know. Without ``is_fused`` the
-    projections are computed by PEFT itself, to compare with.
+    ``total_steps`` are those of the training, which AdaLoRA has to know. Without ``is_fused``
+    projections are computed by PEFT, norms and positions by transformers, to compare with.
 
     Raises:
         RecipeError: the compute dtype is not possible on this device.
@@ -74,6 +77,8 @@ def load_model(
     tuned = get_peft_model(model, _lora_config(recipe, total_steps))
     tuned.peft_config[NAME].base_model_name_or_path = base.name
     if is_fused:
+        fuse_norms(model)
+        fuse_rotary(model)
         fuse_projections(tuned, NAME)
     if recipe.training.gradient_checkpointing:
         model.activation_checkpointing_enable(
@@ -126,7 +131,7 @@ def load_base(base: Base, quantization: Quantization, device: torch.device) -> A
         dtype=dtype,
         quantization_config=config,
         device_map={"": device},
-        attn_implementation=attention.implementation(device),
+        attn_implementation=attention.implementation(device, dtype),
         local_files_only=True,
     )
     keep_gradients(model)
@@ -169,8 +174,8 @@ def target_logits(model: Any, pack: Pack, neftune_alpha: float = 0.0) -> torch.T
     """
     core = core_of(model)
     device = core.lm_head.weight.device
-    positions = pack.position_ids.to(device)
-    embedded = core.get_input_embeddings()(pack.input_ids.to(device))
+    positions = sent(pack.position_ids, device)
+    embedded = core.get_input_embeddings()(sent(pack.input_ids, device))
     if neftune_alpha and model.training:
         embedded = embedded + _noise(embedded, positions, neftune_alpha)
     hidden = core.model(
@@ -179,13 +184,13 @@ def target_logits(model: Any, pack: Pack, neftune_alpha: float = 0.0) -> torch.T
         use_cache=False,
         **attention.arguments(core, pack, device),
     ).last_hidden_state[0]
-    return core.lm_head(hidden[pack.predicting.to(device)]).float()
+    return core.lm_head(hidden[sent(pack.predicting, device)]).float()
 
 
 def summed_nll(model: Any, pack: Pack, neftune_alpha: float = 0.0) -> torch.Tensor:
     """The negative log likelihood of the pack's targets, summed, in nats (a scalar)."""
     logits = target_logits(model, pack, neftune_alpha)
-    return cross_entropy(logits, pack.targets.to(logits.device), reduction="sum")
+    return cross_entropy(logits, sent(pack.targets, logits.device), reduction="sum")
 
 
 def _noise(embedded: torch.Tensor, positions: torch.Tensor, alpha: float) -> torch.Tensor:

@@ -13,7 +13,7 @@ from training.adalora import RankAllocation
 from training.data.encode import Example
 from training.evaluate import Validation
 from training.group import ALONE, Group, Order
-from training.optimizer import make_optimizer, schedule
+from training.optimizer import Paging, make_optimizer, schedule
 from training.plan import Plan
 from training.share import Share
 
@@ -38,7 +38,10 @@ class Stepped:
 
 
 class Optimisation:
-    """Optimiser, schedule, loss scale and AdaLoRA's ranks over the trained weights of ``model``."""
+    """Optimiser, schedule, loss scale and AdaLoRA's ranks over the trained weights of ``model``.
+
+    ``paging`` says where a paged optimiser keeps its states; ``None``: it has no choice.
+    """
 
     def __init__(self, plan: Plan, model: PeftModel, group: Group = ALONE) -> None:
         recipe = plan.pace.recipe
@@ -46,7 +49,10 @@ class Optimisation:
         self._training = recipe.training
         self._group = group
         self._share = Share(plan, model, group)
-        self._optimizer = make_optimizer(model, recipe.training, recipe.lora.plus_ratio)
+        self.paging = Paging.of(model, recipe.training.optimizer)
+        self._optimizer = make_optimizer(
+            model, recipe.training, recipe.lora.plus_ratio, self.paging
+        )
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._schedule = schedule(recipe.training, plan.total_steps)
         self._ranks = RankAllocation(model)
@@ -71,7 +77,8 @@ class Optimisation:
         factor = self._schedule(number)
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
-        scale = self._scaler.scale(self._one).item()
+        # asked only where there is one: it waits for all that the GPU still has to do
+        scale = self._scaler.scale(self._one).item() if self._scaler.is_enabled() else 1.0
         self._group.announce(Order("step", number, scale))
         nll = self._share.backward(number, examples, scale)
         if self._ranks.is_on:

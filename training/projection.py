@@ -4,7 +4,8 @@ PEFT writes ``base(x) + scale * B(A(dropout(x)))`` as eight operations, each wit
 own in memory until the gradient is known. Here they are one: the product is added to in place, only
 ``x``, what dropout keeps of it (a byte each) and ``A x`` are held, and the base's weights are
 expanded again when the gradient is wanted. PEFT's modules stay what they are: it saves, loads,
-merges and switches off adapters as ever.
+merges and switches off adapters as ever. What GPUs compute in bf16 is
+:mod:`training.bf16_projection`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from threading import local
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import linear
 
+from training import bf16_projection
+from training.bf16_projection import Bf16Projection, Frozen, Rounded
 from training.dropping import kept_positions
+from training.frozen import Recomputed, expanded
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -26,8 +30,6 @@ if TYPE_CHECKING:
 # In these families a layer ends with `residual + down_proj(…)`.
 _ENDS_WITH_DOWN = ("qwen3", "qwen2", "llama")
 _recomputing = local()
-# Whether this is a layer's second forward, and if so, whether anything reads what comes of it.
-Recomputed = Literal["no", "read", "unread"]
 
 
 def fuse_projections(model: PeftModel, name: str) -> int:
@@ -39,15 +41,19 @@ def fuse_projections(model: PeftModel, name: str) -> int:
 
     if model.peft_config[name].peft_type != "LORA":
         return 0
-    config = model.get_base_model().config
-    count = 0
-    for path, module in model.named_modules():
-        if not isinstance(module, LoraLayer) or not _is_plain(module, name):
-            continue
-        is_last = path.endswith(".down_proj") and config.model_type in _ENDS_WITH_DOWN
-        module.forward = partial(_forward, module, name, type(module).forward, is_last)
-        count += 1
-    return count
+    core = model.get_base_model()
+    fused = {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, LoraLayer) and _is_plain(module, name)
+    }
+    factors = [factor[name].weight for one in fused.values() for factor in (one.lora_A, one.lora_B)]
+    rounded = Rounded(core.model, factors)
+    for path, module in fused.items():
+        is_last = path.endswith(".down_proj") and core.config.model_type in _ENDS_WITH_DOWN
+        of_peft = type(module).forward
+        module.forward = partial(_forward, module, name, of_peft, rounded, is_last)
+    return len(fused)
 
 
 def recomputation() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -75,7 +81,14 @@ def _is_plain(module: Any, name: str) -> bool:
 
 
 def _forward(
-    module: Any, name: str, of_peft: Any, is_last: bool, x: torch.Tensor, *args: Any, **kwargs: Any
+    module: Any,
+    name: str,
+    of_peft: Any,
+    rounded: Rounded,
+    is_last: bool,
+    x: torch.Tensor,
+    *args: Any,
+    **kwargs: Any,
 ) -> torch.Tensor:
     """What the module gives for ``x``: [..., in] to [..., out]."""
     is_alone = module.active_adapters == [name] and not (module.disable_adapters or module.merged)
@@ -84,15 +97,14 @@ def _forward(
         return result
     dropout = module.lora_dropout[name]
     share = dropout.p if module.training and isinstance(dropout, torch.nn.Dropout) else 0.0
-    return _Projection.apply(
-        x,
-        module.lora_A[name].weight,
-        module.lora_B[name].weight,
-        module.get_base_layer(),
-        module.scaling[name],
-        share,
-        _recomputed(is_last=is_last),
-    )
+    a, b = module.lora_A[name].weight, module.lora_B[name].weight
+    recomputed = _recomputed(is_last=is_last)
+    base, scale = module.get_base_layer(), module.scaling[name]
+    if not bf16_projection.is_possible(x.device, x.dtype):
+        return _Projection.apply(x, a, b, base, scale, share, recomputed)
+    is_again = recomputed != "no"
+    in_bf16 = rounded.of(a, is_again=is_again), rounded.of(b, is_again=is_again)
+    return Bf16Projection.apply(x, a, b, Frozen(*in_bf16, base, scale, share, recomputed))
 
 
 def _recomputed(*, is_last: bool) -> Recomputed:
@@ -128,7 +140,7 @@ class _Projection(torch.autograd.Function):
         if recomputed == "unread":
             return x.new_empty(*x.shape[:-1], len(b))
         if recomputed == "read" and x.device.type == "cpu":  # the gradient comes next, and needs it
-            ctx.weight = _weight(base)
+            ctx.weight = expanded(base)
             out = linear(x, ctx.weight, base.bias)
         else:
             out = base(x)
@@ -151,20 +163,10 @@ class _Projection(torch.autograd.Function):
         of_a, of_b = through.T @ low, (wide.T @ inner).mul_(ctx.scale)
         of_x = None
         if ctx.needs_input_grad[0]:
-            weight = _weight(ctx.base) if ctx.weight is None else ctx.weight
+            weight = expanded(ctx.base) if ctx.weight is None else ctx.weight
             of_x = given @ weight.to(given.dtype)
             of_lora = through @ a
             if kept is not None:
                 of_lora.mul_(kept)
             of_x = of_x.add_(of_lora.to(of_x.dtype)).view(ctx.shape)
         return of_x, of_a, of_b, None, None, None, None
-
-
-def _weight(base: Any) -> torch.Tensor:
-    """The base's weights, [out, in], expanded where they are NF4."""
-    state = getattr(base.weight, "quant_state", None)
-    if state is None:
-        return base.weight
-    from bitsandbytes.functional import dequantize_4bit
-
-    return dequantize_4bit(base.weight.data, state)

@@ -39,13 +39,13 @@ class Share:
             examples = part_of(examples, self._group.rank, self._group.size)
         if not self._group.is_first:  # the first one's random state goes on and is checkpointed
             torch.manual_seed(_seed(self.plan.recipe.training.seed, self._group.rank, step))
-        nll = 0.0
+        losses = []
         training = self.plan.recipe.training
         for pack in packs(examples, self.plan.tokens_per_forward, share=training.shares):
             loss = summed_nll(self.model, pack, training.neftune_alpha)
             (scale * (loss / targets)).backward()
-            nll += loss.item()
-        return nll
+            losses.append(loss.detach())
+        return sum((loss.item() for loss in losses), 0.0)  # at the end: each waits for the GPU
 
     def validation(self, should_stop: Callable[[], bool] = lambda: False) -> Validation | None:
         """The loss on this process's part of the validation; ``None``: broken off."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import msgspec
 import pytest
 import torch
 
+from training import optimizer as optimizer_module
 from training.errors import RecipeError
-from training.optimizer import OPTIMIZERS, make_optimizer, schedule
+from training.optimizer import OPTIMIZERS, Paging, make_optimizer, schedule
 from training.recipe import OptimizerName, Scheduler, Training
 
 
@@ -90,6 +92,50 @@ def test_the_paged_optimizer_is_adamw() -> None:
         ends.append(model.state()[0])
 
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-4, atol=1e-5)
+
+
+class OnGpu(torch.nn.Module):
+    """Weights of ``size`` parameters that say they are on a GPU."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def parameters(self, recurse: bool = True) -> Any:
+        where = SimpleNamespace(type="cuda")
+        yield SimpleNamespace(requires_grad=False, device=where, numel=lambda: 10**9)
+        yield SimpleNamespace(requires_grad=True, device=where, numel=lambda: self.size)
+
+
+@pytest.mark.parametrize(("left", "is_needed"), [(3199, True), (3200, False)])
+def test_states_are_paged_where_the_gpu_is_short_of_memory(
+    monkeypatch: pytest.MonkeyPatch, left: int, is_needed: bool
+) -> None:
+    """AdamW's 8 bytes for each of 100 trained parameters may take a quarter of what is free; the
+    optimiser is made accordingly, and the run's log says so.
+    """
+    monkeypatch.setattr(optimizer_module, "memory_left", lambda _device: left)
+
+    paging = Paging.of(OnGpu(100), "paged_adamw_32bit")
+
+    assert paging == (800, left)
+    assert paging.is_needed == is_needed
+    assert ("are paged" in paging.sentence("paged_adamw_32bit")) == is_needed
+    made: Any = make_optimizer(Factors(), training("paged_adamw_32bit"), 1.0, paging)  # type: ignore[arg-type]
+    assert made.is_paged == is_needed
+    with_plus: Any = make_optimizer(Factors(), training("paged_lion_8bit"), 4.0, paging)  # type: ignore[arg-type]
+    assert with_plus.is_paged == is_needed
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw_8bit", "lion_32bit"])
+def test_other_optimizers_never_page(name: OptimizerName) -> None:
+    """Nor is anything asked of the GPU."""
+    assert Paging.of(OnGpu(100), name) is None
+
+
+def test_on_a_cpu_nothing_is_paged() -> None:
+    """There is no other memory to page to."""
+    assert Paging.of(Factors(), "paged_adamw_32bit") is None
 
 
 @pytest.mark.parametrize("name", ["paged_adamw_32bit", "adamw_8bit", "adamw", "lion_32bit"])

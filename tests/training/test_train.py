@@ -22,6 +22,7 @@ from adapters.storage import Disk
 from tests.training.conftest import MakePlan
 from training.errors import NoRoom, RecipeError, ResumeRefused, RunBusy, TrainingFailed
 from training.evaluate import Validation
+from training.optimizer import Paging
 from training.plan import Plan
 from training.recipe import decode_recipe
 from training.runs import Event, EventLog, Kind, Run, RunStore
@@ -150,6 +151,22 @@ def test_throughput_mode_says_what_it_changes_and_resumes_exactly(
     said = "\n".join(watcher.notes)
     assert f"{plan.pace.dialogues_per_step} dialogues a step instead of 4" in said
     assert "Gradient checkpointing takes" in said
+
+
+def test_the_log_says_where_a_paged_optimizers_states_are(
+    make_plan: MakePlan, run_training: RunTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU; elsewhere there is no choice, and nothing is said."""
+    plan = make_plan("training.max_steps=1")
+    silent = run_training(plan, register=False).run.log_path.read_text()
+    monkeypatch.setattr(Paging, "of", lambda *_: Paging(2**20, 2**30))
+
+    said = run_training(plan, register=False).run.log_path.read_text()
+
+    assert "paged" not in silent
+    assert (
+        "paged_adamw_32bit: its states, 1 MiB, stay in the GPU's memory, unpaged; 1024 MiB are free"
+    ) in said
 
 
 def test_a_run_says_what_it_was_made_with(make_plan: MakePlan, run_training: RunTraining) -> None:

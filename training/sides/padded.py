@@ -11,7 +11,7 @@ import torch
 
 from adapters.base import read_base
 from training.model import load_model, trainable
-from training.optimizer import make_optimizer
+from training.optimizer import Paging, make_optimizer
 from training.recipe import Recipe
 from training.sides.job import Job
 from training.sides.playing import Playing
@@ -33,7 +33,8 @@ def main(job_path: str) -> None:
         read_base(Path(job.base), Path(job.base).name), recipe, device, is_fused=False
     )
     model.train()
-    optimizer = make_optimizer(model, recipe.training)
+    paging = Paging.of(model, recipe.training.optimizer)
+    optimizer = make_optimizer(model, recipe.training, paging=paging)
     playing.ready()
 
     def play(number: int) -> None:

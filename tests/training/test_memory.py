@@ -1,0 +1,17 @@
+"""How much memory there is for a training."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from training.memory import memory_left
+
+
+def test_what_torch_keeps_unused_is_left_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 bytes of a GPU 40 are nobody's; torch holds 30 and uses 25 of them."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (40, 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 25)
+
+    assert memory_left(torch.device("cuda")) == 45
