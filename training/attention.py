@@ -8,7 +8,7 @@ for each, on GPUs one for all of them (:mod:`training.flash`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from training import flash
 from training.errors import RecipeError
 from training.packing import Pack
+from training.trial import agrees
 
 NAME = "within_dialogues"
 
@@ -73,7 +74,7 @@ def implementation(device: torch.device, dtype: torch.dtype) -> str:
     """
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
-    if device.type != "cpu" and not flash.is_possible(device, dtype):
+    if device.type != "cpu" and not takes_flash(device, dtype):
         return "sdpa"
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
@@ -81,6 +82,31 @@ def implementation(device: torch.device, dtype: torch.dtype) -> str:
     AttentionInterface.register(NAME, attend_within_dialogues)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     return NAME
+
+
+@cache
+def takes_flash(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether dialogues are attended to in one call, which is tried once a process."""
+    if not flash.is_possible(device, dtype):
+        return False
+    shared, lengths = 5, (7, 3, 11)
+    generator = torch.Generator().manual_seed(0)
+    given = [
+        torch.randn(1, heads, shared + sum(lengths), 32, generator=generator).to(dtype)
+        for heads in (4, 2, 2)
+    ]
+
+    def played(where: torch.device, of_type: torch.dtype, **how: Any) -> list[torch.Tensor]:
+        own = [one.detach().to(where, of_type).requires_grad_() for one in given]
+        query, key, value = own
+        found, _ = attend_within_dialogues(torch.nn.Module(), query, key, value, None, **how)
+        return [found, *torch.autograd.grad(found.float().square().sum(), own)]
+
+    return agrees(
+        "The flash kernel's attention",
+        lambda: played(device, dtype, spans=flash.Spans.of(lengths, shared, device)),
+        lambda: played(torch.device("cpu"), torch.float32, lengths=lengths, shared=shared),
+    )
 
 
 def arguments(model: Any, pack: Pack, device: torch.device) -> dict[str, Any]:
@@ -93,9 +119,12 @@ def arguments(model: Any, pack: Pack, device: torch.device) -> dict[str, Any]:
     """
     if model.config._attn_implementation == NAME:  # noqa: SLF001 # transformers has no public name
         unread = torch.empty(1, 1, 1, 1)
-        if flash.is_possible(device, model.dtype):
+        if takes_flash(device, model.dtype):
             if flash.takes_heads(model.config):
-                return {"spans": flash.Spans.of(pack, device), "attention_mask": unread}
+                return {
+                    "spans": flash.Spans.of(pack.lengths, pack.shared, device),
+                    "attention_mask": unread,
+                }
         else:
             return {"lengths": pack.lengths, "shared": pack.shared, "attention_mask": unread}
     if not pack.shared:  # positions that restart tell transformers enough

@@ -13,16 +13,48 @@ rounding: not of what LoRA adds before it is added, and none of the factors' gra
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 
 from training.frozen import Recomputed, expanded
+from training.trial import agrees
 
 
 def is_possible(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether projections of ``dtype`` on ``device`` are computed here."""
-    return device.type == "cuda" and dtype is torch.bfloat16
+    return device.type == "cuda" and dtype is torch.bfloat16 and is_right(device)
+
+
+@cache
+def is_right(device: torch.device) -> bool:
+    """Whether ``device`` makes of them what their formula says, which is tried once a process."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = (24, 32), (8, 32), (16, 8), (16, 32)
+    x, a, b, weight = (torch.randn(size, generator=generator).bfloat16() for size in sizes)
+
+    def played(where: torch.device, of: Any) -> list[torch.Tensor]:
+        own = [x.to(where), a.float().to(where), b.float().to(where)]
+        inputs = [one.detach().requires_grad_() for one in own]
+        found = of(weight.to(where), *inputs)
+        return [found, *torch.autograd.grad(found.float().square().sum(), inputs)]
+
+    def here(weight: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
+        # Nothing may be drawn from torch's seed, which is the training's.
+        base = torch.nn.utils.skip_init(torch.nn.Linear, 32, 16, bias=False)
+        base.weight = torch.nn.Parameter(weight, requires_grad=False)
+        a, b = (one.detach().bfloat16() for one in given[1:])
+        frozen = Frozen(a, b, base, 2.0, 0.0, "no")
+        found: torch.Tensor = Bf16Projection.apply(*given, frozen)
+        return found
+
+    def formula(weight: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
+        wide = given[0].float()
+        return wide @ weight.float().T + 2.0 * (wide @ given[1].T) @ given[2].T
+
+    cpu = torch.device("cpu")
+    return agrees("LoRA in bf16", lambda: played(device, here), lambda: played(cpu, formula))
 
 
 class Rounded:

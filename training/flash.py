@@ -11,12 +11,11 @@ two alike, and a plan took the host 2.3 ms, 200 ms a step of Qwen3-0.6B's shape.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
-
-from training.packing import Pack
 
 _CAPABILITY = (8, 0)
 _DTYPES = (torch.bfloat16, torch.float16)
@@ -42,9 +41,8 @@ class Spans(NamedTuple):
     own: torch.Tensor | None = None  # [T - shared] int64
 
     @classmethod
-    def of(cls, pack: Pack, device: torch.device) -> Spans:
-        """Those of ``pack``."""
-        lengths, shared = pack.lengths, pack.shared
+    def of(cls, lengths: Sequence[int], shared: int, device: torch.device) -> Spans:
+        """Those of a pack of ``shared`` tokens and dialogues of these ``lengths``."""
         if not shared:
             ends = sent(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32), device)
             return cls(ends, ends, max(lengths), max(lengths))

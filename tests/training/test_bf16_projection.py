@@ -211,9 +211,27 @@ def test_dora_stays_with_peft(base: Base, make_plan: MakePlan) -> None:
     assert gradients
 
 
-def test_other_devices_and_formats_are_computed_as_ever() -> None:
+def test_it_is_tried_before_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a device makes of it is compared with the formula; one that is off is not trusted."""
+    bf16_projection.is_right.cache_clear()
+    before = torch.get_rng_state()
+    assert bf16_projection.is_right(CPU)
+    assert torch.equal(torch.get_rng_state(), before)  # a training draws what it would have drawn
+
+    in_fp32 = bf16_projection._in_fp32
+    monkeypatch.setattr(bf16_projection, "_in_fp32", lambda *both: 1.2 * in_fp32(*both))
+    bf16_projection.is_right.cache_clear()
+    assert not bf16_projection.is_right(CPU)
+    assert "LoRA in bf16 is 0.2 off its formula here and is not used" in caplog.text
+    bf16_projection.is_right.cache_clear()
+
+
+def test_other_devices_and_formats_are_computed_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU's results do not change, and fp16 keeps its factors in fp32."""
     gpu: Any = SimpleNamespace(type="cuda")
+    monkeypatch.setattr(bf16_projection, "is_right", lambda _: True)
 
     assert bf16_projection.is_possible(gpu, BF16)
     assert not bf16_projection.is_possible(gpu, torch.float16)

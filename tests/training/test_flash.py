@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,13 @@ from adapters.base import Base
 from tests.training.conftest import MakePlan
 from tests.training.test_attention import packed
 from training import flash
-from training.attention import NAME, attend_within_dialogues, block_mask, implementation
+from training.attention import (
+    NAME,
+    attend_within_dialogues,
+    block_mask,
+    implementation,
+    takes_flash,
+)
 from training.model import load_model, summed_nll
 from training.packing import Pack, pack
 
@@ -58,10 +65,13 @@ def formula(  # noqa: PLR0913, PLR0917 # the kernel's interface
 
 
 @pytest.fixture
-def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Attention as on a GPU, with :func:`formula` for its kernel."""
     monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", formula)
     monkeypatch.setattr(flash, "is_possible", lambda *_: True)
+    takes_flash.cache_clear()
+    yield
+    takes_flash.cache_clear()
 
 
 def tokens(one: Pack, key_heads: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -84,7 +94,7 @@ def test_it_is_attention_under_the_packs_mask(
     """
     one = packed(shared, 7, 3, 11)
     given = tokens(one, key_heads)
-    spans = flash.Spans.of(one, CPU)
+    spans = flash.Spans.of(one.lengths, one.shared, CPU)
 
     found, _ = attend_within_dialogues(
         torch.nn.Module(), *given, None, spans=spans, scaling=0.3, sliding_window=window
@@ -108,7 +118,9 @@ def test_the_kernel_takes_what_it_is_given(shared: int) -> None:
     device = torch.device("meta")
     query, key, value = (part.detach().to(device, BF16).requires_grad_() for part in tokens(one, 2))
 
-    found = flash.attend(query, key, value, flash.Spans.of(one, device), scale=0.3, window=4)
+    found = flash.attend(
+        query, key, value, flash.Spans.of(one.lengths, one.shared, device), scale=0.3, window=4
+    )
     found.sum().backward()
 
     assert found.shape == (1, one.tokens, 4, 8)
@@ -171,11 +183,40 @@ def test_what_the_kernel_does_not_compute_goes_the_old_way(
     one = pack(plan.step_examples(0))
     wanted = summed_nll(model, one)
 
-    monkeypatch.setattr(flash, "is_possible", lambda *_: True)
+    monkeypatch.setattr("training.attention.takes_flash", lambda *_: True)
     monkeypatch.setattr(flash, "takes_heads", lambda _: False)
 
     assert core.config._attn_implementation == NAME  # transformers has no public name
     torch.testing.assert_close(summed_nll(model, one), wanted)
+
+
+@pytest.mark.usefixtures("on_gpu")
+@pytest.mark.parametrize("dtype", [torch.float32, BF16])
+def test_a_kernel_that_is_right_is_taken(dtype: torch.dtype) -> None:
+    """Up to rounding to its format; and a training draws what it would have drawn."""
+    before = torch.get_rng_state()
+    assert takes_flash(CPU, dtype)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.usefixtures("on_gpu")
+@pytest.mark.parametrize("fault", ["fails", "looks ahead", "is too large"])
+def test_a_kernel_that_is_not_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    """One that fails on this machine, or computes something else; the log says so."""
+
+    def faulty(query: torch.Tensor, *given: Any, **named: Any) -> tuple[torch.Tensor]:
+        if fault == "fails":
+            raise RuntimeError("no kernel image is available")
+        (found,) = formula(query, *given, **named)
+        return (found.flip(0) if fault == "looks ahead" else 1.1 * found,)
+
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", faulty)
+
+    assert not takes_flash(CPU, BF16)
+    assert "The flash kernel's attention" in caplog.text
+    assert "is not used" in caplog.text
 
 
 @pytest.mark.parametrize(
