@@ -30,7 +30,7 @@ def keyed(client: TestClient[Any], settings: ServerSettings) -> TestClient[Any]:
     return client
 
 
-@pytest.mark.parametrize(("method", "path"), QUERIES, ids=" ".join)
+@pytest.mark.parametrize(("method", "path"), QUERIES, ids=map(" ".join, QUERIES))
 def test_a_field_that_no_route_reads_is_refused(
     keyed: TestClient[Any], method: str, path: str
 ) -> None:
