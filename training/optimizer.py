@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from training.errors import RecipeError
-from training.recipe import OptimizerName, Training
+from training.recipe import OptimizerName, Scheduler, Training
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 Factor = Callable[[int], float]
+NEEDS_NO_OPTIONS: frozenset[Scheduler] = frozenset({"constant", "linear", "cosine"})
 
 
 class Kind(NamedTuple):
@@ -92,6 +93,19 @@ def make_optimizer(
         loraplus_weight_decay=training.weight_decay,
         **options,
     )
+
+
+def check_schedule(training: Training, total_steps: int) -> None:
+    """Refuse options that the scheduler does not take.
+
+    Those without any are not asked: transformers' schedulers take seconds to import, which who
+    only plans a training would wait for.
+
+    Raises:
+        RecipeError: the scheduler does not take these options.
+    """
+    if training.scheduler_options or training.scheduler not in NEEDS_NO_OPTIONS:
+        schedule(training, total_steps)
 
 
 def schedule(training: Training, total_steps: int) -> Factor:
