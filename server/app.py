@@ -25,6 +25,7 @@ from server.jobs import Jobs
 from server.logbook import Logbook
 from server.metrics import MeteredEngine, Metrics
 from server.options import list_all_methods
+from server.query import require_known_query
 from server.registrar import Registrar
 from server.responses.store import ResponseStore
 from server.routes.adapters import (
@@ -103,7 +104,7 @@ def create_app(
     app = Litestar(
         _routes(),
         lifespan=[_running(lambda: engine or local_engine(settings))],
-        guards=[require_access],
+        guards=[require_access, require_known_query],
         before_send=[list_all_methods],
         exception_handlers={Exception: _answer},
         request_max_body_size=settings.max_body_bytes,

@@ -21,6 +21,8 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the pro
 prepare_environment(os.environ)  # before any test imports torch
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: inherited by
     signal.signal(signal.SIGINT, signal.default_int_handler)  # all that tests start and interrupt
+# Else each of the hundred processes that tests start would compile all of our modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if find_library("cuda") is None:  # no driver: Triton, if it is there, shall run kernels on the CPU
     os.environ["TRITON_INTERPRET"] = "1"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from training.errors import RecipeError
-from training.optimizer import schedule
+from training.optimizer import check_schedule
 from training.plan import Plan
 
 NOT_SERVED = (
@@ -18,7 +18,7 @@ def check_feasible(plan: Plan) -> None:
     Raises:
         RecipeError: the message names the field.
     """
-    schedule(plan.pace.recipe.training, plan.total_steps)
+    check_schedule(plan.pace.recipe.training, plan.total_steps)
     if plan.recipe.training.early_stopping_patience and not plan.validation:
         raise RecipeError(
             "training.early_stopping_patience needs a validation split, and the dataset "

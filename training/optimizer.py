@@ -10,7 +10,7 @@ import torch
 
 from training.errors import RecipeError
 from training.memory import memory_left
-from training.recipe import OptimizerName, Training
+from training.recipe import OptimizerName, Scheduler, Training
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -19,6 +19,7 @@ Factor = Callable[[int], float]
 # Paged states are managed memory, whose faults cost seconds in some steps (3.5 s on an H100, where
 # a step takes 0.5). A GPU of whose free memory they take no more than this has room for them.
 UNPAGED_SHARE = 0.25
+NEEDS_NO_OPTIONS: frozenset[Scheduler] = frozenset({"constant", "linear", "cosine"})
 
 
 class Kind(NamedTuple):
@@ -133,6 +134,19 @@ def make_optimizer(
         loraplus_weight_decay=training.weight_decay,
         **options,
     )
+
+
+def check_schedule(training: Training, total_steps: int) -> None:
+    """Refuse options that the scheduler does not take.
+
+    Those without any are not asked: transformers' schedulers take seconds to import, which who
+    only plans a training would wait for.
+
+    Raises:
+        RecipeError: the scheduler does not take these options.
+    """
+    if training.scheduler_options or training.scheduler not in NEEDS_NO_OPTIONS:
+        schedule(training, total_steps)
 
 
 def schedule(training: Training, total_steps: int) -> Factor:

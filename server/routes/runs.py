@@ -19,11 +19,18 @@ from server.wire.decode import decode_body
 from server.wire.jobs import JobCard
 from server.wire.runs import LogText, RunCard, RunDetail, RunList, RunMetrics, TrainingRequest
 
-Step = Annotated[int | None, QueryParameter(ge=0, le=2**53)]
+# Litestar's document drops a bound of 0 where there may be nothing.
+_NOT_BELOW_0: dict[str, Any] = {"minimum": 0}
+Step = Annotated[int | None, QueryParameter(ge=0, le=2**53, schema_extra=_NOT_BELOW_0)]
 Points = Annotated[int, QueryParameter(ge=2, le=5000, description="The most points of each curve.")]
 After = Annotated[
     int | None,
-    QueryParameter(ge=0, le=2**53, description="Only what events with higher numbers measured."),
+    QueryParameter(
+        ge=0,
+        le=2**53,
+        description="Only what events with higher numbers measured.",
+        schema_extra=_NOT_BELOW_0,
+    ),
 ]
 Byte = Annotated[
     int,

@@ -23,6 +23,22 @@ def test_a_scheduler_without_its_options_is_refused(make_plan: MakePlan) -> None
         check_feasible(make_plan("training.scheduler=warmup_stable_decay"))
 
 
+def test_schedulers_are_asked_only_about_options(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To plan is quick: what computes them is not loaded for those that need none."""
+    asked: list[str] = []
+    monkeypatch.setattr("training.optimizer.schedule", lambda one, _: asked.append(one.scheduler))
+
+    for scheduler in ("constant", "linear", "cosine", "inverse_sqrt"):
+        check_feasible(make_plan(f"training.scheduler={scheduler}"))
+    check_feasible(
+        make_plan("training.scheduler=cosine", "training.scheduler_options={num_cycles=1.0}")
+    )
+
+    assert asked == ["inverse_sqrt", "cosine"]
+
+
 def test_patience_needs_a_validation(make_plan: MakePlan) -> None:
     """Without one it would have no effect, silently."""
     plan = make_plan("training.early_stopping_patience=3")
