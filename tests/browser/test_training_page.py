@@ -72,7 +72,6 @@ def test_from_a_file_to_a_chat(workshop: Workshop, tmp_path: Path) -> None:
     for name, value in QUICK.items():
         form.locator(f"[name='{name}']").fill(value)
     form.locator("[name='quantization.compute_dtype']").select_option("fp32")
-    form.locator("[name='training.gradient_checkpointing']").select_option("false")
     expect(button(page, "开始训练")).to_be_disabled()
     button(page, "检查").click()
     expect(form.locator(".plan")).to_contain_text(f"{STEPS} 步，每步 8 段对话", timeout=PATIENCE_MS)
