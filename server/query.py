@@ -42,7 +42,7 @@ def query_fields(handler: BaseRouteHandler) -> tuple[str, ...]:
     """The names of the fields that ``handler`` reads, in its order."""
     parameters = handler.parsed_fn_signature.parameters
     return tuple(
-        name
+        field.kwarg_definition.name or name
         for name, field in parameters.items()
         if isinstance(field.kwarg_definition, QueryParameter)
     )

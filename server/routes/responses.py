@@ -19,6 +19,13 @@ from server.wire.errors import InvalidRequest, NotKept
 from server.wire.response_objects import Item, ItemList, ResponseDeleted, ResponseObject
 
 Limit = Annotated[int, QueryParameter(ge=1, le=100, description="At most so many items.")]
+Included = Annotated[
+    list[Literal["message.output_text.logprobs"]] | None,
+    QueryParameter(
+        name="include[]",
+        description="Accepted: what was asked for when the response was made is there anyway.",
+    ),
+]
 
 
 @post(
@@ -66,6 +73,7 @@ async def retrieve_response(
     response_id: FromPath[str],
     responses: ProvidedResponses,
     stream: FromQuery[bool] = False,
+    include: Included = None,  # noqa: ARG001 - nothing is left out
 ) -> ResponseObject:
     """As it was answered. A response that has ended cannot be streamed again."""
     if stream:
@@ -112,6 +120,7 @@ async def list_input_items(
     limit: Limit = 20,
     order: FromQuery[Literal["asc", "desc"]] = "desc",
     after: FromQuery[str | None] = None,
+    include: Included = None,  # noqa: ARG001 - nothing is left out
 ) -> ItemList:
     """All items since its conversation began, the newest first unless `order` is `asc`."""
     items = _kept(responses, response_id).items

@@ -32,7 +32,8 @@ def test_the_official_client_goes_through_a_conversation(live: LiveServer) -> No
                 event.snapshot for event in stream if event.type == "response.output_text.delta"
             ]
             third = stream.get_final_response()
-        again = client.responses.retrieve(third.id)
+        logprobs: Any = ["message.output_text.logprobs"]
+        again = client.responses.retrieve(third.id, include=logprobs)
         client.responses.delete(third.id)
         with pytest.raises(openai.NotFoundError):
             client.responses.retrieve(third.id)
