@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from pathlib import Path
@@ -274,6 +274,16 @@ def test_an_impossible_name_is_refused_before_the_training(home: Home, model: Pa
     assert not home.runs.exists()
 
 
+@pytest.fixture
+def no_signal_is_ignored() -> Iterator[None]:
+    """As in a terminal: whoever runs the tests by ``nohup`` has SIGHUP ignored."""
+    inherited = {one: signal.signal(one, signal.SIG_DFL) for one in ASKING}
+    yield
+    for one, handler in inherited.items():
+        signal.signal(one, handler)
+
+
+@pytest.mark.usefixtures("no_signal_is_ignored")
 @pytest.mark.parametrize("number", ASKING)
 def test_the_first_signal_asks_and_the_second_interrupts(number: signal.Signals) -> None:
     """The handler writes nothing, it may run within another write; the loop's question says it,
