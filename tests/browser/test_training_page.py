@@ -80,7 +80,11 @@ def test_from_a_file_to_a_chat(workshop: Workshop, tmp_path: Path) -> None:
     expect(page.locator(".run-head h2")).to_contain_text("bot-", timeout=PATIENCE_MS)
     assert eventually(lambda: points(page) > 2)
     before = points(page)
+    reached = page.locator(".run-head .progress span").inner_text()
+    page.evaluate("window.shown = document.querySelector('.run-head .buttons button')")
     assert eventually(lambda: points(page) > before)
+    expect(page.locator(".run-head .progress span")).not_to_have_text(reached, timeout=PATIENCE_MS)
+    assert page.evaluate("window.shown.isConnected")  # else a step between would swallow a click
     page.reload()
     other = workshop.open(page.url.partition("#/")[2])
     assert eventually(lambda: points(page) > before)

@@ -28,7 +28,10 @@ export class RunView {
   }
 
   build(place) {
-    this.head = h("div", { class: "card run-head" });
+    this.refusal = h("p", { class: "error", role: "alert" });
+    this.buttons = h("div", { class: "buttons" });
+    this.said = [];
+    this.head = h("div", { class: "card run-head" }, this.refusal, this.buttons);
     this.tiles = h("div", { class: "tiles" });
     this.tip = h("p", { class: "tip", "aria-hidden": "true" });
     this.legend = h("ul", { class: "legend" });
@@ -119,10 +122,14 @@ export class RunView {
       const detail = await get(`/admin/runs/${encodeURIComponent(this.id)}`);
       if (this.isEnded) return;
       this.detail = detail;
+      if (this.isUnheard) this.refusal.textContent = "";
+      this.isUnheard = false;
       this.showHead();
       this.showMade();
     } catch (failure) {
-      if (!this.isEnded) fill(this.head, h("p", { class: "error", role: "alert" }, failure.message));
+      if (this.isEnded) return;
+      this.isUnheard = true;
+      this.refusal.textContent = failure.message;
     }
   }
 
@@ -233,23 +240,33 @@ export class RunView {
     if (state === this.shownHead) return;
     this.shownHead = state;
     const step = Math.max(run.step, this.own?.step ?? 0);
-    const buttons = [
-      run.state === "running" ? h("button", { type: "button", class: "tonal with-icon", disabled: run.is_asked_to_stop, onclick: () => this.stop() }, icon("stop"), t(run.is_asked_to_stop ? "run.stopping" : "run.stop")) : null,
-      RESUMABLE.includes(run.state) ? h("button", { type: "button", class: "tonal with-icon", disabled: Boolean(busy), onclick: () => this.act("resume") }, icon("play"), t(busy?.kind === "resume" ? "run.beginning" : "run.resume")) : null,
-      this.detail.has_adapter ? h("button", { type: "button", class: "chip", onclick: () => openRegister(run) }, t("run.register")) : null,
-      h("a", { class: "button chip", href: `#/logs/${encodeURIComponent(`run:${run.id}`)}` }, t("run.log")),
-    ];
     const problem = run.error ?? this.failure();
-    fill(
-      this.head,
+    this.say(
       h("header", {}, h("h2", {}, run.id), h("span", { class: `badge run-${run.state}` }, t(`run.state.${run.state}`))),
       h("p", { class: "hint" }, t("run.about", run.adapter, run.base, run.dataset, time(run.started))),
       h("label", { class: "progress" }, h("progress", { max: String(run.total_steps || 1), value: String(step) }), h("span", {}, t("run.steps", number(step), number(run.total_steps)))),
       run.best_step ? h("p", { class: "hint" }, t("run.best", short(run.validation_nll), number(run.best_step))) : null,
       problem ? h("p", { class: "error", role: "alert" }, problem) : null,
-      (this.refusal = h("p", { class: "error", role: "alert" })),
-      h("div", { class: "buttons" }, buttons),
     );
+    // Made anew only where they differ: a click would miss a button that every step replaces.
+    const offered = JSON.stringify([run.state, run.is_asked_to_stop, this.detail.has_adapter, busy?.kind]);
+    if (offered === this.offered) return;
+    this.offered = offered;
+    this.refusal.textContent = "";
+    fill(
+      this.buttons,
+      run.state === "running" ? h("button", { type: "button", class: "tonal with-icon", disabled: run.is_asked_to_stop, onclick: () => this.stop() }, icon("stop"), t(run.is_asked_to_stop ? "run.stopping" : "run.stop")) : null,
+      RESUMABLE.includes(run.state) ? h("button", { type: "button", class: "tonal with-icon", disabled: Boolean(busy), onclick: () => this.act("resume") }, icon("play"), t(busy?.kind === "resume" ? "run.beginning" : "run.resume")) : null,
+      this.detail.has_adapter ? h("button", { type: "button", class: "chip", onclick: () => openRegister(run) }, t("run.register")) : null,
+      h("a", { class: "button chip", href: `#/logs/${encodeURIComponent(`run:${run.id}`)}` }, t("run.log")),
+    );
+  }
+
+  /** Put `said` in front of the buttons, in place of what stood there. */
+  say(...said) {
+    for (const old of this.said) old.remove();
+    this.said = said.filter(Boolean);
+    this.refusal.before(...this.said);
   }
 
   /** What kept the last resumption from beginning. */
