@@ -23,7 +23,6 @@ _REQUEST = (
     "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
     "Content-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
 )
-_MOST_BYTES = 1 << 16  # of a line that the clients answer
 
 
 @dataclass(frozen=True)
@@ -72,19 +71,21 @@ async def served(
     ready: asyncio.Future[Serving] = asyncio.get_running_loop().create_future()
     server = DrainingServer(settings, engine, ready.set_result)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    told = await ready
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "admin.bench.stream_readers"),
-        *(str(listener.getsockname()[1]), str(prompter.workload.concurrency)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_MOST_BYTES,
-    )
+    serving.add_done_callback(lambda _: ready.cancel())  # it ended before it was ready
     try:
-        yield Clients(told.token, process)
+        told = await ready
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "admin.bench.stream_readers"),
+            *(str(listener.getsockname()[1]), str(prompter.workload.concurrency)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            yield Clients(told.token, process)
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
         server.should_exit = True
         await serving

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,12 @@ class QuickDisk(Disk):
         assert path.exists()
 
 
-class SteppingDisk(QuickDisk):
-    """Calls ``before(number, name, arguments)`` ahead of each step."""
+class SteppingDisk(QuickDisk, ABC):
+    """Calls :meth:`before` ahead of each step."""
 
+    @abstractmethod
     def before(self, number: int, name: str, arguments: tuple[Any, ...]) -> None:
-        raise NotImplementedError
+        """Step ``number``, of this name, is to come."""
 
     def __init__(self) -> None:
         self.steps = 0

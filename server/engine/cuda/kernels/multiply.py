@@ -17,7 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
-from server.engine.cuda.kernels.adapters import factors, part_of
+from server.engine.cuda.kernels.adapters import factors, shrink_tile
 from server.engine.cuda.kernels.ahead import PIECE, fetch_rows
 from server.engine.cuda.kernels.overlap import begin_early, early, overlaps, wait
 from server.engine.cuda.step import Step
@@ -116,41 +116,6 @@ def _outputs(
 
 
 @triton.jit
-def _with_a(
-    x,
-    out,
-    out_stride,
-    token,
-    a,
-    rank,
-    part,
-    projections: tl.constexpr,
-    inputs: tl.constexpr,
-    a_rows: tl.constexpr,
-    columns: tl.constexpr,
-    parts: tl.constexpr,
-    overlaps: tl.constexpr,
-):
-    """Share ``part`` of the rows of A; the first ones are read before ``x`` is waited for."""
-    share = tl.cdiv(projections * rank, parts)
-    end = tl.minimum((part + 1) * share, projections * rank)
-    lane, inner = tl.arange(0, columns), tl.arange(0, a_rows)
-    first = part * share
-    factor = part_of(a, first + inner, lane, end, inputs)
-    wait(overlaps)
-    for start in range(first, end, a_rows):
-        row = start + inner
-        total = tl.zeros([a_rows], tl.float32)
-        for begin in tl.static_range(0, inputs, columns):
-            column = begin + lane
-            if (start > first) | (begin > 0):
-                factor = part_of(a, row, column, end, inputs)
-            given = tl.load(x + token * inputs + column, mask=column < inputs, other=0.0)
-            total += tl.sum(factor.to(tl.float32) * given.to(tl.float32)[None, :], axis=1)
-        tl.store(out + token * out_stride + row, total, mask=row < end)
-
-
-@triton.jit
 def _multiply(
     x,
     weight,
@@ -204,11 +169,13 @@ def _multiply(
     elif has_lora:
         token, part = (number - programs) // parts, (number - programs) % parts
         a, rank = factors(token, addresses, ranks, stride, offset, x)
-        _with_a(
+        shrink_tile(
             x,
+            inputs,
             out,
             out_stride,
-            token,
+            token + tl.arange(0, 1),
+            tl.arange(0, 1) == 0,
             a,
             rank,
             part,
