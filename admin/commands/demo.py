@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 QUESTION = "今天加班到10点，好累啊"
 ADAPTERS = {"cat": "a playful cat (小猫)", "scholar": "a courteous scholar of old (书生)"}
 
+# A reply whose texts came within less was read in one piece or two.
+_SEEN_S = 0.05
+
 INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
 
 
@@ -175,8 +178,18 @@ def ask(api_url: str, model: str, api_key: str = "", question: str = QUESTION) -
                 first = first or (time.perf_counter() - started if piece else 0.0)
                 text += piece
             tokens = chunk["usage"]["completion_tokens"] if chunk.get("usage") else tokens
-    generating = max(1e-6, time.perf_counter() - started - first)
-    return Reply(model, text, first, max(0, tokens - 1) / generating)
+        took = time.perf_counter() - started
+    return Reply(model, text, first, speed(tokens, first, took))
+
+
+def speed(tokens: int, first_s: float, took_s: float) -> float:
+    """Tokens a second after the first, of a reply that began after ``first_s`` of ``took_s``.
+
+    A reply that came in one piece or two was quicker than could be seen; then it is told from the
+    request on.
+    """
+    seen_s = took_s - first_s
+    return (tokens - 1) / seen_s if tokens > 1 and seen_s >= _SEEN_S else tokens / took_s
 
 
 def _show(admin: AdminContext, replies: list[Reply]) -> None:

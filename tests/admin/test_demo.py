@@ -18,7 +18,7 @@ from adapters.manifest import MANIFEST_FILE, PROJECTIONS, Manifest, RunRef
 from adapters.registry import Registry
 from admin.chat_client import ChatFailed
 from admin.cli import main
-from admin.commands.demo import ask
+from admin.commands.demo import ask, speed
 from tests.conftest import LiveServer
 from tests.fakes import Script
 from tests.tiny import random_adapter, tiny_base
@@ -126,6 +126,22 @@ def test_a_reply_is_streamed_and_timed(live: LiveServer, monkeypatch: pytest.Mon
     assert (reply.model, reply.text) == ("poet", "你好！")
     assert reply.first_text_s > 0
     assert reply.tokens_per_s > 0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "first_s", "took_s", "expected"),
+    [
+        (11, 0.5, 1.0, 20),
+        (11, 0.499, 0.5, 22),  # in one piece: not 10,000 tokens a second
+        (1, 0.5, 0.5, 2),
+        (0, 0.0, 0.5, 0),
+    ],
+)
+def test_a_reply_in_one_piece_is_not_said_to_be_quicker_than_it_was(
+    tokens: int, first_s: float, took_s: float, expected: float
+) -> None:
+    """Where the time between the texts cannot be seen, it is that since the request."""
+    assert speed(tokens, first_s, took_s) == pytest.approx(expected)
 
 
 def test_a_reply_that_breaks_off_is_a_clear_error(live: LiveServer) -> None:

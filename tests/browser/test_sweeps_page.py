@@ -49,6 +49,7 @@ def test_a_sweep_is_followed_and_stopped(console: Open, settings: ServerSettings
         expect(rows.nth(0)).to_contain_text("最好")
         expect(rows.nth(0).locator("strong")).to_have_text("2.5000")
 
+        page.evaluate("window.shown = document.querySelector('.run-head .buttons button')")
         region = page.get_by_role("region", name="各次训练")
         region.evaluate("region => { region.scrollLeft = 60; region.focus(); }")
         failed = Outcome("failed", "gone", 7, 300, None, None, 3.0, "<b>not finite</b>")
@@ -57,6 +58,8 @@ def test_a_sweep_is_followed_and_stopped(console: Open, settings: ServerSettings
         store.write(record.with_outcome(record.trials[2], better))
 
         expect(rows.nth(0).locator("strong")).to_have_text("2.2500")
+        expect(head.locator(".progress span")).to_have_text("3 / 3 次训练已结束")
+        assert page.evaluate("window.shown.isConnected")  # else a trial would swallow a click
         expect(rows.nth(0).locator("td").first).to_have_text("16")
         expect(region).to_be_focused()  # who reads it is left where they are
         assert region.evaluate("region => region.scrollLeft") == 60

@@ -13,7 +13,10 @@ export class SweepView {
   constructor(place, name) {
     this.name = name;
     this.job = null; // the last one that was started here, for its log
-    this.head = h("div", { class: "card run-head" });
+    this.words = h("div", {});
+    this.refusal = h("p", { class: "error", role: "alert" });
+    this.buttons = h("div", { class: "buttons" });
+    this.head = h("div", { class: "card run-head" }, this.words, this.refusal, this.buttons);
     this.table = h("section", { class: "card" });
     fill(place, this.head, this.table);
     this.ask();
@@ -31,10 +34,17 @@ export class SweepView {
       if (this.isEnded || asked !== this.asked) return;
       const { sweep, trials, duplicates } = detail;
       const best = trials.find((each) => each.id === sweep.best);
-      this.renew(this.head, [sweep, best, duplicates, this.job], () => this.showHead(sweep, best, duplicates));
+      if (this.isUnheard) this.refusal.textContent = "";
+      this.isUnheard = false;
+      this.renew(this.words, [sweep, best, duplicates], () => this.showWords(sweep, best, duplicates));
+      // Made anew only where they differ: a click would miss a button that every trial replaces.
+      const offered = this.offered(sweep);
+      this.renew(this.buttons, offered, () => this.showButtons(offered));
       this.renew(this.table, [sweep.fields, sweep.best, trials], () => this.showTrials(sweep, trials));
     } catch (failure) {
-      if (!this.isEnded) fill(this.head, h("p", { class: "error", role: "alert" }, failure.message));
+      if (this.isEnded) return;
+      this.isUnheard = true;
+      this.refusal.textContent = failure.message;
     }
   }
 
@@ -51,26 +61,41 @@ export class SweepView {
     if (held) [...place.querySelectorAll("a, button, [tabindex]")].find((each) => nameOf(each) === held)?.focus();
   }
 
-  showHead(sweep, best, duplicates) {
+  showWords(sweep, best, duplicates) {
     const ended = sweep.completed + sweep.failed;
-    const isWhole = ended === sweep.trials;
-    const goOn = (retries) => () => this.act(`resume?retry_failed=${retries}`);
-    const buttons = [
-      sweep.is_running ? h("button", { type: "button", class: "tonal with-icon", disabled: sweep.is_asked_to_stop, onclick: () => this.stop() }, icon("stop"), t(sweep.is_asked_to_stop ? "run.stopping" : "sweep.stop")) : null,
-      !sweep.is_running && sweep.can_go_on && !isWhole ? h("button", { type: "button", class: "tonal with-icon", onclick: goOn(false) }, icon("play"), t("sweep.resume")) : null,
-      !sweep.is_running && sweep.can_go_on && sweep.failed ? h("button", { type: "button", class: "chip", onclick: goOn(true) }, t("sweep.retry")) : null,
-      this.job ? h("a", { class: "button chip", href: `#/logs/${encodeURIComponent(`job:${this.job}`)}` }, t("run.log")) : null,
-    ];
+    const done = t("sweep.trials.of", number(ended), number(sweep.trials));
     fill(
-      this.head,
+      this.words,
       h("header", {}, h("h2", {}, sweep.name), badge(sweep)),
       h("p", { class: "hint" }, t("sweep.about", sweep.base, sweep.dataset, t(`sweep.search.${sweep.search}`), sweep.fields.join(", "))),
-      h("div", { class: "progress" }, h("progress", { max: String(sweep.trials), value: String(ended), "aria-label": sweep.name, "aria-valuetext": t("sweep.trials.of", number(ended), number(sweep.trials)) }), h("span", {}, t("sweep.trials.of", number(ended), number(sweep.trials)))),
+      h("div", { class: "progress" }, h("progress", { max: String(sweep.trials), value: String(ended), "aria-label": sweep.name, "aria-valuetext": done }), h("span", {}, done)),
       best ? h("p", { class: "hint" }, t("sweep.best.is", short(best.validation_nll), said(best.values))) : null,
       sweep.registered ? h("p", { class: "hint" }, t("sweep.registered", sweep.registered)) : null,
       duplicates ? h("p", { class: "hint" }, t("sweep.duplicates", number(duplicates))) : null,
-      (this.refusal = h("p", { class: "error", role: "alert" })),
-      buttons.some(Boolean) ? h("div", { class: "buttons" }, buttons) : null,
+    );
+  }
+
+  /** What can be done with the sweep as it stands. */
+  offered(sweep) {
+    const canGoOn = !sweep.is_running && sweep.can_go_on;
+    return {
+      stop: sweep.is_running,
+      isStopping: sweep.is_asked_to_stop,
+      resume: canGoOn && !isWhole(sweep),
+      retry: canGoOn && sweep.failed > 0,
+      log: this.job,
+    };
+  }
+
+  showButtons({ stop, isStopping, resume, retry, log }) {
+    const goOn = (retries) => () => this.act(`resume?retry_failed=${retries}`);
+    this.refusal.textContent = "";
+    fill(
+      this.buttons,
+      stop ? h("button", { type: "button", class: "tonal with-icon", disabled: isStopping, onclick: () => this.stop() }, icon("stop"), t(isStopping ? "run.stopping" : "sweep.stop")) : null,
+      resume ? h("button", { type: "button", class: "tonal with-icon", onclick: goOn(false) }, icon("play"), t("sweep.resume")) : null,
+      retry ? h("button", { type: "button", class: "chip", onclick: goOn(true) }, t("sweep.retry")) : null,
+      log ? h("a", { class: "button chip", href: `#/logs/${encodeURIComponent(`job:${log}`)}` }, t("run.log")) : null,
     );
   }
 
@@ -111,10 +136,11 @@ export class SweepView {
 /** What tells an element that can have the focus from the others. */
 const nameOf = (element) => element.getAttribute("aria-label") ?? element.textContent;
 
+const isWhole = (sweep) => sweep.completed + sweep.failed === sweep.trials;
+
 /** How a sweep stands, in a word. */
 export function badge(sweep) {
-  const isWhole = sweep.completed + sweep.failed === sweep.trials;
-  const state = sweep.is_running ? "running" : isWhole ? "completed" : "stopped";
+  const state = sweep.is_running ? "running" : isWhole(sweep) ? "completed" : "stopped";
   return h("span", { class: `badge run-${state}` }, t(`run.state.${state}`));
 }
 
