@@ -40,6 +40,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     which they took turns. ``ratios``: the first side's figures (throughput, p50 of latencies) as
     multiples of the second's, by the summary's field. ``parts_s``: seconds that steps of the
     engine took, by part, of each side that ran in this process; ``shares``: of the whole step.
+    ``copied_share``: how much of the replies their own text foretells, where that was looked at.
     """
 
     benchmark: str
@@ -50,6 +51,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     ratios: dict[str, Ratio]
     parts_s: dict[str, dict[str, float]]
     shares: dict[str, dict[str, float]]
+    copied_share: float | None = None
 
 
 def report_of(
@@ -118,6 +120,8 @@ def show(output: Output, report: Report, *, as_json: bool) -> None:
     else:
         output.table(["", *report.sides, *_ratio_title(report)], _rows(report))
         _show_parts(output, report)
+        if report.copied_share is not None:
+            output.data(f"Of these replies, {report.copied_share:.0%} is as it was said before.")
     for name, summary in report.sides.items():
         _remark(output, name, summary)
     if broken := [_failures(name, each) for name, each in report.sides.items() if each.failed]:

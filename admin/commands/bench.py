@@ -273,6 +273,7 @@ def bench_sampling(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
 @bench.command("speculation")
 @load_options(concurrency=1, requests=4, prompt_tokens=64, output_tokens=160, rounds=3)
 @count_option("--speculative-tokens", 7, "Tokens to guess ahead at most.")
+@count_option("--candidates", 32, "Prompts to try; those are taken whose replies copy most.")
 @base_option
 @weights_option
 @device_option
@@ -281,7 +282,8 @@ def bench_sampling(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
 def bench_speculation(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
     """Compare replies that are guessed ahead with the same replies that are not.
 
-    `bench-0.6b` soon repeats itself, as a reply that copies does; other replies gain less.
+    Some replies of `bench-0.6b` say again and again what they have said, as one does that copies
+    a text with changes; with as many candidates as requests, all are measured, whatever they copy.
     """
     from admin.bench.report import show
     from admin.bench.speculation import SpeculationOptions, measure_speculation

@@ -257,12 +257,16 @@ def test_sampling_has_a_share_of_the_step(home: Path) -> None:
 
 
 def test_guessing_ahead_is_measured_beside_not_guessing(home: Path) -> None:
-    """The same replies from two engines in turn, of which one guesses."""
+    """The same replies from two engines in turn, of which one guesses: those that copy most."""
     load = ["--requests", "2", "--prompt-tokens", "40", "--output-tokens", "50", "--rounds", "1"]
-    result = bench(home, "speculation", *load, "--base", "tiny", "--json")
+    options = [*load, "--base", "tiny", "--json"]
+    result = bench(home, "speculation", *options, "--candidates", "6")
+    unchosen = bench(home, "speculation", *options, "--candidates", "2")
 
     report = json.loads(result.stdout)
     assert result.exit_code == 0, result.stderr
+    assert unchosen.exit_code == 0, unchosen.stderr
+    assert 1 > report["copied_share"] > json.loads(unchosen.stdout)["copied_share"] > 0
     assert {name: side["output_tokens"] for name, side in report["sides"].items()} == {
         "guessing": 100,
         "not": 100,
@@ -283,7 +287,8 @@ def test_guesses_that_change_a_reply_are_not_measured(
 
     monkeypatch.setattr(EngineSide, "play", play)
     monkeypatch.setattr("admin.bench.engine.teller", lambda _: lambda *_: None)
-    result = bench(home, "speculation", "--base", "tiny", "--rounds", "1")
+    options = ["--base", "tiny", "--rounds", "1", "--candidates", "1"]
+    result = bench(home, "speculation", *options)
 
     assert result.exit_code == 1
     assert "Replies with guesses differ" in result.stderr
