@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from training.data.arrow import Dialogues, dialogues_of
+from training.data.arrow import Dialogues, dialogues_of, numbers
 from training.data.dataset import PreparedDataset
 from training.data.groups import first_of_each
 from training.data.split import SPLITS
@@ -192,8 +192,8 @@ def _lengths(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
     import pyarrow.compute as pc
 
     column = batch.column("dialog")
-    characters = pc.utf8_length(column.flatten()).to_numpy()
-    return characters, pc.list_value_length(column).to_numpy()
+    characters = numbers(pc.utf8_length(column.flatten()))
+    return characters, numbers(pc.list_value_length(column))
 
 
 def _digests(batch: pa.RecordBatch) -> np.ndarray:
