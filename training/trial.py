@@ -18,10 +18,12 @@ Given = Callable[[], Sequence[torch.Tensor]]
 def agrees(what: str, found: Given, expected: Given) -> bool:
     """Whether ``found`` gives the tensors that ``expected`` gives, up to rounding to 16 bits.
 
-    It may fail: then, and where they differ, the log says that ``what`` is not used.
+    It may fail: then, and where they differ, the log says that ``what`` is not used. Both may ask
+    for gradients, also where the caller, as a validation does, wants none.
     """
     try:
-        pairs = list(zip(found(), expected(), strict=True))
+        with torch.enable_grad():
+            pairs = list(zip(found(), expected(), strict=True))
         distance = max(_distance(one.detach().cpu(), other.detach()) for one, other in pairs)
     except Exception as error:  # noqa: BLE001 - whatever a library or a GPU says
         logger.warning("%s fails here and is not used, which is slower: %s", what, error)

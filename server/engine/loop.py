@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Rows
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeAlias
@@ -220,11 +221,22 @@ class EngineLoop:
             results = step.read()
         except Exception:
             logger.exception("A step failed, and with it the replies that were running.")
-            self._in_flight = None
+            self._abandon()
             self._scheduler.forget_unread()
             self._fail_all(self._scheduler.running, BROKE_OFF)
             return
         self._accept_all(step.chunks, results)
+
+    def _abandon(self) -> None:
+        """Wait for what is in flight, whatever comes of it.
+
+        Until then it reads its adapters and what was sent for it. Both go to other uses once its
+        replies have failed.
+        """
+        step, self._in_flight = self._in_flight, None
+        with suppress(Exception):
+            if step is not None:
+                step.read()
 
     def _launch(self) -> Step | None:
         chunks = self._scheduler.plan()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 
 WEIGHT_LIMIT = 127
 # An input is two signed bytes: 128 * high + low, with low in [-64, 63].
@@ -17,13 +18,13 @@ INPUT_LIMIT = 16_256
 INT32_MOST = 2**31 - 1
 # What is smaller counts as zero: its reciprocal would overflow.
 LEAST = 1e-30
-# torch's integer product on GPUs wants more than 16 rows.
-GPU_ROWS = 32
+# torch's integer product on GPUs wants more than 16 rows, and multiples of 8 in all else.
+GPU_ROWS, GPU_UNIT = 32, 8
 
 
 @dataclass(frozen=True, slots=True)
 class Int8Linear:
-    """``codes``: int8 [outputs, inputs]; ``scales``: fp32 [outputs]."""
+    """``codes``: int8 [outputs, inputs], zeros up to multiples of 8; ``scales``: fp32 [outputs]."""
 
     codes: torch.Tensor
     scales: torch.Tensor
@@ -36,7 +37,8 @@ class Int8Linear:
         most = weight.abs().amax(dim=1)
         factors = torch.where(most >= LEAST, WEIGHT_LIMIT / most, 0.0)
         codes = (weight * factors.unsqueeze(1)).round_().to(torch.int8)
-        return cls(codes, most / WEIGHT_LIMIT, bias)
+        below, beside = (-size % GPU_UNIT for size in codes.shape)
+        return cls(pad(codes, (0, beside, 0, below)), most / WEIGHT_LIMIT, bias)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         whole, scales = quantised_rows(x.float())
@@ -47,14 +49,17 @@ class Int8Linear:
 
     def _product(self, whole: torch.Tensor) -> torch.Tensor:
         """The exact int32 product of int32 rows."""
-        rows = len(whole)
-        if whole.is_cuda and rows < GPU_ROWS:
-            whole = torch.nn.functional.pad(whole, (0, 0, 0, GPU_ROWS - rows))
+        rows, inputs = whole.shape
+        beside = self.codes.shape[1] - inputs
+        below = max(0, GPU_ROWS - rows) if whole.is_cuda else 0
+        if beside or below:
+            whole = pad(whole, (0, beside, 0, below))
         high = (whole + 64) >> 7
         low = whole - (high << 7)
         weight = self.codes.T
         product = torch._int_mm(high.to(torch.int8), weight) << 7  # noqa: SLF001 - torch has no other
-        return (product + torch._int_mm(low.to(torch.int8), weight))[:rows]  # noqa: SLF001
+        product += torch._int_mm(low.to(torch.int8), weight)  # noqa: SLF001
+        return product[:rows, : len(self.scales)]
 
 
 def quantised_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -211,6 +211,17 @@ def test_dora_stays_with_peft(base: Base, make_plan: MakePlan) -> None:
     assert gradients
 
 
+def test_a_validation_may_be_the_first_to_ask() -> None:
+    """As in a resumed training: what is tried needs gradients, where the asking forward has none.
+
+    The answer holds for the whole process, so that the training would go on in fp32.
+    """
+    bf16_projection.is_right.cache_clear()
+    with torch.no_grad():
+        assert bf16_projection.is_right(CPU)
+    bf16_projection.is_right.cache_clear()
+
+
 def test_it_is_tried_before_it_is_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -200,6 +200,13 @@ def test_a_kernel_that_is_right_is_taken(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.usefixtures("on_gpu")
+def test_a_validation_may_be_the_first_to_ask() -> None:
+    """What is tried needs gradients, where the asking forward has none."""
+    with torch.no_grad():
+        assert takes_flash(CPU, BF16)
+
+
+@pytest.mark.usefixtures("on_gpu")
 @pytest.mark.parametrize("fault", ["fails", "looks ahead", "is too large"])
 def test_a_kernel_that_is_not_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str

@@ -47,6 +47,7 @@ def _project(
     outputs,
     projections: tl.constexpr,
     inputs: tl.constexpr,
+    count: tl.constexpr,
     tokens: tl.constexpr,
     rows: tl.constexpr,
     columns: tl.constexpr,
@@ -61,7 +62,7 @@ def _project(
     lane = tl.arange(0, columns)
     shares = 0
     if has_lora:
-        shares = tokens * parts
+        shares = count * parts
         if number < shares:
             token = number // parts
             a, rank = factors(token, addresses, ranks, stride, offset, x)
@@ -87,15 +88,18 @@ def _project(
         if has_bias:
             total += tl.load(bias + row, mask=has_row, other=0.0).to(tl.float32)[None, :]
         wait(overlaps)
-        for own in tl.static_range(tokens):
+        for own in tl.static_range(count):
             found = _times(factor, x + own * inputs, lane, inputs)
             total += tl.where(token == own, found[None, :], 0.0)
         for begin in range(columns, inputs, columns):
             factor = part_of(weight, row, begin + lane, outputs, inputs)
-            for own in tl.static_range(tokens):
+            for own in tl.static_range(count):
                 found = _times(factor, x + own * inputs, begin + lane, inputs)
                 total += tl.where(token == own, found[None, :], 0.0)
-        tl.store(y + token * outputs + row[None, :], total, mask=has_row[None, :])
+        mask = has_row[None, :]
+        if tokens > count:  # three take the room of four
+            mask &= token < count
+        tl.store(y + token * outputs + row[None, :], total, mask=mask)
 
 
 def project(
@@ -152,6 +156,7 @@ def _of_a_few(
         projections,
         inputs,
         step.count,
+        triton.next_power_of_2(step.count),
         rows,
         columns,
         ROWS[1],

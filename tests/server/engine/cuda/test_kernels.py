@@ -152,19 +152,22 @@ def test_a_acts_on_the_tokens_of_its_adapter(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize(("count", "has_bias"), [(1, False), (3, True), (4, True), (4, False)])
 def test_a_few_tokens_are_projected_and_shrunk_at_once(
-    has_bias: bool, dtype: torch.dtype, device: torch.device
+    count: int, has_bias: bool, dtype: torch.dtype, device: torch.device
 ) -> None:
-    """The linear layer of all tokens, one without an adapter and one that is none among them."""
+    """The linear layer of all tokens, one without an adapter and one that is none among them.
+
+    Three are no power of two, and all that an engine with ``max_running=3`` has.
+    """
     case = Case(1, dtype, device, size=16 + 3 * 80)
     case.step = replace(
-        case.step, tiles=4, **{name: getattr(case.step, name)[:4] for name in PER_ROW}
+        case.step, tiles=count, **{name: getattr(case.step, name)[:count] for name in PER_ROW}
     )
-    x, weight = case.random(4, 80), case.random(90, 80)
+    x, weight = case.random(count, 80), case.random(90, 80)
     bias = case.random(90) if has_bias else None
     named = {"offset": 16, "projections": 3}
-    out = torch.full((4, 64), 7.0, device=device)
+    out = torch.full((count, 64), 7.0, device=device)
     expected = out.cpu()
     Formulas().shrink(x.cpu(), step_on_cpu(case), out=expected, **named)
     found = kernels.project(x, weight, bias, case.step, out=out, **named)
