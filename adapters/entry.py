@@ -5,7 +5,6 @@ Nothing is written here, and no lock is needed: what a record points to never ch
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from pathlib import Path
 from typing import Annotated
@@ -15,13 +14,11 @@ import msgspec
 from adapters.errors import AdapterNotFound, RegistryCorrupt, RegistryUnreadable
 from adapters.layout import NAME, Layout
 from adapters.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest
-from adapters.storage import FileRefused, read_bytes, sha256_of
+from adapters.storage import PASSING, FileRefused, read_bytes, sha256_of
 
 _RECORD_LIMIT = 64 << 10  # bytes
 _MANIFEST_LIMIT = 2 << 20
 _ATTEMPTS = 10
-# The machine's troubles, which say nothing of a file.
-_PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO))
 _UNREADABLE = (OSError, FileRefused, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -185,7 +182,7 @@ def is_whole(blob: Path, digest: str) -> bool:
 
 def _trouble(error: Exception, file: str) -> RegistryCorrupt:
     """What to raise for a file that could not be read or understood."""
-    is_passing = isinstance(error, OSError) and error.errno in _PASSING
+    is_passing = isinstance(error, OSError) and error.errno in PASSING
     kind = RegistryUnreadable if is_passing else RegistryCorrupt
     return kind(f"{file} {_reason(error)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -120,6 +121,18 @@ class TestReading:
                 growing.write(b"y")
             with pytest.raises(FileRefused, match="grew beyond 1,048,576 bytes"):
                 next(reading)
+
+    def test_a_lack_of_file_descriptors_says_nothing_of_the_file(self, tmp_path: Path):
+        """It is the kernel's own error, which others take for passing, and no refusal."""
+        (tmp_path / "file").write_bytes(b"1234")
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with pytest.raises(OSError, match="Too many open files"):
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+                read_bytes(tmp_path / "file", 4)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert read_bytes(tmp_path / "file", 4) == b"1234"
 
     def test_devices_are_refused(self):
         """An endless file is no file."""
