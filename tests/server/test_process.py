@@ -7,16 +7,18 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
 
-from server.__main__ import _say
+from server.__main__ import _say, run
 from server.background import serve_in_thread
 from server.process import (
     CannotListen,
+    EngineBroken,
     Exposed,
     PortTaken,
     Serving,
@@ -24,7 +26,7 @@ from server.process import (
     listen,
 )
 from server.settings import ServerSettings
-from tests.fakes import ScriptedEngine
+from tests.fakes import Script, ScriptedEngine
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +95,33 @@ def test_a_stuck_engine_does_not_keep_the_process(tmp_path: Path) -> None:
         rest, errors = process.communicate(timeout=60)
 
     assert (process.returncode, rest) == (0, "closed\n"), errors
+
+
+def test_an_engine_that_ends_by_itself_ends_the_server(
+    settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a message instead of answering 503 for ever; the streams before it are finished."""
+    engine = ScriptedEngine(scripts=[Script(hold_at=1)])
+    serving: Future[Serving] = Future()
+
+    def ask() -> str:
+        url = f"{serving.result(60).api_url}/chat/completions"
+        body = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        with httpx.stream("POST", url, json=body, timeout=60) as response:
+            lines = response.iter_lines()
+            first = next(line for line in lines if "你好" in line)
+            engine.is_ready = False
+            engine.release()
+            return "\n".join([first, *lines])
+
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)  # the tests' own stays
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(ask)
+        with pytest.raises(EngineBroken, match="Start it again"):
+            run(msgspec.structs.replace(settings, port=0), engine=engine, on_ready=serving.set_result)
+
+    assert asked.result().rstrip().endswith("data: [DONE]")
+    assert engine.is_closed
 
 
 def test_python_m_server_explains_a_missing_base(tmp_path: Path) -> None:
