@@ -22,12 +22,16 @@ from adapters.keyring import new_secret
 from server.app import create_app
 from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine, ModelCard
+from server.page_protocol import page_protocol
 from server.protocol import with_deadlines
 from server.settings import ServerSettings
 
 FAREWELL_S = 2.0
 _TICK_S = 0.05
 _BACKLOG = 2048
+# Idle connections are kept for longer than clients (httpx: 5 s) and proxies (60 s) keep them: else
+# we may close one just when a request comes, which its client then finds broken off.
+_KEEP_ALIVE_S = 75
 _LARGEST_MESSAGE = 64 << 10  # bytes, of what pages send; they ask and upload nothing
 
 
@@ -166,8 +170,10 @@ class DrainingServer(uvicorn.Server):
         self._is_hurried = False
         config = uvicorn.Config(
             create_app(settings, engine=engine, token=self._token),
-            http=with_deadlines(settings.header_timeout_s, settings.body_timeout_s),
-            ws="websockets-sansio",
+            http=with_deadlines(
+                settings.header_timeout_s, settings.body_timeout_s, settings.send_timeout_s
+            ),
+            ws=page_protocol(settings.send_timeout_s),
             ws_max_size=_LARGEST_MESSAGE,
             ws_per_message_deflate=False,  # what it costs in memory a page is not worth it
             loop="asyncio",
@@ -177,6 +183,7 @@ class DrainingServer(uvicorn.Server):
             log_level=None,
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=round(settings.drain_timeout_s + 2 * FAREWELL_S) + 1,
         )
         super().__init__(config)

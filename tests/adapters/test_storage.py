@@ -9,6 +9,8 @@ import resource
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,17 @@ from tests.adapters.disks import FullDisk, QuickDisk
 
 def names_in(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
+
+
+@contextmanager
+def file_descriptors(most: int) -> Iterator[None]:
+    """New ones only below ``most`` while the block runs."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 class TestReplaceFile:
@@ -125,13 +138,8 @@ class TestReading:
     def test_a_lack_of_file_descriptors_says_nothing_of_the_file(self, tmp_path: Path):
         """It is the kernel's own error, which others take for passing, and no refusal."""
         (tmp_path / "file").write_bytes(b"1234")
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with pytest.raises(OSError, match="Too many open files"):
-            try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
-                read_bytes(tmp_path / "file", 4)
-            finally:
-                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        with file_descriptors(0), pytest.raises(OSError, match="Too many open files"):
+            read_bytes(tmp_path / "file", 4)
         assert read_bytes(tmp_path / "file", 4) == b"1234"
 
     def test_devices_are_refused(self):

@@ -18,6 +18,7 @@ from server.__main__ import _say, run
 from server.background import serve_in_thread
 from server.process import (
     CannotListen,
+    DrainingServer,
     EngineBroken,
     Exposed,
     PortTaken,
@@ -118,7 +119,11 @@ def test_an_engine_that_ends_by_itself_ends_the_server(
     with ThreadPoolExecutor(1) as threads:
         asked = threads.submit(ask)
         with pytest.raises(EngineBroken, match="Start it again"):
-            run(msgspec.structs.replace(settings, port=0), engine=engine, on_ready=serving.set_result)
+            run(
+                msgspec.structs.replace(settings, port=0),
+                engine=engine,
+                on_ready=serving.set_result,
+            )
 
     assert asked.result().rstrip().endswith("data: [DONE]")
     assert engine.is_closed
@@ -191,6 +196,11 @@ def test_the_network_is_refused_without_a_word_of_the_user(settings: ServerSetti
         listen(exposed)
     with listen(msgspec.structs.replace(exposed, allow_unauthenticated=True)) as listener:
         assert base_url("0.0.0.0", listener).startswith("http://127.0.0.1:")
+
+
+def test_idle_connections_outlast_the_clients_patience(settings: ServerSettings) -> None:
+    """They have 5 s (httpx) and 60 s (nginx); who closes last breaks no request off."""
+    assert DrainingServer(settings, ScriptedEngine()).config.timeout_keep_alive > 60
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")
