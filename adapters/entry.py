@@ -6,6 +6,7 @@ Nothing is written here, and no lock is needed: what a record points to never ch
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -54,15 +55,22 @@ class Entry(msgspec.Struct, frozen=True):
         return found
 
 
+# Of a record and its adapter's files: when each was changed last, which it is, and its size.
+Stamps = tuple[tuple[int, int, int], ...]
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """What the registry held at one moment; ``broken`` gives a reason for each unusable name.
 
-    ``unread`` are those of the broken that only could not be read just now.
+    ``unread`` are those of the broken that only could not be read just now. ``stamps`` tell whether
+    an entry's files have changed since they were read; those of an entry that was replaced just
+    then are left out.
     """
 
     entries: dict[str, Entry]
     broken: dict[str, str]
     unread: frozenset[str] = frozenset()
+    stamps: dict[str, Stamps] = {}
 
 
 class Record(
@@ -97,6 +105,20 @@ def read_entry(layout: Layout, name: str) -> Entry:
             continue  # replaced, and its old adapter collected, between the two reads
         return entry_of(layout, record, manifest)
     raise RegistryCorrupt("its record changes faster than it can be read")
+
+
+def stamps_of(layout: Layout, name: str, digest: str) -> Stamps | None:
+    """What tells a change of the record of ``name`` or of the files of its adapter, ``digest``.
+
+    ``None`` where one of them cannot be looked at.
+    """
+    blob = layout.blob(digest)
+    files = [f"{blob}/{file}" for file in (MANIFEST_FILE, CONFIG_FILE, WEIGHTS_FILE)]
+    try:  # of thousands a second: paths as objects would take most of the time
+        found = [os.lstat(path) for path in (layout.record(name), *files)]
+    except OSError:
+        return None
+    return tuple((one.st_mtime_ns, one.st_ino, one.st_size) for one in found)
 
 
 def entry_of(layout: Layout, record: Record, manifest: Manifest) -> Entry:
