@@ -115,7 +115,7 @@ def stamps_of(layout: Layout, name: str, digest: str) -> Stamps | None:
     blob = layout.blob(digest)
     files = [f"{blob}/{file}" for file in (MANIFEST_FILE, CONFIG_FILE, WEIGHTS_FILE)]
     try:  # of thousands a second: paths as objects would take most of the time
-        found = [os.lstat(path) for path in (layout.record(name), *files)]
+        found = [os.lstat(path) for path in (str(layout.record(name)), *files)]
     except OSError:
         return None
     return tuple((one.st_mtime_ns, one.st_ino, one.st_size) for one in found)
