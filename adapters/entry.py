@@ -5,8 +5,8 @@ Nothing is written here, and no lock is needed: what a record points to never ch
 
 from __future__ import annotations
 
-import errno
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,13 +15,11 @@ import msgspec
 from adapters.errors import AdapterNotFound, RegistryCorrupt, RegistryUnreadable
 from adapters.layout import NAME, Layout
 from adapters.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest
-from adapters.storage import FileRefused, read_bytes, sha256_of
+from adapters.storage import PASSING, FileRefused, read_bytes, sha256_of
 
 _RECORD_LIMIT = 64 << 10  # bytes
 _MANIFEST_LIMIT = 2 << 20
 _ATTEMPTS = 10
-# The machine's troubles, which say nothing of a file.
-_PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO))
 _UNREADABLE = (OSError, FileRefused, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -57,15 +55,22 @@ class Entry(msgspec.Struct, frozen=True):
         return found
 
 
+# Of a record and its adapter's files: when each was changed last, which it is, and its size.
+Stamps = tuple[tuple[int, int, int], ...]
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """What the registry held at one moment; ``broken`` gives a reason for each unusable name.
 
-    ``unread`` are those of the broken that only could not be read just now.
+    ``unread`` are those of the broken that only could not be read just now. ``stamps`` tell whether
+    an entry's files have changed since they were read; those of an entry that was replaced just
+    then are left out.
     """
 
     entries: dict[str, Entry]
     broken: dict[str, str]
     unread: frozenset[str] = frozenset()
+    stamps: dict[str, Stamps] = {}
 
 
 class Record(
@@ -100,6 +105,20 @@ def read_entry(layout: Layout, name: str) -> Entry:
             continue  # replaced, and its old adapter collected, between the two reads
         return entry_of(layout, record, manifest)
     raise RegistryCorrupt("its record changes faster than it can be read")
+
+
+def stamps_of(layout: Layout, name: str, digest: str) -> Stamps | None:
+    """What tells a change of the record of ``name`` or of the files of its adapter, ``digest``.
+
+    ``None`` where one of them cannot be looked at.
+    """
+    blob = layout.blob(digest)
+    files = [f"{blob}/{file}" for file in (MANIFEST_FILE, CONFIG_FILE, WEIGHTS_FILE)]
+    try:  # of thousands a second: paths as objects would take most of the time
+        found = [os.lstat(path) for path in (str(layout.record(name)), *files)]
+    except OSError:
+        return None
+    return tuple((one.st_mtime_ns, one.st_ino, one.st_size) for one in found)
 
 
 def entry_of(layout: Layout, record: Record, manifest: Manifest) -> Entry:
@@ -185,7 +204,7 @@ def is_whole(blob: Path, digest: str) -> bool:
 
 def _trouble(error: Exception, file: str) -> RegistryCorrupt:
     """What to raise for a file that could not be read or understood."""
-    is_passing = isinstance(error, OSError) and error.errno in _PASSING
+    is_passing = isinstance(error, OSError) and error.errno in PASSING
     kind = RegistryUnreadable if is_passing else RegistryCorrupt
     return kind(f"{file} {_reason(error)}")
 

@@ -27,12 +27,14 @@ from adapters.entry import (
     Entry,
     Record,
     Snapshot,
+    Stamps,
     differences,
     entry_of,
     is_whole,
     manifest_of,
     read_entry,
     read_record,
+    stamps_of,
 )
 from adapters.errors import (
     AdapterError,
@@ -59,6 +61,14 @@ from adapters.storage import (
 __all__ = ["Entry", "Registry", "Snapshot"]
 
 
+def _changed_ns(path: Path) -> int:
+    """When it was changed last, on the clock of then; 0 where it cannot be looked at."""
+    try:
+        return path.lstat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def name_problems(name: str, base: str) -> list[str]:
     """Why an adapter of the base called ``base`` can never have this name; empty where it can."""
     if not NAME.fullmatch(name):
@@ -82,31 +92,45 @@ class Registry:
 
     def signature(self) -> tuple[int, ...]:
         """Differs after every change; costs one small read and one stat. Never raises."""
-        try:
-            changed_ns = self._layout.names.stat().st_mtime_ns
-        except OSError:
-            changed_ns = 0
-        return (self._count(), changed_ns)
+        return (self._count(), _changed_ns(self._layout.names))
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, known: Snapshot | None = None) -> Snapshot:
         """Every name, usable or broken.
+
+        What was ``known`` of this registry, and whose files have not changed, is not read again.
 
         Raises:
             AdapterError: the registry's directory cannot be listed.
         """
+        known = known or Snapshot({}, {})
         entries: dict[str, Entry] = {}
         broken: dict[str, str] = {}
         unread: set[str] = set()
+        stamps: dict[str, Stamps] = {}
         for name in self._known():
             try:
-                entries[name] = read_entry(self._layout, name)
+                entries[name], found = self._entry(name, known)
             except AdapterNotFound:
                 continue  # removed since it was listed
             except RegistryCorrupt as error:
                 broken[name] = str(error)
                 if isinstance(error, RegistryUnreadable):
                     unread.add(name)
-        return Snapshot(entries, broken, frozenset(unread))
+            else:
+                if found is not None:
+                    stamps[name] = found
+        return Snapshot(entries, broken, frozenset(unread), stamps)
+
+    def _entry(self, name: str, known: Snapshot) -> tuple[Entry, Stamps | None]:
+        """The entry of ``name``, and the stamps that its files had before they were read."""
+        if before := known.stamps.get(name):
+            entry = known.entries[name]
+            if stamps_of(self._layout, name, entry.digest) == before:
+                return entry, before
+        digest = read_record(self._layout, name).digest
+        stamps = stamps_of(self._layout, name, digest)
+        entry = read_entry(self._layout, name)
+        return entry, stamps if entry.digest == digest else None
 
     def get(self, name: str) -> Entry:
         """The entry of ``name``.
@@ -322,16 +346,23 @@ class Registry:
         replace_file(self._disk, self._layout.generation, b"%d\n" % generation)
 
     def _next_generation(self) -> int:
-        """One more than any so far, also after a crash between a record and the signal."""
+        """One more than any so far, also after a crash between a record and the signal.
+
+        Only a record that is as young as the signal, or younger, can be of a change without one.
+        """
         highest = self._count()
+        signalled_ns = _changed_ns(self._layout.generation) if highest else 0
         for name in self._known():
             with suppress(AdapterNotFound, RegistryCorrupt):
-                highest = max(highest, read_record(self._layout, name).generation)
+                if _changed_ns(self._layout.names / f"{name}.json") >= signalled_ns:
+                    highest = max(highest, read_record(self._layout, name).generation)
         return highest + 1
 
     def _count(self) -> int:
+        """The signal's number; 0 where it is lost, or torn: then its line has no end."""
         try:
-            return int(read_bytes(self._layout.generation, limit=32))
+            found = read_bytes(self._layout.generation, limit=32)
+            return int(found) if found.endswith(b"\n") else 0
         except (OSError, FileRefused, ValueError):
             return 0
 

@@ -22,6 +22,8 @@ from uuid import uuid4
 BLOCK = 1 << 20
 TEMPORARY = ".tmp"
 PROBES_S = 1.0  # who looks at a lock takes it together with others, for a moment
+# The machine's troubles, which say nothing of a file.
+PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO))
 
 
 class FileRefused(Exception):
@@ -101,6 +103,7 @@ def open_regular(path: Path, limit: int) -> BinaryIO:
     Raises:
         FileNotFoundError: it is not there.
         FileRefused: it is a link, pipe, device or directory, too large, or unreadable.
+        OSError: one of :data:`PASSING`; it may be opened later.
     """
     # O_NONBLOCK: opening a FIFO would otherwise wait for its writer for ever.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -109,6 +112,8 @@ def open_regular(path: Path, limit: int) -> BinaryIO:
     except FileNotFoundError:
         raise
     except OSError as error:
+        if error.errno in PASSING:
+            raise
         if error.errno == errno.ELOOP:
             raise FileRefused("is a symbolic link; copy the directory with `cp -rL`") from None
         raise FileRefused(f"cannot be opened ({error.strerror})") from error

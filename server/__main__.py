@@ -38,7 +38,8 @@ def run(
     Without an ``engine`` the one of ``settings`` runs in this process.
 
     Raises:
-        LcccError: the base is not usable, the port is taken, or the engine cannot start.
+        LcccError: the base is not usable, the port is taken, the engine cannot start, or it has
+            ended because of an error.
     """
     prepare_environment(os.environ)  # before torch is imported, which local_engine does
     _log_to_stderr(log_level.upper())

@@ -1,7 +1,8 @@
 """What Prometheus reads at ``/metrics``: counted at the engine's seam, by model.
 
 Names follow Prometheus' conventions (prometheus.io/docs/practices/naming): base units, counters in
-``_total``. Labels hold names of models that are served, never what a client made up.
+``_total``. Labels hold names of models that are served, never what a client made up; of how many,
+and for how long, is in :mod:`server.metric_models`.
 """
 
 from __future__ import annotations
@@ -13,16 +14,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from adapters.base import Base
 from adapters.conversation import Ending
-from server.engine.errors import EngineClosed, EngineError, GenerationFailed
+from server.engine.errors import EngineError, GenerationFailed
 from server.engine.grammar import Grammar
-from server.engine.machine import Memory, gpu_memory, machine_memory, own_bytes
 from server.engine.types import (
     Delta,
     Device,
@@ -37,6 +43,8 @@ from server.engine.types import (
     Piece,
     Shape,
 )
+from server.gauges import Gauges
+from server.metric_models import MetricModels
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 GAPS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -44,10 +52,13 @@ FAILED = "failed"
 
 
 class Metrics:
-    """The counters of one server."""
+    """The counters of one server, and in ``now`` what there is at the moment of asking."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a further line for every counter, which nobody asked for
         self.registry = CollectorRegistry()
+        self.now = CollectorRegistry()
+        self.models = MetricModels(self._forget)
         by_model = ["model"]
         self.requests = Counter(
             "lccc_requests",
@@ -98,14 +109,29 @@ class Metrics:
         return counted
 
     def text(self) -> bytes:
-        """All of them, in Prometheus' text format."""
+        """The counters in Prometheus' text format; in any thread, for that may take a while."""
         return generate_latest(self.registry)
+
+    def text_now(self) -> bytes:
+        """What there is now, in the same format. On the event loop."""
+        return generate_latest(self.now)
+
+    def _forget(self, model: str) -> None:
+        for counter in (self.prompt_tokens, self.cached_tokens, self.reply_tokens):
+            counter.remove(model)
+        for family in self.requests.collect():
+            for sample in family.samples:
+                if sample.labels["model"] == model:
+                    self.requests.remove(model, sample.labels["outcome"])
+        self.first_token.remove(model)
+        self.whole.remove(model)
+        self.gaps.forget(model)
 
 
 class Gaps(Collector):
     """A histogram by model of what comes with every token: the library's takes ten times as long.
 
-    It is for one thread.
+    One thread observes.
     """
 
     def __init__(self) -> None:
@@ -115,14 +141,19 @@ class Gaps(Collector):
         """What ``model``'s gaps are counted in."""
         return self._by_model.setdefault(model, ModelGaps())
 
+    def forget(self, model: str) -> None:
+        """Count no gaps of ``model`` any more."""
+        self._by_model.pop(model, None)
+
     def collect(self) -> Iterator[Metric]:
+        """In any thread, while gaps are observed."""
         family = HistogramMetricFamily(
             "lccc_inter_token_latency_seconds",
             "From a token of a reply to the next.",
             labels=["model"],
         )
         bounds = [*map(floatToGoString, GAPS_S), "+Inf"]
-        for model, gaps in self._by_model.items():
+        for model, gaps in list(self._by_model.items()):
             up_to = accumulate(gaps.counts)
             family.add_metric([model], [*zip(bounds, up_to, strict=True)], gaps.total_s)
         yield family
@@ -147,7 +178,7 @@ class MeteredEngine:
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self._engine = engine
         self._metrics = metrics
-        metrics.registry.register(_Gauges(engine))
+        metrics.now.register(Gauges(engine))
 
     async def start(self) -> None:
         await self._engine.start()
@@ -179,6 +210,10 @@ class MeteredEngine:
 
     def piece(self, token: int) -> Piece:
         return self._engine.piece(token)
+
+    def names(self) -> set[str]:
+        """Those of all models that are served."""
+        return {card.name for card in self._engine.models()}
 
     def models(self) -> Sequence[ModelCard]:
         return self._engine.models()
@@ -217,6 +252,7 @@ class MeteredEngine:
     async def submit(self, request: GenerationRequest) -> Generation:
         """As the engine's; a refusal counts under its name."""
         asked_s = time.perf_counter()
+        self._metrics.models.meet(request.model, self.names)
         try:
             generation = await self._engine.submit(request)
         except EngineError as error:
@@ -240,11 +276,12 @@ class _MeteredGeneration:
         self._generation = generation
         self._metrics = metrics
         self._model = request.model
+        self._label = metrics.models.label(request.model)  # of its histograms
         self._prompt_tokens = len(request.prompt)
         self._asked_s = asked_s
         self._is_counted = False
         self._events = aiter(generation)
-        self._gaps = metrics.gaps.of(request.model)
+        self._gaps = metrics.gaps.of(self._label)
         self._tokens = metrics.reply_tokens.labels(request.model)
         self._last_s: float | None = None
         self._fresh = 0  # tokens that are not counted yet
@@ -291,7 +328,7 @@ class _MeteredGeneration:
             self._fresh = 0
 
     def _begin(self, now_s: float) -> None:
-        self._metrics.first_token.labels(self._model).observe(now_s - self._asked_s)
+        self._metrics.first_token.labels(self._label).observe(now_s - self._asked_s)
         self._metrics.prompt_tokens.labels(self._model).inc(self._prompt_tokens)
 
     def _finish(self, event: Finished) -> None:
@@ -300,7 +337,7 @@ class _MeteredGeneration:
                 self._metrics.prompt_tokens.labels(self._model).inc(self._prompt_tokens)
             duration_s = time.perf_counter() - self._asked_s
             self._metrics.cached_tokens.labels(self._model).inc(event.cached_tokens)
-            self._metrics.whole.labels(self._model).observe(duration_s)
+            self._metrics.whole.labels(self._label).observe(duration_s)
 
     def _count(self, outcome: str) -> bool:
         """Count the end, if it is the first; tells whether it was."""
@@ -310,65 +347,6 @@ class _MeteredGeneration:
         self._count_tokens()
         self._metrics.requests.labels(self._model, outcome).inc()
         return True
-
-
-class _Gauges(Collector):
-    """What an engine does at the moment of asking; nothing while it does not serve."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def collect(self) -> Iterator[Metric]:
-        try:
-            load, cards = self._engine.load(), self._engine.models()
-        except EngineClosed:
-            return
-        yield _gauge("lccc_requests_running", "Replies that are being computed.", load.running)
-        yield _gauge("lccc_requests_waiting", "Requests that wait for a place.", load.waiting)
-        yield _gauge(
-            "lccc_waiting_prompt_tokens",
-            "Tokens of the prompts that have no reply yet.",
-            load.waiting_tokens,
-        )
-        blocks = GaugeMetricFamily(
-            "lccc_kv_cache_blocks", "Blocks of the KV cache, by use.", labels=["state"]
-        )
-        free = load.kv_blocks - load.kv_blocks_held - load.kv_blocks_cached
-        states = {"held": load.kv_blocks_held, "cached": load.kv_blocks_cached, "free": free}
-        for state, count in states.items():
-            blocks.add_metric([state], count)
-        yield blocks
-        resident = GaugeMetricFamily(
-            "lccc_adapter_resident", "1 where the adapter is in memory.", labels=["model"]
-        )
-        for card in cards:
-            if card.parent is not None:
-                resident.add_metric([card.name], card.digest in load.resident)
-        yield resident
-        yield from _machine(self._engine.device)
-
-
-def _machine(device: Device) -> Iterator[Metric]:
-    """What computes, and the memory of it."""
-    names = ["device", "name", "weights"]
-    about = GaugeMetricFamily("lccc_engine_info", "1, for what the labels say.", labels=names)
-    about.add_metric([device.kind, device.name, device.weights], 1)
-    yield about
-    yield _gauge("process_resident_memory_bytes", "Memory of the server's process.", own_bytes())
-    yield _memory("lccc_machine_memory_bytes", "Memory of the machine, by use.", machine_memory())
-    if device.kind == "cuda":
-        yield _memory("lccc_gpu_memory_bytes", "Memory of the GPU, by use.", gpu_memory())
-
-
-def _memory(name: str, text: str, memory: Memory) -> Metric:
-    found = GaugeMetricFamily(name, text, labels=["state"])
-    found.add_metric(["used"], memory.used)
-    found.add_metric(["free"], memory.total - memory.used)
-    return found
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value=value)
 
 
 def _outcome(error: EngineError) -> str:

@@ -2,6 +2,7 @@
 
 The first SIGTERM or SIGINT stops accepting and lets running streams finish for a while; a second
 one ends them now. Either way they end with a proper frame and the engine is closed.
+An engine that has ended by itself ends the process too, for whoever watches it to start it again.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ from adapters.keyring import new_secret
 from server.app import create_app
 from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine, ModelCard
+from server.page_protocol import page_protocol
 from server.protocol import with_deadlines
 from server.settings import ServerSettings
 
 FAREWELL_S = 2.0
 _TICK_S = 0.05
 _BACKLOG = 2048
+# Idle connections are kept for longer than clients (httpx: 5 s) and proxies (60 s) keep them: else
+# we may close one just when a request comes, which its client then finds broken off.
+_KEEP_ALIVE_S = 75
 _LARGEST_MESSAGE = 64 << 10  # bytes, of what pages send; they ask and upload nothing
 
 
@@ -52,6 +57,16 @@ class Exposed(LcccError):
             f"Listening on {host} would let everyone on the network use this server: there is no "
             "key. Make one with `lccc-admin keys create NAME`; or, if that is what you want, say "
             "--allow-unauthenticated (LCCC_ALLOW_UNAUTHENTICATED=1)."
+        )
+
+
+class EngineBroken(LcccError):
+    """The engine has ended although nobody closed it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The engine has ended because of an error, which stands above, and so does the server. "
+            "Clients were told; what is registered and stored is as it was. Start it again."
         )
 
 
@@ -118,12 +133,18 @@ def base_url(host: str, listener: socket.socket) -> str:
 
 
 async def serve(server: DrainingServer, listener: socket.socket) -> None:
-    """Start the engine, serve until told to stop, and close the engine whatever happens."""
+    """Start the engine, serve until told to stop, and close the engine whatever happens.
+
+    Raises:
+        EngineBroken: nobody told it to stop, but the engine cannot go on.
+    """
     try:
         await server.engine.start()
         await server.serve(sockets=[listener])
     finally:
         await server.engine.close()
+    if server.is_broken:
+        raise EngineBroken
 
 
 class DrainingServer(uvicorn.Server):
@@ -131,7 +152,7 @@ class DrainingServer(uvicorn.Server):
 
     ``on_ready`` is called on the event loop once requests are accepted. It is told a token that
     is made here and opens everything until this server ends, so that who started it may act
-    without a key at home.
+    without a key at home. It ``is_broken`` when it ends because the engine has.
     """
 
     def __init__(
@@ -141,6 +162,7 @@ class DrainingServer(uvicorn.Server):
         on_ready: OnReady | None = None,
     ) -> None:
         self.engine = engine
+        self.is_broken = False
         self._on_ready = on_ready
         self._token = new_secret()
         self._host = settings.host
@@ -148,8 +170,10 @@ class DrainingServer(uvicorn.Server):
         self._is_hurried = False
         config = uvicorn.Config(
             create_app(settings, engine=engine, token=self._token),
-            http=with_deadlines(settings.header_timeout_s, settings.body_timeout_s),
-            ws="websockets-sansio",
+            http=with_deadlines(
+                settings.header_timeout_s, settings.body_timeout_s, settings.send_timeout_s
+            ),
+            ws=page_protocol(settings.send_timeout_s),
             ws_max_size=_LARGEST_MESSAGE,
             ws_per_message_deflate=False,  # what it costs in memory a page is not worth it
             loop="asyncio",
@@ -159,6 +183,7 @@ class DrainingServer(uvicorn.Server):
             log_level=None,
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=round(settings.drain_timeout_s + 2 * FAREWELL_S) + 1,
         )
         super().__init__(config)
@@ -176,6 +201,11 @@ class DrainingServer(uvicorn.Server):
             url = base_url(self._host, sockets[0])
             models = tuple(self.engine.models())
             self._on_ready(Serving(base_url=url, models=models, token=self._token))
+
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn, ten times a second; without an engine there is nothing to serve."""
+        self.is_broken = not self.should_exit and not self.engine.is_ready
+        return await super().on_tick(counter) or self.is_broken
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn, with a limit on how long running streams may take."""

@@ -1,7 +1,8 @@
-"""uvicorn's HTTP/1.1 protocol, with deadlines for receiving a request.
+"""uvicorn's HTTP/1.1 protocol, with deadlines for receiving a request and for sending an answer.
 
-uvicorn waits for ever for a request that has begun; clients that send nothing, or a byte a minute,
-would hold their connections (and file descriptors) for as long as they like.
+uvicorn waits for ever for a request that has begun, and for what it wrote to be read; clients that
+send nothing, or a byte a minute, or that stop reading, would hold their connections (and file
+descriptors) for as long as they like.
 It also answers what is no HTTP in plain text; here that is OpenAI's error object, too.
 """
 
@@ -15,18 +16,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from server.errors import Problem
 from server.gate import new_request_id
+from server.unread import Unread
 
 
 class DeadlineProtocol(H11Protocol):
-    """Closes connections whose request does not arrive in time.
+    """Closes connections whose request does not arrive in time, or whose answer is not read.
 
     ``header_timeout_s`` runs from the connection, or from the first byte of a further request;
-    ``body_timeout_s`` from the end of the header. Idle kept-alive connections are uvicorn's
-    business.
+    ``body_timeout_s`` from the end of the header; ``send_timeout_s`` while nothing is read of an
+    answer. Idle kept-alive connections are uvicorn's business.
     """
 
     header_timeout_s = 10.0
     body_timeout_s = 60.0
+    send_timeout_s = 60.0
 
     _deadline: asyncio.TimerHandle | None = None
     _awaited: object = None
@@ -34,6 +37,7 @@ class DeadlineProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a header."""
         super().connection_made(transport)
+        self._unread = Unread(transport, self.loop, self.send_timeout_s)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -44,8 +48,19 @@ class DeadlineProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """Expect the rest of what a pipelining client has already begun."""
         super().on_response_complete()
+        self._unread.watch()
         if self.conn.trailing_data[0]:
             self._watch()
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._unread.pause()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self._unread.resume()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP in the same shape as everything else."""
@@ -72,6 +87,7 @@ class DeadlineProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing more."""
         self._expect(None, 0)
+        self._unread.forget()
         super().connection_lost(exc)
 
     def _watch(self) -> None:
@@ -94,7 +110,13 @@ class DeadlineProtocol(H11Protocol):
             self._deadline = self.loop.call_later(timeout_s, self.transport.abort)
 
 
-def with_deadlines(header_timeout_s: float, body_timeout_s: float) -> type[DeadlineProtocol]:
+def with_deadlines(
+    header_timeout_s: float, body_timeout_s: float, send_timeout_s: float
+) -> type[DeadlineProtocol]:
     """The protocol class with these deadlines; uvicorn makes the instances itself."""
-    limits = {"header_timeout_s": header_timeout_s, "body_timeout_s": body_timeout_s}
+    limits = {
+        "header_timeout_s": header_timeout_s,
+        "body_timeout_s": body_timeout_s,
+        "send_timeout_s": send_timeout_s,
+    }
     return type("DeadlineProtocol", (DeadlineProtocol,), limits)

@@ -24,9 +24,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One reading of the registry. ``entries`` are the adapters that can be served."""
+    """One reading of the registry, ``read``. ``entries`` are the adapters that can be served."""
 
     signature: tuple[int, ...] = ()
+    read: Snapshot | None = None
     cards: Mapping[str, ModelCard] = field(default_factory=dict)
     entries: Mapping[str, Entry] = field(default_factory=dict)
 
@@ -128,25 +129,27 @@ class Catalog:
         signature = self._registry.signature()
         if signature == known.signature:
             return known
-        snapshot = self._registry.snapshot()
-        listing = self._listed(signature, snapshot)
+        snapshot = self._registry.snapshot(known.read)
+        listing = self._listed(signature, snapshot, known)
         return _kept(known, listing, snapshot.unread) if snapshot.unread else listing
 
-    def _listed(self, signature: tuple[int, ...], snapshot: Snapshot) -> Listing:
+    def _listed(self, signature: tuple[int, ...], snapshot: Snapshot, known: Listing) -> Listing:
         cards: dict[str, ModelCard] = {}
         entries: dict[str, Entry] = {}
         for name, reason in snapshot.broken.items():
             cards[name] = self._broken_card(name, reason)
         for name, entry in snapshot.entries.items():
             misfit = _misfit(entry.manifest.base, self._base.ref)
-            cards[name] = self._card(entry, misfit)
+            is_known = known.read is not None and known.read.entries.get(name) is entry
+            card = known.cards.get(name) if is_known else None
+            cards[name] = card or self._card(entry, misfit)
             if misfit is None:
                 entries[name] = entry
         if self._base_card.name in cards:
             logger.warning("The adapter '%s' is hidden by the base.", self._base_card.name)
             cards.pop(self._base_card.name)
             entries.pop(self._base_card.name, None)
-        return Listing(signature, cards, entries)
+        return Listing(signature, snapshot, cards, entries)
 
     def _card(self, entry: Entry, reason: str | None) -> ModelCard:
         manifest = entry.manifest
@@ -187,7 +190,7 @@ def _kept(known: Listing, found: Listing, unread: frozenset[str]) -> Listing:
         cards[name] = known.cards[name]
         if name in known.entries:
             entries[name] = known.entries[name]
-    return Listing(cards=cards, entries=entries)
+    return Listing(read=found.read, cards=cards, entries=entries)
 
 
 def _completed(own: SamplingDefaults, base: SamplingDefaults) -> SamplingDefaults:

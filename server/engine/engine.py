@@ -163,8 +163,7 @@ class LocalEngine:
         await asyncio.gather(self._parts.following, return_exceptions=True)
         self._parts.loop.stop()
         await asyncio.to_thread(self._parts.loop.join)
-        left = [(key, GenerationFailed(BROKE_OFF)) for key in self._open]  # of a crashed thread
-        self._receive(left)
+        self._break_off()
 
     @property
     def is_ready(self) -> bool:
@@ -424,7 +423,7 @@ class LocalEngine:
             reuses_prefixes=config.prefix_cache,
             guessed_tokens=config.speculative_tokens,
         )
-        deliver = functools.partial(_hand_over, asyncio.get_running_loop(), self._receive)
+        hand_over = functools.partial(_hand_over, asyncio.get_running_loop())
         return _Parts(
             tokenizer=tokenizer,
             guidance=tokenizer.guidance(config.base.architecture.vocab_size),
@@ -441,7 +440,12 @@ class LocalEngine:
                 max_waiting=config.waiting_limit,
                 max_waiting_tokens=config.waiting_token_limit,
             ),
-            loop=EngineLoop(scheduler, runner, deliver),
+            loop=EngineLoop(
+                scheduler,
+                runner,
+                deliver=functools.partial(hand_over, self._receive),
+                ended=functools.partial(hand_over, self._break_off),
+            ),
             scheduler=scheduler,
             pool=pool,
             following=asyncio.create_task(catalog.follow()),
@@ -459,6 +463,10 @@ class LocalEngine:
             if isinstance(event, ENDS):
                 self._settle(key)
 
+    def _break_off(self) -> None:
+        """Tell all that are left when the thread has ended, also those that it never took in."""
+        self._receive([(key, GenerationFailed(BROKE_OFF)) for key in self._open])
+
     def _settle(self, key: int) -> None:
         assert self._parts is not None
         opened = self._open.pop(key)
@@ -474,10 +482,8 @@ def _shown(card: ModelCard, bank: AdapterBank[Entry]) -> ModelCard:
 
 
 def _hand_over(
-    loop: asyncio.AbstractEventLoop,
-    receive: Callable[[Rows[Notice]], None],
-    notices: Rows[Notice],
+    loop: asyncio.AbstractEventLoop, receive: Callable[..., None], *news: Rows[Notice]
 ) -> None:
     """Call ``receive`` on the event loop. Where that is closed, nobody is left to be told."""
     with suppress(RuntimeError):
-        loop.call_soon_threadsafe(receive, notices)
+        loop.call_soon_threadsafe(receive, *news)

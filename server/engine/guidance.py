@@ -8,6 +8,7 @@ so each is first tried in a process that can be killed (:mod:`server.engine.sche
 from __future__ import annotations
 
 import hashlib
+import signal
 import subprocess
 import sys
 from collections import OrderedDict
@@ -23,7 +24,7 @@ from server.engine.errors import GrammarInvalid
 from server.engine.grammar import Grammar
 from server.engine.guided_tokens import guided_tokens
 from server.engine.lark import lark_of, schemas_of
-from server.engine.schema_check import REFUSED, Job, Problem, tried_last
+from server.engine.schema_check import CPU_S, REFUSED, Job, Problem, tried_last
 from server.engine.schema_numbers import numbers_problem
 from server.engine.types import Shape
 
@@ -37,7 +38,7 @@ MOST_BYTES = 64 * 1024
 MOST_BYTES_TOGETHER = 256 * 1024
 MOST_DEPTH = 64
 MOST_CACHED = 64
-CHECK_TIMEOUT_S = 3.0
+CHECK_TIMEOUT_S = 20.0  # by the clock, where the machine is too busy for its share of a processor
 
 _CHECK = Path(__file__).with_name("schema_check.py")
 _LONGEST_REASON = 300
@@ -140,17 +141,24 @@ def problem_of(job: Job) -> Problem | None:
             command, input=work, capture_output=True, timeout=CHECK_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired as expired:
-        what = f"it takes longer than {CHECK_TIMEOUT_S:.0f} s to prepare."
-        return Problem(what, tried_last(expired.stdout or b"", job), is_lasting=False)
+        return _too_slow(CHECK_TIMEOUT_S, expired.stdout or b"", job)
     if done.returncode == REFUSED:
         problem = msgspec.json.decode(done.stdout.splitlines()[-1], type=Problem)
         return replace(problem, what=" ".join(problem.what.split())[:_LONGEST_REASON])
+    if done.returncode == -signal.SIGXCPU:
+        return _too_slow(CPU_S, done.stdout, job)
     if done.returncode < 0:  # out of memory, or of stack
         what = "it takes too much memory to prepare."
         return Problem(what, tried_last(done.stdout, job))
     if done.returncode:
         raise RuntimeError(f"{_CHECK.name} failed: {done.stderr.decode(errors='replace')}")
     return None
+
+
+def _too_slow(limit_s: float, told: bytes, job: Job) -> Problem:
+    """What took more than ``limit_s``, when the program had ``told`` so much; it may be quicker."""
+    what = f"it takes longer than {limit_s:.0f} s to prepare."
+    return Problem(what, tried_last(told, job), is_lasting=False)
 
 
 class _Compiled:

@@ -80,14 +80,23 @@ Command: TypeAlias = "Sequence | Trial | Abort | Stop"
 
 
 class EngineLoop:
-    """``deliver`` is called on this thread, once for a step in which something happened."""
+    """``deliver`` is called on this thread, once for a step in which something happened.
+
+    ``ended`` is called on it too, when it has ended: what it was given and has said no end of gets
+    none from it any more.
+    """
 
     def __init__(
-        self, scheduler: Scheduler, runner: StepRunner, deliver: Callable[[list[Notice]], None]
+        self,
+        scheduler: Scheduler,
+        runner: StepRunner,
+        deliver: Callable[[list[Notice]], None],
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         self._scheduler = scheduler
         self._runner = runner
         self._deliver = deliver
+        self._ended = ended
         # SimpleQueue.put may be called from a finalizer, in the middle of anything.
         self._inbox: SimpleQueue[Command] = SimpleQueue()
         self._trials: deque[Trial] = deque()
@@ -99,7 +108,7 @@ class EngineLoop:
 
     @property
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread.is_alive() and not self._has_ended
 
     def start(self) -> None:
         self._thread.start()
@@ -141,12 +150,11 @@ class EngineLoop:
                 self._flush()
         except BaseException:
             logger.exception("The engine thread ended.")
-            left = (*self._scheduler.running, *self._scheduler.waiting)
-            failed = ((sequence.key, GenerationFailed(BROKE_OFF)) for sequence in left)
-            self._deliver([*self._notices, *failed])
+            self._flush()
         finally:
             self._has_ended = True
             self._refuse_trials()
+            self._ended()
 
     def _refuse_trials(self) -> None:
         """Let nobody wait for a trial that will not be. In any thread, once this one has ended."""

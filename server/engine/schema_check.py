@@ -2,8 +2,8 @@
 
 A few hundred bytes can keep the compiler of grammars busy for ever and fill the memory, so that it
 must not meet them first in the server. On stdin is a :class:`Job` in JSON; a line of stdout says
-which part is tried next, so that whoever kills the program knows what took so long. Exit code 3 and
-a :class:`Problem` in the last line say why a schema is no good.
+which part is tried next, so that it is known what took so long when the program is killed. Exit
+code 3 and a :class:`Problem` in the last line say why a schema is no good.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import msgspec
 
 REFUSED = 3  # what no crash of Python's own ends with
 MEMORY = 1 << 30
+# Of a processor's time, which a busy machine does not use up; then the kernel ends it by SIGXCPU.
+CPU_S = 3
 # An object with very many properties fails only once it is open.
 FIRST_TOKENS = 2
 
@@ -96,6 +98,8 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 1))
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     problem = problem_of(job)
     if problem is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import version
 
 from litestar import Response, get
@@ -22,8 +23,14 @@ from server.wire.models import Version
     response_description="Prometheus' text format.",
 )
 async def metrics(metrics: ProvidedMetrics) -> Response[bytes]:
-    """Requests, tokens and times by model; queue, KV cache and resident adapters now."""
-    return Response(metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
+    """Requests, tokens and times by model; queue, KV cache and resident adapters now.
+
+    The first 64 models that are asked for have histograms of their own, the others share those of
+    the model `(others)`. What has not been served for an hour is left out.
+    """
+    now = metrics.text_now()
+    text = await asyncio.to_thread(metrics.text) + now
+    return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 @get(

@@ -17,6 +17,7 @@ import pytest
 from adapters import entry as entry_module
 from adapters import garbage
 from adapters.base import Base
+from adapters.entry import Record
 from adapters.errors import (
     AdapterError,
     AdapterExists,
@@ -25,10 +26,12 @@ from adapters.errors import (
     RegistryCorrupt,
 )
 from adapters.intake import take_in
+from adapters.layout import Layout
 from adapters.manifest import (
     CONFIG_FILE,
     MANIFEST_FILE,
     WEIGHTS_FILE,
+    Evaluation,
     FileRef,
     Manifest,
     RunRef,
@@ -126,7 +129,8 @@ class TestARegisteredAdapter:
         entry = registry.register(source, "poet", base)
 
         assert registry.get("poet") == entry
-        assert registry.snapshot() == Snapshot({"poet": entry}, {})
+        found = registry.snapshot()
+        assert (found.entries, found.broken) == ({"poet": entry}, {})
         assert before <= entry.created <= time.time()
         assert entry.generation == 1
         for file in (CONFIG_FILE, WEIGHTS_FILE):
@@ -342,12 +346,60 @@ class TestPollers:
         assert snapshot.broken == {}
         assert snapshot.entries["poet"].read(WEIGHTS_FILE) == (other / WEIGHTS_FILE).read_bytes()
 
-    def test_survive_a_lost_counter(self, registry: Registry, source: Path, base: Base):
-        """Without GENERATION, counting goes on from the records."""
-        registry.register(source, "a", base)
-        registry.register(source, "b", base)
-        (registry.root / "GENERATION").write_bytes(b"nonsense")
-        assert registry.register(source, "c", base).generation == 3
+    @pytest.mark.parametrize("left", [b"nonsense", b"", b"1"])
+    def test_survive_a_lost_counter(
+        self, registry: Registry, source: Path, base: Base, left: bytes
+    ):
+        """Without GENERATION, or where that is torn, counting goes on from the records."""
+        for name in "abcdefghij":
+            registry.register(source, name, base)
+        (registry.root / "GENERATION").write_bytes(left)
+        assert registry.register(source, "k", base).generation == 11
+
+    def test_read_again_only_what_has_changed(
+        self, registry: Registry, source: Path, base: Base, monkeypatch: pytest.MonkeyPatch
+    ):
+        """However many there are, who polls has the others from the last time, as they were."""
+        other = random_adapter(source.with_name("other"), base.path, seed=1)
+        for name in ("damaged", "kept", "removed", "replaced"):
+            registry.register(source, name, base)
+        registry.register(other, "measured", base)
+        first = registry.snapshot()
+        evaluation = Evaluation("d", "0" * 64, "test", 1, 0, "greedy", 1, {"perplexity": 3.0})
+        registry.record_evaluation(first.entries["measured"], evaluation)
+        registry.register(random_adapter(other, base.path, seed=2), "replaced", base)
+        registry.register(source, "new", base)
+        registry.remove("removed")
+        (registry.root / "names" / "damaged.json").write_bytes(b"{")
+        read: list[str] = []
+
+        def noted(layout: Layout, name: str) -> Entry:
+            read.append(name)
+            return entry_module.read_entry(layout, name)
+
+        monkeypatch.setattr("adapters.registry.read_entry", noted)
+        second = registry.snapshot(first)
+        assert read == ["measured", "new", "replaced"]
+        assert second == registry.snapshot()
+        assert second.entries["kept"] is first.entries["kept"]
+
+    def test_are_not_all_read_to_count_the_next_change(
+        self, registry: Registry, source: Path, base: Base, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Only those that are as young as the signal, where a change may lack its own."""
+        for name in "abc":
+            registry.register(source, name, base)
+        for name in "ab":
+            age(registry.root / "names" / f"{name}.json", 60)
+        read: list[str] = []
+
+        def noted(layout: Layout, name: str) -> Record:
+            read.append(name)
+            return entry_module.read_record(layout, name)
+
+        monkeypatch.setattr("adapters.registry.read_record", noted)
+        assert registry.register(source, "d", base).generation == 4
+        assert not set(read) & set("ab")
 
     def test_are_told_when_the_registry_cannot_be_listed(self, registry: Registry):
         """A file in the place of the directory is an expected error, not an empty registry."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import resource
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,17 @@ from tests.adapters.disks import FullDisk, QuickDisk
 
 def names_in(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
+
+
+@contextmanager
+def file_descriptors(most: int) -> Iterator[None]:
+    """New ones only below ``most`` while the block runs."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 class TestReplaceFile:
@@ -120,6 +134,13 @@ class TestReading:
                 growing.write(b"y")
             with pytest.raises(FileRefused, match="grew beyond 1,048,576 bytes"):
                 next(reading)
+
+    def test_a_lack_of_file_descriptors_says_nothing_of_the_file(self, tmp_path: Path):
+        """It is the kernel's own error, which others take for passing, and no refusal."""
+        (tmp_path / "file").write_bytes(b"1234")
+        with file_descriptors(0), pytest.raises(OSError, match="Too many open files"):
+            read_bytes(tmp_path / "file", 4)
+        assert read_bytes(tmp_path / "file", 4) == b"1234"
 
     def test_devices_are_refused(self):
         """An endless file is no file."""

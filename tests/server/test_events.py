@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +20,7 @@ from server.feed import MOST_WATCHED
 from server.jobs import Jobs
 from server.routes.events import REVOKED
 from server.settings import ServerSettings
+from server.unread import Unread
 from tests.conftest import Live, LiveServer
 from tests.fakes import card
 from tests.records import make_run, measure
@@ -61,9 +64,42 @@ def watch_changes(socket: ClientConnection) -> None:
     }
 
 
+def handshake(key: str) -> bytes:
+    """What opens a page's socket (RFC 6455, section 4.1)."""
+    return (
+        "GET /admin/events HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n"
+        "upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+        f"sec-websocket-key: {'A' * 22}==\r\nauthorization: Bearer {key}\r\n\r\n"
+    ).encode()
+
+
+def frame(text: str) -> bytes:
+    """A short text as a page sends it: masked, here with zeros (RFC 6455, section 5.2)."""
+    assert len(text) < 126
+    return bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text.encode()
+
+
 def hear_out(socket: ClientConnection) -> None:
     while True:
         heard(socket)
+
+
+def test_a_page_that_reads_nothing_is_given_up(
+    live: LiveServer, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would keep its connection, and whoever waits to tell it more, for as long as it stays."""
+    lost = threading.Event()
+    monkeypatch.setattr(Unread, "forget", lambda _: lost.set())
+    run = make_run(settings.home.runs)
+    run.log_path.write_bytes((b"x" * 99 + b"\n") * 200_000)
+    with live(send_timeout_s=0.1) as server:
+        port = int(server.serving.base_url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(handshake(server.serving.token))
+            assert connection.recv(12) == b"HTTP/1.1 101"
+            connection.sendall(frame(json.dumps({"watch": "text", "source": "run", "id": run.id})))
+
+            assert lost.wait(PATIENCE_S)
 
 
 def test_a_run_is_replayed_from_a_number_and_goes_on(

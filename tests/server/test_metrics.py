@@ -114,6 +114,21 @@ def test_a_client_that_leaves_counts_as_an_abort(live: LiveServer) -> None:
         assert 'lccc_reply_tokens_total{model="poet"} 1.0' in httpx.get(f"{url}/metrics").text
 
 
+def test_a_model_that_is_forgotten_leaves_no_line(
+    client: TestClient[Any], engine: ScriptedEngine
+) -> None:
+    """Of any figure, whatever became of its requests; the others keep theirs."""
+    engine._scripts = [Script(pieces=("a", "b")), Script(refusal=QueueFull(1, 1.0, 1)), Script()]
+    for model in ("poet", "poet", "base"):
+        ask(client, model=model)
+
+    client.app.state.metrics.models._forget("poet")
+
+    left = {labels for name, labels in samples(client) if name != "lccc_adapter_resident"}
+    assert not any("poet" in dict(labels).values() for labels in left)
+    assert any("base" in dict(labels).values() for labels in left)
+
+
 def test_gauges_tell_what_is_there_now(client: TestClient[Any], engine: ScriptedEngine) -> None:
     """Queue, cache and which adapters are in memory; nothing once the engine has stopped."""
     found = samples(client)

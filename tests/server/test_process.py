@@ -7,16 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
 
-from server.__main__ import _say
+from server.__main__ import _say, run
 from server.background import serve_in_thread
 from server.process import (
     CannotListen,
+    DrainingServer,
+    EngineBroken,
     Exposed,
     PortTaken,
     Serving,
@@ -24,7 +27,7 @@ from server.process import (
     listen,
 )
 from server.settings import ServerSettings
-from tests.fakes import ScriptedEngine
+from tests.fakes import Script, ScriptedEngine
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,6 +98,37 @@ def test_a_stuck_engine_does_not_keep_the_process(tmp_path: Path) -> None:
     assert (process.returncode, rest) == (0, "closed\n"), errors
 
 
+def test_an_engine_that_ends_by_itself_ends_the_server(
+    settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a message instead of answering 503 for ever; the streams before it are finished."""
+    engine = ScriptedEngine(scripts=[Script(hold_at=1)])
+    serving: Future[Serving] = Future()
+
+    def ask() -> str:
+        url = f"{serving.result(60).api_url}/chat/completions"
+        body = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        with httpx.stream("POST", url, json=body, timeout=60) as response:
+            lines = response.iter_lines()
+            first = next(line for line in lines if "你好" in line)
+            engine.is_ready = False
+            engine.release()
+            return "\n".join([first, *lines])
+
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)  # the tests' own stays
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(ask)
+        with pytest.raises(EngineBroken, match="Start it again"):
+            run(
+                msgspec.structs.replace(settings, port=0),
+                engine=engine,
+                on_ready=serving.set_result,
+            )
+
+    assert asked.result().rstrip().endswith("data: [DONE]")
+    assert engine.is_closed
+
+
 def test_python_m_server_explains_a_missing_base(tmp_path: Path) -> None:
     """An expected failure is one message and exit code 1, without a traceback."""
     environment = os.environ | {"LCCC_HOME": str(tmp_path), "LCCC_BASE": "nobody", "LCCC_PORT": "0"}
@@ -162,6 +196,11 @@ def test_the_network_is_refused_without_a_word_of_the_user(settings: ServerSetti
         listen(exposed)
     with listen(msgspec.structs.replace(exposed, allow_unauthenticated=True)) as listener:
         assert base_url("0.0.0.0", listener).startswith("http://127.0.0.1:")
+
+
+def test_idle_connections_outlast_the_clients_patience(settings: ServerSettings) -> None:
+    """They have 5 s (httpx) and 60 s (nginx); who closes last breaks no request off."""
+    assert DrainingServer(settings, ScriptedEngine()).config.timeout_keep_alive > 60
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")

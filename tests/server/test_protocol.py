@@ -1,14 +1,16 @@
-"""Connections that hold back their request."""
+"""Connections that hold back their request, or do not read their answer."""
 
 from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from server.unread import Unread
 from tests.conftest import Live, LiveServer
 from tests.fakes import Script
 from tests.waiting import PATIENCE_S
@@ -93,6 +95,23 @@ def test_a_long_reply_is_not_cut(live: LiveServer) -> None:
             assert received.startswith(b"HTTP/1.1 200 OK")
 
         assert len(server.engine.requests) == 2
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_an_answer_that_nobody_reads_is_given_up(
+    live: LiveServer, monkeypatch: pytest.MonkeyPatch, is_stream: bool
+) -> None:
+    """Its connection is closed without waiting for ever for the client to take the rest of it."""
+    lost = threading.Event()
+    monkeypatch.setattr(Unread, "forget", lambda _: lost.set())
+    script = Script(pieces=("x" * 1_000_000,) * 40)
+    body = json.dumps(json.loads(BODY) | {"stream": is_stream}).encode()
+    with live(script, send_timeout_s=0.1) as server, connected(server) as connection:
+        head = HEAD.partition(b"content-length")[0] + b"connection: close\r\n"
+        connection.sendall(head + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+
+        assert lost.wait(PATIENCE_S)
+        assert len(received(connection)) < 40_000_000
 
 
 def test_pipelined_requests_are_answered_in_turn(live: LiveServer) -> None:

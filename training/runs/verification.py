@@ -34,6 +34,6 @@ def _adapter_problems(run: Run, files: dict[str, str]) -> list[str]:
                 problems.append(f"{name} is damaged")
         except FileNotFoundError:
             problems.append(f"{name} is missing")
-        except FileRefused as error:
+        except (FileRefused, OSError) as error:
             problems.append(f"{name} {error}")
     return problems

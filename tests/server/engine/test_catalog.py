@@ -177,7 +177,7 @@ async def test_a_registry_that_cannot_be_read_keeps_what_was_known(
     await catalog.refresh()
     publish("later", seed=2)
 
-    def fail(self: Registry) -> None:
+    def fail(*_: object) -> None:
         raise AdapterError("injected")
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):

@@ -317,15 +317,20 @@ async def test_values_that_are_no_numbers_fail_that_reply_alone(
 async def test_when_the_thread_dies_everyone_is_told(
     base: Base, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No reader waits for ever, and the engine no longer says that it is ready."""
+    """No reader waits for ever, and the engine no longer says that it is ready.
+
+    Not even one whose request the thread had not taken in yet.
+    """
     async with running(base, tmp_path) as engine:
         throttle = engine.throttle()
         generation = await engine.submit(base.name, (1,))
         await throttle.planned()
+        untaken = await engine.submit(base.name, (2,))
         engine.engine._parts.loop._scheduler.advance = _exit
         throttle.open()
-        with pytest.raises(GenerationFailed):
-            await read(generation)
+        for one in (generation, untaken):
+            with pytest.raises(GenerationFailed):
+                await read(one)
         await until(lambda: not engine.engine.is_ready)
         with pytest.raises(EngineClosed):
             await engine.submit(base.name, (1,))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 
 from adapters.base import read_base
 from server.engine.errors import GrammarInvalid
-from server.engine.guidance import Guidance
+from server.engine.guidance import CHECK_TIMEOUT_S, Guidance
+from server.engine.schema_check import CPU_S
 from server.engine.tokenizer import Tokenizer
 from server.engine.types import Function, Shape
 from tests.server.engine.walking import walk
@@ -210,13 +213,30 @@ def test_a_schema_that_takes_too_long_is_named(
     program = tmp_path / "check.py"
     monkeypatch.setattr("server.engine.guidance._CHECK", program)
     begun = "import os, sys, time\nsys.stdin.read()\nprint('0\\n1', flush=True)\n"
-    for end, reason in (("os.kill(os.getpid(), 9)", "memory"), ("time.sleep(60)", "longer")):
+    ends = {
+        "os.kill(os.getpid(), 9)": "memory",
+        "os.kill(os.getpid(), 24)": "longer than 3 s",  # SIGXCPU
+        "time.sleep(60)": "longer than 2 s",
+    }
+    for end, reason in ends.items():
         program.write_text(begun + end)
         monkeypatch.setattr("server.engine.guidance.CHECK_TIMEOUT_S", 1.5)
         with pytest.raises(GrammarInvalid, match=reason) as caught:
             guidance.of_shape(Shape(functions=functions))
         assert caught.value.function == 1
-        functions += (Function(name=f"more_{reason}", parameters={}),)  # not known yet
+        functions += (Function(name=f"more_{len(functions)}", parameters={}),)  # not known yet
+
+
+def test_a_busy_machine_is_no_fault_of_the_schema() -> None:
+    """What is counted is the time of a processor, of which the program may use so much."""
+    shown = "import resource; main(); print(resource.getrlimit(resource.RLIMIT_CPU)[0])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"from server.engine.schema_check import main; {shown}"],
+        input=b'{"schemas":[]}',
+        capture_output=True,
+        check=True,
+    )
+    assert int(done.stdout.split()[-1]) == CPU_S < CHECK_TIMEOUT_S
 
 
 @pytest.mark.parametrize("text", ["a<|im_end|>b", "<think>", "<tool_call>\n", "</tool_call>"])
