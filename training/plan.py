@@ -50,11 +50,6 @@ class Plan:
         return self.train.report
 
     @property
-    def validation_characters(self) -> int:
-        """Of the replies in ``validation`` that bear a loss."""
-        return self.validation.characters
-
-    @property
     def steps_per_epoch(self) -> int:
         return self.order.steps_per_epoch
 
