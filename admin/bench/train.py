@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from admin.bench.errors import BenchFailed
 from admin.bench.report import machine
-from admin.bench.side_process import PlayedRound, SideProcess
+from admin.bench.side_process import PlayedRound, SideProcess, take_turns
 from admin.bench.train_report import SideReport, TrainReport, ratios_of
 from admin.commands.base import obtain_base
 from admin.context import AdminContext
@@ -102,7 +102,12 @@ def measure_train(admin: AdminContext, asked: TrainOptions) -> TrainReport:
             side.ready()
             side.play(0)
             sides[name] = side
-        played = _alternate(admin, sides, lessons, asked.rounds)
+
+        def tell(name: SideName, number: int, done: PlayedRound) -> None:
+            rate = f"{lessons[name].counts(number).dialogues / done.seconds:.3g} dialogues/s"
+            admin.output.say(f"round {number} of {asked.rounds}, {name}: {rate}")
+
+        played = take_turns(sides, asked.rounds, tell)
     peak = asked.peak_tflops * 1e12 if asked.peak_tflops else peak_flops(device)
     ours_shares = recipe.training.shares
     reports: dict[str, SideReport] = {
@@ -182,19 +187,3 @@ class _Starts:
 
     def _own(self, module: str, *arguments: str) -> list[str]:
         return [sys.executable, "-m", f"training.sides.{module}", *arguments]
-
-
-def _alternate(
-    admin: AdminContext,
-    sides: dict[SideName, SideProcess],
-    lessons: dict[SideName, Lesson],
-    rounds: int,
-) -> dict[SideName, list[PlayedRound]]:
-    """What each side's rounds took: A B C, C B A, and so on."""
-    played: dict[SideName, list[PlayedRound]] = {name: [] for name in sides}
-    for number in range(1, rounds + 1):
-        for name in list(sides) if number % 2 else reversed(list(sides)):
-            played[name].append(sides[name].play(number))
-            rate = lessons[name].counts(number).dialogues / played[name][-1].seconds
-            admin.output.say(f"round {number} of {rounds}, {name}: {rate:.3g} dialogues/s")
-    return played
