@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adapters.base import POCKET
 from adapters.errors import BaseNotFound
 from admin import dataset_view as view
 from admin.context import AdminContext, pass_admin
+from admin.options import options, set_option
 from admin.output import Output
 from admin.progress import progress_bar
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from training.data.encode import Encoding
     from training.data.preview import Preview
     from training.data.stats import SplitStats, TokenStats
-
-DEFAULT_BASE = "pocket"
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -39,9 +39,7 @@ def data() -> None:
 @click.option("--valid", type=EXISTING_FILE, help="Dialogues for validation.")
 @click.option("--test", type=EXISTING_FILE, help="Dialogues for the final test.")
 @click.option("--rules", default="default", help="Cleaning rules: `default`, `lccc`, a TOML file.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one cleaning rule."
-)
+@set_option("Override one cleaning rule.")
 @click.option("--seed", default=0, help="Another seed draws other validation and test dialogues.")
 @click.option(
     "--valid-share",
@@ -167,18 +165,12 @@ def show(admin: AdminContext, name: str, examples: int, base: str | None, as_jso
         view.show_previews(admin.output, previews, read_by)
 
 
-def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The base and the recipe, of which what stands under ``[prompt]`` counts here."""
-    for option in reversed(
-        (
-            click.option("--base", help="Whose tokens.  [default: pocket, if it is built]"),
-            click.option("--recipe", help="A recipe's name or file.  [default: the LCCC one]"),
-            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-                         help="Override one recipe field, such as prompt.roles."),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
+# Of the recipe, what stands under ``[prompt]`` counts here.
+recipe_options = options(
+    click.option("--base", help="Whose tokens.  [default: pocket, if it is built]"),
+    click.option("--recipe", help="A recipe's name or file.  [default: the LCCC one]"),
+    set_option("Override one recipe field, such as prompt.roles."),
+)
 
 
 @data.command()
@@ -215,7 +207,7 @@ def preview(  # noqa: PLR0913 - one parameter an option
     chosen = dialogues[start - 1 : start - 1 + examples]
     if not chosen:
         raise click.UsageError(f"--from: the {split} split has {len(dialogues):,} dialogues.")
-    found = _base(admin, base or (DEFAULT_BASE if tokens else None))
+    found = _base(admin, base or (POCKET if tokens else None))
     previews = _previews(chosen, found, _encoding(recipe, overrides), one_by_one=tokens)
     if as_json:
         admin.output.json(_as_data(chosen, previews))
@@ -289,7 +281,7 @@ def _base(admin: AdminContext, name: str | None) -> Base | None:
     from adapters.base import find_base
 
     try:
-        return find_base(name or DEFAULT_BASE, admin.home)
+        return find_base(name or POCKET, admin.home)
     except BaseNotFound:
         if name:
             raise

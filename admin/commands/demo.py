@@ -18,6 +18,7 @@ from adapters.errors import AdapterError
 from admin.commands.base import obtain_base
 from admin.commands.train import run_training, tell_how_to_resume
 from admin.context import AdminContext, pass_admin
+from admin.stopping import INTERRUPTED
 
 if TYPE_CHECKING:
     from adapters.base import Base
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 QUESTION = "今天加班到10点，好累啊"
 ADAPTERS = {"cat": "a playful cat (小猫)", "scholar": "a courteous scholar of old (书生)"}
-
-INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
 
 
 @dataclass(frozen=True)

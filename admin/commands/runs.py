@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from admin.context import AdminContext, pass_admin
+from admin.options import json_option
+from admin.stopping import INTERRUPTED
 
 if TYPE_CHECKING:
     from training.runs import Event, Run, RunStatus
 
 SHOWN = 20
 STOP_TIMEOUT_S = 600.0
-INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
 QUANTITIES = (
     "loss",
     "validation-per-character",
@@ -27,7 +28,6 @@ QUANTITIES = (
 )
 BROKE_OFF = ("failed", "interrupted")
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 run_argument = click.argument("run_id", metavar="RUN")
 runs_argument = click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
 
