@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from adapters.base import DEFAULT_BASE
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
 
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 
 
-def options(*decorators: Decorator) -> Callable[[Command], Command]:
+def options(*decorators: Decorator) -> Decorator:
     """Several options in one decorator, in the order in which help shows them."""
 
-    def decorate(command: Command) -> Command:
+    def decorate(command: Any) -> Any:
         for decorator in reversed(decorators):
             command = decorator(command)
         return command

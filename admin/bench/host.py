@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from unittest.mock import patch
 
 import msgspec
@@ -52,6 +52,8 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
     wall_us: Spread
     total_us: Spread
     parts_us: dict[str, Spread]
+
+    columns: ClassVar[tuple[str, ...]] = ("the host's part of a token", "median (least to most)")
 
     def rows(self) -> list[tuple[str, str]]:
         """The figures for a table."""

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -40,6 +40,8 @@ class RecordsReport(msgspec.Struct, frozen=True, kw_only=True):
     update_ms: Spread
     return_ms: Spread
     append_ms: Spread
+
+    columns: ClassVar[tuple[str, ...]] = ("records", "median (least to most)")
 
     def rows(self) -> list[tuple[str, str]]:
         """The figures for a table."""

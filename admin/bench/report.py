@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -105,6 +105,23 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+class Tabular(Protocol):
+    """A report whose figures fit a table."""
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+    def rows(self) -> Sequence[Sequence[str]]: ...
+
+
+def show_table(output: Output, report: Tabular, *, as_json: bool) -> None:
+    """Print ``report``, in one of the two forms."""
+    if as_json:
+        output.json(report)
+    else:
+        output.table(report.columns, report.rows())
 
 
 def show(output: Output, report: Report, *, as_json: bool) -> None:
