@@ -23,7 +23,8 @@ from server.feed import Sources
 from server.gate import Gate
 from server.jobs import Jobs
 from server.logbook import Logbook
-from server.metrics import MeteredEngine, Metrics
+from server.metered import MeteredEngine
+from server.metrics import Metrics
 from server.options import list_all_methods
 from server.query import require_known_query
 from server.registrar import Registrar
