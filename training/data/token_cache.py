@@ -13,7 +13,8 @@ import msgspec
 from training.data.arrow import Dialogues
 from training.data.assembly import Assembler
 from training.data.encode import Encoding
-from training.data.tokens import Encoded, TokenFiles, TokenWriter, open_tokens
+from training.data.encoded import Encoded
+from training.data.tokens import TokenFiles, TokenWriter, open_tokens
 from training.data.workers import Workers, processors
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from training.data import assembly
 from training.data.assembly import Assembler
 from training.data.dialogue import Dialogue
 from training.data.encode import Encoding, encode_dialogue
+from training.data.encoded import Encoded
 from training.data.roles import RolePolicy
-from training.data.tokens import Encoded
 from training.errors import DataError
 from training.random_tokenizer import random_tokenizer
 
