@@ -6,7 +6,7 @@ A job (``admin.job``) tells the console besides.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,16 +18,14 @@ if TYPE_CHECKING:
 
     from training.plan import Plan
     from training.runs import Event, Run
-    from training.stages import OnStage, Stage
+    from training.stages import OnNotedProgress, OnProgress, OnStage, Stage
 
 # Fewer become tokens in the blink of an eye.
 DIALOGUES_WORTH_A_BAR = 10_000
 
-OnProgress = Callable[[int, int, str], None]
-
 
 @contextmanager
-def progress_bar(output: Output, label: str) -> Iterator[OnProgress]:
+def progress_bar(output: Output, label: str) -> Iterator[OnNotedProgress]:
     """A callback ``(done, total, note)`` that draws a bar; off a terminal, a line a quarter."""
     if not sys.stderr.isatty():
         yield _told(label, _lines(output, label))
@@ -55,10 +53,10 @@ def stages_bar(output: Output) -> Iterator[OnStage]:
 
 
 @contextmanager
-def encoding_progress(output: Output) -> Iterator[Callable[[int, int], None]]:
+def encoding_progress(output: Output) -> Iterator[OnProgress]:
     """A bar for dialogues that become tokens, once there are many of them to be made."""
     with ExitStack() as stack:
-        advance: OnProgress | None = None
+        advance: OnNotedProgress | None = None
 
         def on_progress(done: int, total: int) -> None:
             nonlocal advance
@@ -69,7 +67,7 @@ def encoding_progress(output: Output) -> Iterator[Callable[[int, int], None]]:
         yield on_progress
 
 
-def _told(label: str, then: OnProgress) -> OnProgress:
+def _told(label: str, then: OnNotedProgress) -> OnNotedProgress:
     """``then``, after a job's progress is told."""
     from training.stages import Stage
 
@@ -86,7 +84,7 @@ class _StageLines:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._of: tuple[str, str] | None = None
-        self._advance: OnProgress = lambda *_: None
+        self._advance: OnNotedProgress = lambda *_: None
 
     def __call__(self, stage: Stage) -> None:
         tell(stage)
@@ -97,7 +95,7 @@ class _StageLines:
             self._advance(stage.done, stage.total, stage.subject)
 
 
-def _lines(output: Output, label: str) -> OnProgress:
+def _lines(output: Output, label: str) -> OnNotedProgress:
     said = -1
 
     def advance(done: int, total: int, note: str) -> None:

@@ -12,7 +12,7 @@ import logging
 import random
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from adapters.manifest import SEED_SYSTEM_PROMPT
 from training.grammar import Grammar, read_grammar, vary
 from training.pocket_corpus import TEXTS, Corpus, Dialogues, Row, read_sample
+from training.stages import OnNotedProgress, unheard
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-OnProgress = Callable[[int, int, str], None]
 
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = Path(__file__).with_name("chatml.jinja")
@@ -51,7 +51,7 @@ class PocketShape:
 
 
 def build_pocket(
-    directory: Path, shape: PocketShape | None = None, on_progress: OnProgress | None = None
+    directory: Path, shape: PocketShape | None = None, on_progress: OnNotedProgress = unheard
 ) -> Path:
     """Build the base into ``directory``; an older one is replaced once the new one is whole.
 
@@ -61,7 +61,7 @@ def build_pocket(
     everyday, grammar = read_sample("everyday")["train"], read_grammar()
     tokenizer = build_tokenizer(shape, everyday, grammar)
     model = build_model(shape, tokenizer)
-    fit(model, tokenizer, shape, everyday, grammar, on_progress or (lambda *_: None))
+    fit(model, tokenizer, shape, everyday, grammar, on_progress)
     staged = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
     staged.parent.mkdir(parents=True, exist_ok=True)
     _save(model, tokenizer, staged)
@@ -152,7 +152,7 @@ def fit(
     shape: PocketShape,
     dialogues: Dialogues,
     grammar: Grammar,
-    on_progress: OnProgress,
+    on_progress: OnNotedProgress,
 ) -> None:
     """Train on varied dialogues: AdamW, warm-up, a constant half, then linear decay."""
     import torch

@@ -10,7 +10,7 @@ import json
 import math
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,11 +20,10 @@ import msgspec
 from adapters.base import SINGLE, Architecture
 from adapters.manifest import PROJECTIONS
 from training.random_tokenizer import random_tokenizer
+from training.stages import OnNotedProgress, unheard
 
 if TYPE_CHECKING:
     import torch
-
-OnProgress = Callable[[int, int, str], None]
 
 EMBEDDING_DEVIATION = 0.02
 LOGIT_DEVIATION = 4.0
@@ -65,7 +64,7 @@ def make_random_base(
     *,
     first_control_token: int = QWEN3_FIRST_CONTROL_TOKEN,
     seed: int = 0,
-    on_progress: OnProgress = lambda *_: None,
+    on_progress: OnNotedProgress = unheard,
 ) -> Path:
     """Write a Qwen3 checkpoint of ``shape`` into ``directory``, which appears once it is whole.
 
@@ -124,7 +123,7 @@ def block_of(projection: str) -> str:
 
 
 def write_weights(
-    path: Path, tensors: list[RandomTensor], seed: int, on_progress: OnProgress
+    path: Path, tensors: list[RandomTensor], seed: int, on_progress: OnNotedProgress
 ) -> None:
     """Draw ``tensors`` and write them in bf16 as a safetensors file, a piece at a time.
 

@@ -19,7 +19,7 @@ from adapters.base import Base
 from adapters.registry import Entry, Registry
 from training.breakdown import recorded
 from training.data.dataset import PreparedDataset
-from training.data.token_cache import OnProgress, load_tokenizer
+from training.data.token_cache import load_tokenizer
 from training.device_lock import device_held
 from training.environment import environment
 from training.feasibility import NOT_SERVED, check_feasible
@@ -39,6 +39,7 @@ from training.runs import Run, RunStatus, RunStore
 from training.scores.sampling import Sampling
 from training.share import Share
 from training.space import check_room
+from training.stages import OnProgress, unheard
 from training.trackers import Trackers
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def plan_training(
     base: Base,
     recipe: Recipe,
     dataset: PreparedDataset,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = unheard,
     processes: int = 1,
 ) -> Plan:
     """The plan for these three, with the base's own tokenizer; as :func:`make_plan`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from training.data.encode import Encoding
     from training.data.preview import Preview
     from training.data.stats import SplitStats, TokenStats
+    from training.stages import OnProgress
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -244,7 +245,7 @@ def stats(
     dataset = PreparedDataset.open(admin.home.datasets, name)
     encoding, found = _encoding(recipe, overrides), _base(admin, base)
     with _progress("counting") as on_progress:
-        splits = dataset_stats(dataset, on_progress or (lambda *_: None))
+        splits = dataset_stats(dataset, on_progress)
     tokens = None
     if found:
         with _progress("encoding") as on_progress:
@@ -325,11 +326,13 @@ def _as_data(
 
 
 @contextmanager
-def _progress(label: str, unit: str = "") -> Iterator[Callable[[int, int], None] | None]:
+def _progress(label: str, unit: str = "") -> Iterator[OnProgress]:
     """A bar on stderr; off a terminal, lines where there is a ``unit``, else nothing."""
     if not sys.stderr.isatty():
         if not unit:
-            yield None
+            from training.stages import unheard
+
+            yield unheard
             return
         with progress_bar(Output(), label) as lines:
             yield lambda done, total: lines(done, total, unit)
