@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 import random
-import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from adapters.manifest import SEED_SYSTEM_PROMPT
 from training.grammar import Grammar, read_grammar, vary
 from training.pocket_corpus import TEXTS, Corpus, Dialogues, Row, read_sample
+from training.replacement import replacing
 from training.stages import OnNotedProgress, unheard
 
 if TYPE_CHECKING:
@@ -62,11 +61,9 @@ def build_pocket(
     tokenizer = build_tokenizer(shape, everyday, grammar)
     model = build_model(shape, tokenizer)
     fit(model, tokenizer, shape, everyday, grammar, on_progress)
-    staged = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
-    staged.parent.mkdir(parents=True, exist_ok=True)
-    _save(model, tokenizer, staged)
-    shutil.rmtree(directory, ignore_errors=True)
-    return staged.rename(directory)
+    with replacing(directory) as staged:
+        _save(model, tokenizer, staged)
+    return directory
 
 
 def build_tokenizer(

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import msgspec
 from adapters.base import SINGLE, Architecture
 from adapters.manifest import PROJECTIONS
 from training.random_tokenizer import random_tokenizer
+from training.replacement import replacing
 from training.stages import OnNotedProgress, unheard
 
 if TYPE_CHECKING:
@@ -71,9 +70,7 @@ def make_random_base(
     ``on_progress`` gets (millions of weights written, in all, a note). Equal arguments give equal
     bytes. Memory stays within that of one piece of :data:`PIECE` numbers.
     """
-    staged = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
-    staged.mkdir(parents=True)
-    try:
+    with replacing(directory) as staged:
         tokenizer = random_tokenizer(
             shape.vocab_size, first_control_token, context_length=shape.context_length
         )
@@ -81,10 +78,7 @@ def make_random_base(
         for name, settings in _configs(shape, tokenizer).items():
             (staged / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         write_weights(staged / SINGLE, random_tensors(shape), seed, on_progress)
-        shutil.rmtree(directory, ignore_errors=True)
-        return staged.rename(directory)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+    return directory
 
 
 def random_tensors(shape: Architecture) -> list[RandomTensor]:

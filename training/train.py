@@ -131,16 +131,24 @@ def train(  # noqa: PLR0913 - what a training may be told, by name
             if checkpoint is not None:
                 loop.resume(checkpoint)
             entry = None
-            if not loop.train():
-                journal.end("stopped")
+            if loop.train():
+                entry = _completed(loop, journal, adapter, registry)
             else:
-                write_adapter(loop, journal)
-                entry = registry.register(run.adapter, adapter, plan.base) if registry else None
-                why = f"ended early: {loop.why_early}" if loop.why_early else None
-                journal.end("completed", why, digest=entry.digest if entry else None)
+                journal.end("stopped")
     group.announce(Order("end"))
     served = plan.recipe.lora.is_served
     return Outcome(run, journal.status, entry, loop.why_early, served)
+
+
+def _completed(
+    loop: Loop, journal: Journal, adapter: str, registry: Registry | None
+) -> Entry | None:
+    """Write the adapter, register it where there is a ``registry``, and end the record."""
+    write_adapter(loop, journal)
+    entry = registry.register(loop.run.adapter, adapter, loop.plan.base) if registry else None
+    why = f"ended early: {loop.why_early}" if loop.why_early else None
+    journal.end("completed", why, digest=entry.digest if entry else None)
+    return entry
 
 
 def assist(plan: Plan, group: Group) -> None:
