@@ -124,10 +124,8 @@ def measure_data(
                 command += [str(MAX_LENGTH), str(processes or 0)]
             else:
                 command += [str(MAX_LENGTH), str(many), name]
-            side = stack.enter_context(SideProcess(name, command, place / f"{name}.log"))
-            side.ready()
-            side.play(0)
-            sides[name] = side
+            side = SideProcess(name, command, place / f"{name}.log")
+            sides[name] = stack.enter_context(side).warmed_up()
 
         def tell(name: str, number: int, done: PlayedRound) -> None:
             rate = f"{dialogues / done.seconds:,.0f} dialogues/s"

@@ -97,6 +97,16 @@ class SideProcess:
         found: dict[str, Any] = self._answer()["ready"]
         return found
 
+    def warmed_up(self) -> Self:
+        """Itself, once it is ready and has played a round that does not count.
+
+        Raises:
+            BenchFailed: it ended before; the message has the last that it said.
+        """
+        self.ready()
+        self.play(0)
+        return self
+
     def play(self, number: int) -> PlayedRound:
         """Round ``number``.
 
