@@ -14,7 +14,7 @@ from admin.job_progress import tell
 from admin.output import Output
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
     from training.plan import Plan
     from training.runs import Event, Run
@@ -33,6 +33,27 @@ def progress_bar(output: Output, label: str) -> Iterator[OnNotedProgress]:
     with _bar() as bar:
         task = bar.add_task(label, total=None, note="")
         yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
+
+
+@contextmanager
+def passing_bar(output: Output, label: str, unit: str = "") -> Iterator[OnProgress]:
+    """A callback ``(done, total)`` that draws a bar which does not stay.
+
+    Off a terminal there are lines as of :func:`progress_bar` where there is a ``unit``, else
+    nothing.
+    """
+    if sys.stderr.isatty():
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn(label), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        with _bar(*columns, transient=True) as bar:
+            task = bar.add_task(label, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    elif unit:
+        with progress_bar(output, label) as lines:
+            yield lambda done, total: lines(done, total, unit)
+    else:
+        yield lambda _done, _total: None
 
 
 @contextmanager
@@ -108,7 +129,8 @@ def _lines(output: Output, label: str) -> OnNotedProgress:
     return advance
 
 
-def _bar() -> Progress:
+def _bar(*columns: ProgressColumn, transient: bool = False) -> Progress:
+    """With ``columns``, or with description, count and note."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -118,14 +140,14 @@ def _bar() -> Progress:
         TimeRemainingColumn,
     )
 
-    return Progress(
+    usual = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-        console=Console(file=sys.stderr),
     )
+    return Progress(*(columns or usual), console=Console(file=sys.stderr), transient=transient)
 
 
 class TrainingProgress:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +13,7 @@ from adapters.errors import BaseNotFound
 from admin import dataset_view as view
 from admin.context import AdminContext, pass_admin
 from admin.options import options, set_option
-from admin.output import Output
-from admin.progress import progress_bar
+from admin.progress import passing_bar
 
 if TYPE_CHECKING:
     from adapters.base import Base
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
     from training.data.encode import Encoding
     from training.data.preview import Preview
     from training.data.stats import SplitStats, TokenStats
-    from training.stages import OnProgress
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -89,7 +85,7 @@ def prepare(  # noqa: PLR0913 - one parameter an option
     from training.data.rules import read_rules
 
     loaded = read_rules(rules, overrides)
-    with _progress("preparing", unit="" if as_json else "bytes") as on_progress:
+    with passing_bar(admin.output, "preparing", "" if as_json else "bytes") as on_progress:
         prepared = dataset.prepare(
             files,
             name,
@@ -244,11 +240,11 @@ def stats(
         raise click.FileError(str(svg), f"there is no directory {svg.parent}; make it first")
     dataset = PreparedDataset.open(admin.home.datasets, name)
     encoding, found = _encoding(recipe, overrides), _base(admin, base)
-    with _progress("counting") as on_progress:
+    with passing_bar(admin.output, "counting") as on_progress:
         splits = dataset_stats(dataset, on_progress)
     tokens = None
     if found:
-        with _progress("encoding") as on_progress:
+        with passing_bar(admin.output, "encoding") as on_progress:
             files = encode_split(
                 dataset, "train", found, load_tokenizer(found.path), encoding, on_progress
             )
@@ -323,30 +319,3 @@ def _as_data(
         {"dialog": dialogue.utterances, "sequences": sequences}
         for dialogue, sequences in zip(dialogues, previews, strict=True)
     ]
-
-
-@contextmanager
-def _progress(label: str, unit: str = "") -> Iterator[OnProgress]:
-    """A bar on stderr; off a terminal, lines where there is a ``unit``, else nothing."""
-    if not sys.stderr.isatty():
-        if not unit:
-            from training.stages import unheard
-
-            yield unheard
-            return
-        with progress_bar(Output(), label) as lines:
-            yield lambda done, total: lines(done, total, unit)
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn(label), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
