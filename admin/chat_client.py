@@ -37,7 +37,7 @@ class ChatClient:
     All methods raise :class:`ChatFailed` with a sentence for the user.
     """
 
-    def __init__(self, url: str, *, api_key: str = "") -> None:
+    def __init__(self, url: str, *, api_key: str) -> None:
         self._url = url.rstrip("/")
         self._http = httpx.Client(
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},

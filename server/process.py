@@ -138,7 +138,7 @@ class DrainingServer(uvicorn.Server):
         self,
         settings: ServerSettings,
         engine: Engine,
-        on_ready: OnReady | None = None,
+        on_ready: OnReady | None,
     ) -> None:
         self.engine = engine
         self._on_ready = on_ready

@@ -102,7 +102,7 @@ class Preparation:
     """
 
     def __init__(
-        self, job: Job, shards: Path, on_progress: OnProgress, processes: int | None = None
+        self, job: Job, shards: Path, on_progress: OnProgress, processes: int | None
     ) -> None:
         self._job = job
         self._shards = shards

@@ -12,7 +12,7 @@ import torch
 from training.data.encode import Example
 from training.model import target_logits
 from training.packing import packs
-from training.stages import OnProgress, unheard
+from training.stages import OnProgress
 
 TOKENS_PER_FORWARD = 512
 
@@ -40,7 +40,7 @@ def agreement(
     reference: Any,
     candidate: Any,
     examples: Sequence[Example],
-    on_progress: OnProgress = unheard,
+    on_progress: OnProgress,
 ) -> Agreement:
     """Compare the logits of two models of transformers at every target token of ``examples``.
 

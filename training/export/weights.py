@@ -12,7 +12,7 @@ from adapters.base import Base, weight_files
 from adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from adapters.peft_config import LoraSettings, read_settings
 from training.errors import ExportFailed
-from training.stages import OnProgress, unheard
+from training.stages import OnProgress
 
 _STEM = "base_model.model."
 
@@ -73,7 +73,7 @@ def merged_tensors(
     base: Base,
     factors: dict[str, Factors],
     dtype: torch.dtype,
-    on_progress: OnProgress = unheard,
+    on_progress: OnProgress,
 ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """The base's files one by one: name, and tensors by name in ``dtype``, factors merged in.
 

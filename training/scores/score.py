@@ -92,7 +92,7 @@ def measures(asked: Asked, known: Collection[str] = ()) -> dict[str, float]:
     }
 
 
-def of_texts(texts: Sequence[str], known: Collection[str] = ()) -> dict[str, float]:
+def of_texts(texts: Sequence[str], known: Collection[str]) -> dict[str, float]:
     """The figures that need no reference."""
     return {
         "distinct_1_characters": distinct(texts, 1),
