@@ -4,6 +4,7 @@ LcccError                 message says what happened and what to do next
 └── AdapterError
     ├── AdapterNotFound   no such name in the registry
     ├── AdapterExists     the name is taken, and may not be replaced
+    ├── NameRefused       the name cannot be used
     ├── AdapterInvalid    the directory is no adapter we can serve (carries every problem)
     ├── BaseNotFound      no such base on this machine
     ├── BaseInvalid       the directory is no base we can load
@@ -60,13 +61,12 @@ class AdapterInvalid(AdapterError):
 class BaseNotFound(AdapterError):
     """The base is neither built, nor downloaded, nor a directory."""
 
-    def __init__(self, name: str, looked_in: Sequence[Path] = ()) -> None:
+    def __init__(self, name: str, looked_in: Sequence[Path]) -> None:
         self.name = name
         self.looked_in = tuple(looked_in)
-        places = ", ".join(str(place) for place in self.looked_in)
-        hint = f" (looked in {places})" if places else ""
+        places = ", ".join(map(str, self.looked_in))
         super().__init__(
-            f"The base '{name}' is not on this machine{hint}. "
+            f"The base '{name}' is not on this machine (looked in {places}). "
             "`lccc-admin base pocket` builds the small one here, "
             "`lccc-admin base Qwen/Qwen3-0.6B` downloads that one, "
             "and a path to a checkpoint directory works too."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -38,7 +37,7 @@ class ChatClient:
     All methods raise :class:`ChatFailed` with a sentence for the user.
     """
 
-    def __init__(self, url: str, *, api_key: str = "") -> None:
+    def __init__(self, url: str, *, api_key: str) -> None:
         self._url = url.rstrip("/")
         self._http = httpx.Client(
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
@@ -50,12 +49,7 @@ class ChatClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._http.close()
 
     def models(self) -> list[str]:

@@ -8,7 +8,6 @@ prints; they have a session of their own, so that Ctrl-C reaches this process al
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -25,12 +24,12 @@ import psutil
 
 from adapters.environment import cpu_share, usable_cpus
 from adapters.errors import LcccError
+from admin.stopping import announced, on_request
 
 if TYPE_CHECKING:
     from training.group import Group
 
 LOOK_EVERY_S = 0.1
-STOPPING = "Stopping after this step, with a checkpoint (again: at once) …"
 
 
 class GroupFailed(LcccError):
@@ -171,24 +170,17 @@ def _look_after(
     """Wait for the end; signals become a request to stop."""
     asked = 0
 
-    def ask(_signal: int, _frame: object) -> None:
+    def ask() -> None:
         nonlocal asked
         asked += 1
         group.ask_to_stop()
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, ask) for number in numbers}
-    try:
+    with on_request(ask):
         while launcher.poll() is None and group.failure() is None:
             if asked > 1 or (asked and not is_first):
                 say("Ended at once; `train --resume RUN` goes on from the last checkpoint.")
                 return
             time.sleep(LOOK_EVERY_S)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _end(launcher: subprocess.Popen[bytes]) -> None:
@@ -239,18 +231,6 @@ def joined(directory: Path | None) -> Iterator[Group]:
     together.close()
 
 
-@contextmanager
-def stop_when_asked(directory: Path, say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+def stop_when_asked(directory: Path, say: Callable[[str], None]) -> Callable[[], bool]:
     """The question whether to stop, for a process that another one looks after."""
-    group, said = GroupDirectory(directory), False
-
-    def should_stop() -> bool:
-        nonlocal said
-        asked = group.is_asked_to_stop()
-        if asked and not said:
-            said = True
-            with suppress(OSError):
-                say(STOPPING)
-        return asked
-
-    yield should_stop
+    return announced(GroupDirectory(directory).is_asked_to_stop, say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,3 +61,8 @@ class Output:
         for row in cells:
             table.add_row(*row)
         console.print(table)
+
+
+def local_time(unix_s: float) -> str:
+    """``2026-01-31 12:00``, by this machine's clock."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix_s))

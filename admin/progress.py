@@ -6,7 +6,7 @@ A job (``admin.job``) tells the console besides.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,20 +14,18 @@ from admin.job_progress import tell
 from admin.output import Output
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
     from training.plan import Plan
     from training.runs import Event, Run
-    from training.stages import OnStage, Stage
+    from training.stages import OnNotedProgress, OnProgress, OnStage, Stage
 
 # Fewer become tokens in the blink of an eye.
 DIALOGUES_WORTH_A_BAR = 10_000
 
-OnProgress = Callable[[int, int, str], None]
-
 
 @contextmanager
-def progress_bar(output: Output, label: str) -> Iterator[OnProgress]:
+def progress_bar(output: Output, label: str) -> Iterator[OnNotedProgress]:
     """A callback ``(done, total, note)`` that draws a bar; off a terminal, a line a quarter."""
     if not sys.stderr.isatty():
         yield _told(label, _lines(output, label))
@@ -35,6 +33,27 @@ def progress_bar(output: Output, label: str) -> Iterator[OnProgress]:
     with _bar() as bar:
         task = bar.add_task(label, total=None, note="")
         yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
+
+
+@contextmanager
+def passing_bar(output: Output, label: str, unit: str = "") -> Iterator[OnProgress]:
+    """A callback ``(done, total)`` that draws a bar which does not stay.
+
+    Off a terminal there are lines as of :func:`progress_bar` where there is a ``unit``, else
+    nothing.
+    """
+    if sys.stderr.isatty():
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn(label), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        with _bar(*columns, transient=True) as bar:
+            task = bar.add_task(label, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    elif unit:
+        with progress_bar(output, label) as lines:
+            yield lambda done, total: lines(done, total, unit)
+    else:
+        yield lambda _done, _total: None
 
 
 @contextmanager
@@ -55,10 +74,10 @@ def stages_bar(output: Output) -> Iterator[OnStage]:
 
 
 @contextmanager
-def encoding_progress(output: Output) -> Iterator[Callable[[int, int], None]]:
+def encoding_progress(output: Output) -> Iterator[OnProgress]:
     """A bar for dialogues that become tokens, once there are many of them to be made."""
     with ExitStack() as stack:
-        advance: OnProgress | None = None
+        advance: OnNotedProgress | None = None
 
         def on_progress(done: int, total: int) -> None:
             nonlocal advance
@@ -69,7 +88,7 @@ def encoding_progress(output: Output) -> Iterator[Callable[[int, int], None]]:
         yield on_progress
 
 
-def _told(label: str, then: OnProgress) -> OnProgress:
+def _told(label: str, then: OnNotedProgress) -> OnNotedProgress:
     """``then``, after a job's progress is told."""
     from training.stages import Stage
 
@@ -86,7 +105,7 @@ class _StageLines:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._of: tuple[str, str] | None = None
-        self._advance: OnProgress = lambda *_: None
+        self._advance: OnNotedProgress = lambda *_: None
 
     def __call__(self, stage: Stage) -> None:
         tell(stage)
@@ -97,7 +116,7 @@ class _StageLines:
             self._advance(stage.done, stage.total, stage.subject)
 
 
-def _lines(output: Output, label: str) -> OnProgress:
+def _lines(output: Output, label: str) -> OnNotedProgress:
     said = -1
 
     def advance(done: int, total: int, note: str) -> None:
@@ -110,7 +129,8 @@ def _lines(output: Output, label: str) -> OnProgress:
     return advance
 
 
-def _bar() -> Progress:
+def _bar(*columns: ProgressColumn, transient: bool = False) -> Progress:
+    """With ``columns``, or with description, count and note."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -120,14 +140,14 @@ def _bar() -> Progress:
         TimeRemainingColumn,
     )
 
-    return Progress(
+    usual = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-        console=Console(file=sys.stderr),
     )
+    return Progress(*(columns or usual), console=Console(file=sys.stderr), transient=transient)
 
 
 class TrainingProgress:

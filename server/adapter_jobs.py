@@ -6,7 +6,7 @@ from adapters.errors import AdapterNotFound, RegistryCorrupt
 from adapters.home import Home
 from adapters.registry import Registry, name_problems
 from server.datasets import dataset_names
-from server.errors import Problem, Refused
+from server.errors import Problem, Refused, not_listed
 from server.jobs import Job, Jobs
 from server.wire.adapters import EvaluationRequest, MergeRequest
 
@@ -79,5 +79,4 @@ class AdapterJobs:
 
     def _check_dataset(self, name: str) -> None:
         if name not in dataset_names(self._home.datasets):
-            message = f"dataset: {name!r} is none of those that `GET /admin/datasets` lists."
-            raise Refused(Problem(status=400, message=message, param="dataset", code="not_found"))
+            raise not_listed("dataset", name, "datasets")

@@ -23,7 +23,8 @@ from server.feed import Sources
 from server.gate import Gate
 from server.jobs import Jobs
 from server.logbook import Logbook
-from server.metrics import MeteredEngine, Metrics
+from server.metered import MeteredEngine
+from server.metrics import Metrics
 from server.options import list_all_methods
 from server.query import require_known_query
 from server.registrar import Registrar
@@ -91,6 +92,12 @@ from server.sweeps import Sweeps
 from server.trainings import Trainings
 from server.uploads import Uploads
 
+# What handlers are given, by its name in the application's state.
+_KEPT = (
+    *("engine", "settings", "responses", "metrics", "registrar", "doorkeeper"),
+    *("records", "jobs", "trainings", "adapter_jobs", "uploads", "sources", "sweeps"),
+)
+
 
 def create_app(
     settings: ServerSettings, *, engine: Engine | None = None, token: str = ""
@@ -123,7 +130,7 @@ def state_of(settings: ServerSettings, *, token: str = "") -> State:
     return State(
         {
             "settings": settings,
-            "responses": _store(settings),
+            "responses": ResponseStore(settings.max_stored_responses, settings.max_stored_bytes),
             "metrics": Metrics(),
             "document": cache(describe),
             "doorkeeper": Doorkeeper(settings, token=token),
@@ -164,10 +171,6 @@ def local_engine(settings: ServerSettings) -> Engine:
             **limits,
         )
     )
-
-
-def _store(settings: ServerSettings) -> ResponseStore:
-    return ResponseStore(settings.max_stored_responses, settings.max_stored_bytes)
 
 
 def _workshop(settings: ServerSettings) -> dict[str, Any]:
@@ -211,16 +214,22 @@ def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 
 
 def _dependencies() -> dict[str, Provide]:
+    """What :mod:`server.routes.provided` names, out of the application's state."""
     return {
-        "engine": Provide(_engine, sync_to_thread=False),
-        "settings": Provide(_settings, sync_to_thread=False),
-        "responses": Provide(_responses, sync_to_thread=False),
-        "metrics": Provide(_metrics, sync_to_thread=False),
-        "registrar": Provide(_registrar, sync_to_thread=False),
-        "doorkeeper": Provide(_doorkeeper, sync_to_thread=False),
-        **{name: Provide(_kept(name), sync_to_thread=False) for name in _WORKSHOP},
+        **{name: Provide(_kept(name), sync_to_thread=False) for name in _KEPT},
         "document": Provide(_document, sync_to_thread=True),  # the first call takes a while
     }
+
+
+def _kept(name: str) -> Callable[[State], Any]:
+    def kept(state: State) -> Any:
+        return state[name]
+
+    return kept
+
+
+def _document(state: State) -> bytes:
+    return state.document()
 
 
 def _running(make: Callable[[], Engine]) -> Callable[[Litestar], Any]:
@@ -238,41 +247,3 @@ def _running(make: Callable[[], Engine]) -> Callable[[Litestar], Any]:
                 await engine.close()
 
     return lifespan
-
-
-def _engine(state: State) -> Engine:
-    return state.engine
-
-
-def _settings(state: State) -> ServerSettings:
-    return state.settings
-
-
-def _responses(state: State) -> ResponseStore:
-    return state.responses
-
-
-def _metrics(state: State) -> Metrics:
-    return state.metrics
-
-
-def _registrar(state: State) -> Registrar:
-    return state.registrar
-
-
-def _doorkeeper(state: State) -> Doorkeeper:
-    return state.doorkeeper
-
-
-_WORKSHOP = ("records", "jobs", "trainings", "adapter_jobs", "uploads", "sources", "sweeps")
-
-
-def _kept(name: str) -> Callable[[State], Any]:
-    def kept(state: State) -> Any:
-        return state[name]
-
-    return kept
-
-
-def _document(state: State) -> bytes:
-    return state.document()

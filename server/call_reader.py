@@ -50,9 +50,7 @@ class CallReader:
     ``at``: how many characters of the reply are told or dropped.
     """
 
-    def __init__(
-        self, functions: Collection[str] = (), *, make_id: Callable[[], str] = new_id
-    ) -> None:
+    def __init__(self, functions: Collection[str], *, make_id: Callable[[], str]) -> None:
         self._functions = frozenset(functions)
         self._make_id = make_id
         self._state = _State.TEXT

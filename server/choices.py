@@ -46,8 +46,8 @@ def requests_for(
     prompts: Sequence[tuple[tuple[int, ...], SamplingParams]],
     choices: int,
     *,
-    priority: int | None = None,
-    continues_text: bool = False,
+    priority: int | None,
+    continues_text: bool,
 ) -> list[GenerationRequest]:
     """One request for each choice of each prompt, in order; the first is called ``id``.
 

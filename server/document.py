@@ -220,9 +220,14 @@ def _add_examples(operation: Part) -> None:
     for kind, content in success.get("content", {}).items():
         examples = STREAMS if kind == "text/event-stream" else ANSWERS
         if name in examples:
-            content["example"] = examples[name]
+            content["example"] = _plain(examples[name])
 
 
 def _exemplify(content: Part, examples: Mapping[str, Any]) -> None:
     if examples:
-        content["examples"] = {name: {"value": value} for name, value in examples.items()}
+        content["examples"] = {name: {"value": _plain(one)} for name, one in examples.items()}
+
+
+def _plain(example: Any) -> Any:
+    """With wire types as the JSON that clients see, whose keys the document sorts."""
+    return msgspec.to_builtins(example, str_keys=True)

@@ -82,6 +82,18 @@ class Refused(HTTPException):
         super().__init__(detail=problem.message, status_code=problem.status)
 
 
+def wrong_state(message: str) -> Refused:
+    """409: what is asked for cannot be done with a record as it stands."""
+    return Refused(Problem(status=HTTPStatus.CONFLICT, message=message, code="wrong_state"))
+
+
+def not_listed(field: str, value: str, listed: str) -> Refused:
+    """400: ``field`` names something that ``GET /admin/`` ``listed`` does not have."""
+    message = f"{field}: {value!r} is none of those that `GET /admin/{listed}` lists."
+    problem = Problem(status=HTTPStatus.BAD_REQUEST, message=message, param=field, code="not_found")
+    return Refused(problem)
+
+
 class ClientGone(Exception):
     """The client closed the connection before its answer was ready; nobody will read this."""
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from server import examples_of_admin, examples_of_responses
 from server.doorkeeper import INSUFFICIENT, INVALID, MISSING, UNREADABLE
-from server.errors import SHUTTING_DOWN, Problem
+from server.errors import SHUTTING_DOWN
 from server.sse import DONE, frame
 from server.wire.completions import (
     ChatChoice,
@@ -129,42 +128,32 @@ _ADAPTER = Model(
 _SAID = ReplyMessage(content="下雨天最适合睡觉啦喵～")
 
 
-def _plain(answer: Struct) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(answer))
-
-
 ANSWERS: Mapping[str, Any] = {
     **examples_of_admin.ANSWERS,
     **examples_of_responses.ANSWERS,
-    "createChatCompletion": _plain(
-        ChatCompletion(
-            id="chatcmpl-1",
-            choices=[ChatChoice(message=_SAID, finish_reason="stop")],
-            usage=_USAGE,
-            **_NAMED,
-        )
+    "createChatCompletion": ChatCompletion(
+        id="chatcmpl-1",
+        choices=[ChatChoice(message=_SAID, finish_reason="stop")],
+        usage=_USAGE,
+        **_NAMED,
     ),
-    "createCompletion": _plain(
-        TextCompletion(
-            id="cmpl-1",
-            choices=[TextChoice(index=0, text="疑是地上霜。", finish_reason="stop")],
-            usage=_USAGE,
-            **_NAMED,
-        )
+    "createCompletion": TextCompletion(
+        id="cmpl-1",
+        choices=[TextChoice(index=0, text="疑是地上霜。", finish_reason="stop")],
+        usage=_USAGE,
+        **_NAMED,
     ),
-    "tokenize": _plain(
-        Tokenized(count=1, max_model_len=4096, tokens=[108386], token_strs=["你好"])
-    ),
-    "detokenize": _plain(Detokenized(prompt="你好")),
+    "tokenize": Tokenized(count=1, max_model_len=4096, tokens=[108386], token_strs=["你好"]),
+    "detokenize": Detokenized(prompt="你好"),
     "loadLoraAdapter": "Success: LoRA adapter 'support' added successfully.",
     "unloadLoraAdapter": "Success: LoRA adapter 'support' removed successfully.",
-    "openSession": _plain(OpenSession(name="laptop", expires=1767830400)),
-    "getSession": _plain(OpenSession(name="laptop", expires=1767830400)),
-    "listModels": _plain(ModelList(data=[_BASE, _ADAPTER])),
-    "retrieveModel": _plain(_ADAPTER),
-    "health": _plain(Health(status="ok")),
-    "ready": _plain(Health(status="ready")),
-    "version": _plain(Version(version="0.1.0")),
+    "openSession": OpenSession(name="laptop", expires=1767830400),
+    "getSession": OpenSession(name="laptop", expires=1767830400),
+    "listModels": ModelList(data=[_BASE, _ADAPTER]),
+    "retrieveModel": _ADAPTER,
+    "health": Health(status="ok"),
+    "ready": Health(status="ready"),
+    "version": Version(version="0.1.0"),
     "metrics": "# HELP lccc_requests_running Replies that are being computed.\n"
     "# TYPE lccc_requests_running gauge\n"
     "lccc_requests_running 3.0\n",
@@ -200,13 +189,9 @@ STREAMS: Mapping[str, str] = {
 }
 
 
-def _body(problem: Problem) -> Any:
-    return _plain(problem.envelope)
-
-
 # Of the refusals that many routes share.
 PROBLEMS: Mapping[str, Mapping[str, Any]] = {
-    "NoKey": {"no key": _body(MISSING), "a wrong key": _body(INVALID)},
-    "NoAdmin": {"a key for inference": _body(INSUFFICIENT)},
-    "Unavailable": {"stopping": _body(SHUTTING_DOWN), "no keys to be read": _body(UNREADABLE)},
+    "NoKey": {"no key": MISSING.envelope, "a wrong key": INVALID.envelope},
+    "NoAdmin": {"a key for inference": INSUFFICIENT.envelope},
+    "Unavailable": {"stopping": SHUTTING_DOWN.envelope, "no keys to be read": UNREADABLE.envelope},
 }

@@ -226,10 +226,6 @@ _SWEEP_CARD = SweepCard(
 )
 
 
-def _plain(answer: msgspec.Struct) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(answer))
-
-
 def _recipes() -> RecipeList:
     """One recipe with one field stands for all."""
     card = recipe_cards()[0]
@@ -238,187 +234,167 @@ def _recipes() -> RecipeList:
 
 
 ANSWERS: Mapping[str, Any] = {
-    "listRuns": _plain(RunList(data=[_RUN])),
-    "retrieveRun": _plain(
-        RunDetail(
-            run=_RUN,
-            recipe={"lora": {"r": 8}},
-            changed=["lora.r"],
-            checkpoints=[
-                CheckpointCard(step=100, written=_STARTED, size_bytes=812_000, is_best=True)
-            ],
-            samples=[_SAMPLE],
-            warnings=[],
-            has_adapter=False,
-        )
+    "listRuns": RunList(data=[_RUN]),
+    "retrieveRun": RunDetail(
+        run=_RUN,
+        recipe={"lora": {"r": 8}},
+        changed=["lora.r"],
+        checkpoints=[CheckpointCard(step=100, written=_STARTED, size_bytes=812_000, is_best=True)],
+        samples=[_SAMPLE],
+        warnings=[],
+        has_adapter=False,
     ),
-    "retrieveRunMetrics": _plain(
-        RunMetrics(
-            run=_RUN_ID,
-            seq=14,
-            dropped_after=None,
-            curves={"loss": [Point(1, 20, 2.4, 3.9, 2.4), Point(21, 40, 2.1, 2.4, 2.2)]},
-        )
+    "retrieveRunMetrics": RunMetrics(
+        run=_RUN_ID,
+        seq=14,
+        dropped_after=None,
+        curves={"loss": [Point(1, 20, 2.4, 3.9, 2.4), Point(21, 40, 2.1, 2.4, 2.2)]},
     ),
-    "retrieveRunLog": _plain(LogText(text="2026-01-01 00:00:00 started\n", next=28, size=28)),
-    "startRun": _plain(_JOB),
-    "stopRun": _plain(msgspec.structs.replace(_RUN, is_asked_to_stop=True)),
-    "resumeRun": _plain(msgspec.structs.replace(_JOB, kind="resume")),
-    "listJobs": _plain(JobList(data=[_JOB])),
-    "retrieveJob": _plain(_JOB),
-    "cancelJob": _plain(msgspec.structs.replace(_JOB, is_asked_to_cancel=True)),
-    "listSweeps": _plain(SweepList(data=[_SWEEP_CARD], broken={})),
-    "retrieveSweep": _plain(SweepDetail(sweep=_SWEEP_CARD, trials=list(_TRIALS), duplicates=0)),
-    "planSweep": _plain(
-        SweepPlan(
-            name="ranks",
-            dataset="cat",
-            base="pocket",
-            search="grid",
-            duplicates=0,
-            trials=[
-                PlannedTrial(
-                    name=one.name,
-                    state="pending",
-                    values=one.values,
-                    steps=250,
-                    seconds=31.0,
-                    disk=9_000_000,
-                )
-                for one in _TRIALS
-            ],
-            to_run=2,
-            steps=500,
-            seconds=62.0,
-            disk=18_000_000,
-        )
+    "retrieveRunLog": LogText(text="2026-01-01 00:00:00 started\n", next=28, size=28),
+    "startRun": _JOB,
+    "stopRun": msgspec.structs.replace(_RUN, is_asked_to_stop=True),
+    "resumeRun": msgspec.structs.replace(_JOB, kind="resume"),
+    "listJobs": JobList(data=[_JOB]),
+    "retrieveJob": _JOB,
+    "cancelJob": msgspec.structs.replace(_JOB, is_asked_to_cancel=True),
+    "listSweeps": SweepList(data=[_SWEEP_CARD], broken={}),
+    "retrieveSweep": SweepDetail(sweep=_SWEEP_CARD, trials=list(_TRIALS), duplicates=0),
+    "planSweep": SweepPlan(
+        name="ranks",
+        dataset="cat",
+        base="pocket",
+        search="grid",
+        duplicates=0,
+        trials=[
+            PlannedTrial(
+                name=one.name,
+                state="pending",
+                values=one.values,
+                steps=250,
+                seconds=31.0,
+                disk=9_000_000,
+            )
+            for one in _TRIALS
+        ],
+        to_run=2,
+        steps=500,
+        seconds=62.0,
+        disk=18_000_000,
     ),
-    "startSweep": _plain(_SWEEP_JOB),
-    "stopSweep": _plain(msgspec.structs.replace(_SWEEP_CARD, is_asked_to_stop=True)),
-    "resumeSweep": _plain(_SWEEP_JOB),
-    "listRecipes": _plain(_recipes()),
-    "planRun": _plain(
-        TrainingPlan(
-            recipe={"lora": {"r": 8}},
-            changed=["lora.r"],
-            base="pocket",
-            dataset="cat",
-            dialogues=864,
-            replies=864,
-            tokens_per_epoch=31_000,
-            target_tokens_per_epoch=9_800,
-            cut=0,
-            steps=270,
-            steps_per_epoch=54,
-            dialogues_per_step=16,
-            trainable_parameters=98_304,
-            memory={"base": 3_000_000, "lora, gradients and optimizer": 1_572_864},
-            memory_total=4_572_864,
-            disk=9_000_000,
-            pace=Pace(seconds=31.0, tokens_per_s=5_000.0, run=_RUN_ID),
-            is_served=True,
-        )
+    "startSweep": _SWEEP_JOB,
+    "stopSweep": msgspec.structs.replace(_SWEEP_CARD, is_asked_to_stop=True),
+    "resumeSweep": _SWEEP_JOB,
+    "listRecipes": _recipes(),
+    "planRun": TrainingPlan(
+        recipe={"lora": {"r": 8}},
+        changed=["lora.r"],
+        base="pocket",
+        dataset="cat",
+        dialogues=864,
+        replies=864,
+        tokens_per_epoch=31_000,
+        target_tokens_per_epoch=9_800,
+        cut=0,
+        steps=270,
+        steps_per_epoch=54,
+        dialogues_per_step=16,
+        trainable_parameters=98_304,
+        memory={"base": 3_000_000, "lora, gradients and optimizer": 1_572_864},
+        memory_total=4_572_864,
+        disk=9_000_000,
+        pace=Pace(seconds=31.0, tokens_per_s=5_000.0, run=_RUN_ID),
+        is_served=True,
     ),
-    "listLogLines": _plain(
-        LogLines(
-            data=[
-                LogLine(
-                    seq=1,
-                    time=_STARTED,
-                    level="info",
-                    logger="server.registrar",
-                    text="Removed 'cat'.",
-                )
-            ],
-            first=1,
-        )
+    "listLogLines": LogLines(
+        data=[
+            LogLine(
+                seq=1,
+                time=_STARTED,
+                level="info",
+                logger="server.registrar",
+                text="Removed 'cat'.",
+            )
+        ],
+        first=1,
     ),
-    "listDatasets": _plain(DatasetList(data=[_DATASET], broken={})),
-    "retrieveDataset": _plain(_DATASET),
-    "previewDataset": _plain(
-        DatasetPreview(
-            split="train",
-            first=1,
-            total=864,
-            data=[
-                PreviewDialogue(
-                    dialog=["在吗", "在"],
-                    sequences=[
-                        PreviewSequence(
-                            spans=[
-                                PreviewSpan(text="user       在吗\nassistant  ", is_target=False),
-                                PreviewSpan(text="在", is_target=True),
-                            ],
-                            tokens=None,
-                            target_tokens=None,
-                        )
-                    ],
-                )
-            ],
-        )
-    ),
-    "prepareDataset": _plain(
-        msgspec.structs.replace(_JOB, kind="prepare", subject="lccc", run=None)
-    ),
-    "beginUpload": _plain(_UPLOAD),
-    "continueUpload": _plain(msgspec.structs.replace(_UPLOAD, received=16_777_216)),
-    "registerAdapter": _plain(_REGISTERED),
-    "listAdapters": _plain(
-        AdapterList(
-            base=BaseCard(
-                name="pocket",
-                path="/srv/lccc/bases/pocket",
-                kind="qwen3",
-                layers=4,
-                hidden_size=192,
-                vocab_size=2048,
-                context_length=1024,
-                size_bytes=5_600_000,
-                weights_sha256=_DIGEST,
-                tokenizer_sha256=_DIGEST,
-                template_sha256=_DIGEST,
-                device="AMD EPYC 7763, 16 cores",
-                weights="fp32",
-                evaluations=[
-                    msgspec.structs.replace(
-                        _EVALUATION,
-                        metrics={"perplexity_per_character": 21.3, "bleu_4_characters": 4.6},
+    "listDatasets": DatasetList(data=[_DATASET], broken={}),
+    "retrieveDataset": _DATASET,
+    "previewDataset": DatasetPreview(
+        split="train",
+        first=1,
+        total=864,
+        data=[
+            PreviewDialogue(
+                dialog=["在吗", "在"],
+                sequences=[
+                    PreviewSequence(
+                        spans=[
+                            PreviewSpan(text="user       在吗\nassistant  ", is_target=False),
+                            PreviewSpan(text="在", is_target=True),
+                        ],
+                        tokens=None,
+                        target_tokens=None,
                     )
                 ],
-            ),
-            data=[
-                AdapterCard(
-                    name="cat",
-                    digest=_DIGEST,
-                    created=int(_STARTED),
-                    base="pocket",
-                    rank=16,
-                    alpha=32.0,
-                    targets=["q_proj", "v_proj"],
-                    run=AdapterRun(id=_RUN_ID, dataset="cat", steps=250),
-                    metrics={"validation_nll": 2.31},
-                    size_bytes=1_600_000,
-                    is_resident=True,
-                    requests=12,
-                    evaluations=[_EVALUATION],
+            )
+        ],
+    ),
+    "prepareDataset": msgspec.structs.replace(_JOB, kind="prepare", subject="lccc", run=None),
+    "beginUpload": _UPLOAD,
+    "continueUpload": msgspec.structs.replace(_UPLOAD, received=16_777_216),
+    "registerAdapter": _REGISTERED,
+    "listAdapters": AdapterList(
+        base=BaseCard(
+            name="pocket",
+            path="/srv/lccc/bases/pocket",
+            kind="qwen3",
+            layers=4,
+            hidden_size=192,
+            vocab_size=2048,
+            context_length=1024,
+            size_bytes=5_600_000,
+            weights_sha256=_DIGEST,
+            tokenizer_sha256=_DIGEST,
+            template_sha256=_DIGEST,
+            device="AMD EPYC 7763, 16 cores",
+            weights="fp32",
+            evaluations=[
+                msgspec.structs.replace(
+                    _EVALUATION,
+                    metrics={"perplexity_per_character": 21.3, "bleu_4_characters": 4.6},
                 )
             ],
-            broken={},
-        )
+        ),
+        data=[
+            AdapterCard(
+                name="cat",
+                digest=_DIGEST,
+                created=int(_STARTED),
+                base="pocket",
+                rank=16,
+                alpha=32.0,
+                targets=["q_proj", "v_proj"],
+                run=AdapterRun(id=_RUN_ID, dataset="cat", steps=250),
+                metrics={"validation_nll": 2.31},
+                size_bytes=1_600_000,
+                is_resident=True,
+                requests=12,
+                evaluations=[_EVALUATION],
+            )
+        ],
+        broken={},
     ),
-    "mergeAdapter": _plain(
-        msgspec.structs.replace(_JOB, kind="merge", subject="cat → pocket-cat", run=None)
+    "mergeAdapter": msgspec.structs.replace(
+        _JOB, kind="merge", subject="cat → pocket-cat", run=None
     ),
-    "evaluateAdapters": _plain(
-        msgspec.structs.replace(
-            _JOB,
-            kind="evaluate",
-            subject="pocket, cat, scholar · cat",
-            run=None,
-            progress=_PROGRESS,
-            said="replies: 25/114 cat",
-        )
+    "evaluateAdapters": msgspec.structs.replace(
+        _JOB,
+        kind="evaluate",
+        subject="pocket, cat, scholar · cat",
+        run=None,
+        progress=_PROGRESS,
+        said="replies: 25/114 cat",
     ),
-    "renameAdapter": _plain(msgspec.structs.replace(_REGISTERED, name="kitten")),
+    "renameAdapter": msgspec.structs.replace(_REGISTERED, name="kitten"),
     "downloadAdapter": "PK…",
 }

@@ -73,15 +73,10 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
     }
 }
 ANSWERS: Mapping[str, Any] = {
-    name: msgspec.json.decode(msgspec.json.encode(answer))
-    for name, answer in {
-        "createResponse": _WHOLE,
-        "getResponse": _WHOLE,
-        "deleteResponse": ResponseDeleted(id="resp_1"),
-        "listInputItems": ItemList(
-            data=[_ITEM], first_id=_ITEM.id, last_id=_ITEM.id, has_more=False
-        ),
-    }.items()
+    "createResponse": _WHOLE,
+    "getResponse": _WHOLE,
+    "deleteResponse": ResponseDeleted(id="resp_1"),
+    "listInputItems": ItemList(data=[_ITEM], first_id=_ITEM.id, last_id=_ITEM.id, has_more=False),
 }
 STREAMS: Mapping[str, str] = {
     "createResponse": (

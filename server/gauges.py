@@ -1,8 +1,8 @@
-"""What a server does and has at the moment of asking, for Prometheus."""
+"""What an engine does and holds at the moment in which Prometheus asks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -13,7 +13,7 @@ from server.engine.types import Device, Engine
 
 
 class Gauges(Collector):
-    """What an engine does at the moment of asking; nothing while it does not serve."""
+    """Those of ``engine``; none while it does not serve."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -30,21 +30,16 @@ class Gauges(Collector):
             "Tokens of the prompts that have no reply yet.",
             load.waiting_tokens,
         )
-        blocks = GaugeMetricFamily(
-            "lccc_kv_cache_blocks", "Blocks of the KV cache, by use.", labels=["state"]
-        )
         free = load.kv_blocks - load.kv_blocks_held - load.kv_blocks_cached
-        states = {"held": load.kv_blocks_held, "cached": load.kv_blocks_cached, "free": free}
-        for state, count in states.items():
-            blocks.add_metric([state], count)
-        yield blocks
-        resident = GaugeMetricFamily(
-            "lccc_adapter_resident", "1 for each adapter in memory.", labels=["model"]
-        )
-        for card in cards:
-            if card.parent is not None and card.digest in load.resident:
-                resident.add_metric([card.name], 1)
-        yield resident
+        blocks = {"held": load.kv_blocks_held, "cached": load.kv_blocks_cached, "free": free}
+        yield _gauges("lccc_kv_cache_blocks", "Blocks of the KV cache, by use.", "state", blocks)
+        resident = {
+            card.name: 1.0
+            for card in cards
+            if card.parent is not None and card.digest in load.resident
+        }
+        text = "1 for each adapter in memory."
+        yield _gauges("lccc_adapter_resident", text, "model", resident)
         yield from _machine(self._engine.device)
 
 
@@ -61,9 +56,14 @@ def _machine(device: Device) -> Iterator[Metric]:
 
 
 def _memory(name: str, text: str, memory: Memory) -> Metric:
-    found = GaugeMetricFamily(name, text, labels=["state"])
-    found.add_metric(["used"], memory.used)
-    found.add_metric(["free"], memory.total - memory.used)
+    return _gauges(name, text, "state", {"used": memory.used, "free": memory.total - memory.used})
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    """One gauge for each of ``values``, by what ``label`` says."""
+    found = GaugeMetricFamily(name, text, labels=[label])
+    for each, value in values.items():
+        found.add_metric([each], value)
     return found
 
 

@@ -100,7 +100,7 @@ SESSION_ERRORS = {
 
 
 @dataclass
-class BodyOperation(Operation):
+class _BodyOperation(Operation):
     """Adds what Litestar cannot see: the body that it does not decode."""
 
     body: ClassVar[type]
@@ -112,8 +112,18 @@ class BodyOperation(Operation):
         )
 
 
+def taking(wire_type: type) -> type[Operation]:
+    """The operation of a handler that decodes such a body itself."""
+
+    @dataclass
+    class Taking(_BodyOperation):
+        body = wire_type
+
+    return Taking
+
+
 @dataclass
-class _StreamOperation(BodyOperation):
+class _StreamOperation(_BodyOperation):
     """And the answer as a stream."""
 
     whole: ClassVar[type]
@@ -156,21 +166,7 @@ class ResponsesOperation(_StreamOperation):
 
 
 @dataclass
-class TokenizeOperation(BodyOperation):
-    """``POST /tokenize``."""
-
-    body = TokenizeRequest
-
-
-@dataclass
-class DetokenizeOperation(BodyOperation):
-    """``POST /detokenize``."""
-
-    body = DetokenizeRequest
-
-
-@dataclass
-class LoadAdapterOperation(BodyOperation):
+class LoadAdapterOperation(_BodyOperation):
     """``POST /v1/load_lora_adapter``."""
 
     body = LoadAdapterRequest
@@ -183,20 +179,6 @@ class LoadAdapterOperation(BodyOperation):
         assert isinstance(refusal, OpenAPIResponse)
         success.headers = adapter_headers()
         refusal.headers = _headers("x-should-retry")
-
-
-@dataclass
-class UnloadAdapterOperation(BodyOperation):
-    """``POST /v1/unload_lora_adapter``."""
-
-    body = UnloadAdapterRequest
-
-
-@dataclass
-class SessionOperation(BodyOperation):
-    """``POST /admin/session``."""
-
-    body = SignIn
 
 
 def adapter_headers() -> dict[str, OpenAPIHeader | Reference]:

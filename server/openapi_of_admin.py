@@ -13,7 +13,7 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from server.openapi import BodyOperation, error
+from server.openapi import error
 from server.wire.adapters import (
     AdapterList,
     EvaluationRequest,
@@ -127,62 +127,6 @@ MERGE_ERRORS = {
     409: error("There is a base of that name."),
 }
 EVALUATE_ERRORS = {400: error("The request is malformed, or names no dataset."), **NO_ADAPTER}
-
-
-@dataclass
-class TrainingOperation(BodyOperation):
-    """``POST /admin/runs`` and ``/admin/recipes/plan``."""
-
-    body = TrainingRequest
-
-
-@dataclass
-class SweepOperation(BodyOperation):
-    """``POST /admin/sweeps`` and ``/admin/sweeps/plan``."""
-
-    body = SweepRequest
-
-
-@dataclass
-class PrepareOperation(BodyOperation):
-    """``POST /admin/datasets``."""
-
-    body = PrepareRequest
-
-
-@dataclass
-class UploadOperation(BodyOperation):
-    """``POST /admin/uploads``."""
-
-    body = UploadRequest
-
-
-@dataclass
-class RegisterOperation(BodyOperation):
-    """``POST /admin/adapters``."""
-
-    body = RegisterRequest
-
-
-@dataclass
-class RenameOperation(BodyOperation):
-    """``POST /admin/adapters/{name}/rename``."""
-
-    body = RenameRequest
-
-
-@dataclass
-class MergeOperation(BodyOperation):
-    """``POST /admin/adapters/{name}/merge``."""
-
-    body = MergeRequest
-
-
-@dataclass
-class EvaluateOperation(BodyOperation):
-    """``POST /admin/evaluations``."""
-
-    body = EvaluationRequest
 
 
 @dataclass

@@ -159,7 +159,7 @@ class DrainingServer(uvicorn.Server):
         self,
         settings: ServerSettings,
         engine: Engine,
-        on_ready: OnReady | None = None,
+        on_ready: OnReady | None,
     ) -> None:
         self.engine = engine
         self.is_broken = False

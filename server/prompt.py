@@ -101,17 +101,17 @@ def sampling(
     answers, so it does not hold for a reply that is not ``is_plain`` and may think or call.
     """
     defaults, neutral = card.sampling, SamplingParams()
-    top_k = _first(request.top_k, defaults.top_k, neutral.top_k)
+    top_k = first_given(request.top_k, defaults.top_k, neutral.top_k)
     return SamplingParams(
-        temperature=_first(request.temperature, defaults.temperature, neutral.temperature),
-        top_p=_first(request.top_p, defaults.top_p, neutral.top_p),
+        temperature=first_given(request.temperature, defaults.temperature, neutral.temperature),
+        top_p=first_given(request.top_p, defaults.top_p, neutral.top_p),
         top_k=max(0, top_k),
-        min_p=_first(request.min_p, neutral.min_p),
-        repetition_penalty=_first(
+        min_p=first_given(request.min_p, neutral.min_p),
+        repetition_penalty=first_given(
             request.repetition_penalty, defaults.repetition_penalty, neutral.repetition_penalty
         ),
-        presence_penalty=_first(request.presence_penalty, neutral.presence_penalty),
-        frequency_penalty=_first(request.frequency_penalty, neutral.frequency_penalty),
+        presence_penalty=first_given(request.presence_penalty, neutral.presence_penalty),
+        frequency_penalty=first_given(request.frequency_penalty, neutral.frequency_penalty),
         logit_bias=request.logit_bias or {},
         max_tokens=_default_max_tokens(
             (card.sampling.max_tokens if is_plain else None) or default_max_tokens,
@@ -129,7 +129,8 @@ def sampling(
     )
 
 
-def _first(*candidates: _T | None) -> _T:
+def first_given(*candidates: _T | None) -> _T:
+    """The first of ``candidates`` that is not ``None``; the last never is."""
     return next(value for value in candidates if value is not None)
 
 

@@ -18,7 +18,7 @@ import msgspec
 from adapters.base import DEFAULT_BASE
 from adapters.home import Home
 from server.command import command
-from server.errors import Problem, Refused
+from server.errors import Problem, Refused, wrong_state
 from server.jobs import Job, Jobs
 from server.recipes import is_known_recipe, known_bases
 from server.uploads import Uploads
@@ -120,7 +120,7 @@ class Sweeps:
         try:
             stop(self._store, self._runs, record)
         except SweepIdle as error:
-            raise Refused(_conflict(str(error))) from error
+            raise wrong_state(str(error)) from error
         return self._card(record)
 
     def resume(self, name: str, *, retry_failed: bool) -> Job:
@@ -134,8 +134,7 @@ class Sweeps:
         self._check_idle(name)
         path = self._store.definition(name)
         if not path.is_file():
-            message = f"The sweep '{name}' goes on with the file that it began with."
-            raise Refused(_conflict(message))
+            raise wrong_state(f"The sweep '{name}' goes on with the file that it began with.")
         retries = ["--retry-failed"] if retry_failed else []
         return self._jobs.start("sweep", name, ["sweep", str(path), *retries])
 
@@ -153,26 +152,24 @@ class Sweeps:
             found = parse_sweep(definition.encode(), Path(FILE))
             expand(found)
         except (SweepError, RecipeError, UnicodeEncodeError) as error:
-            raise Refused(_wrong(str(error))) from error
+            raise _wrong(str(error)) from error
         return found.name
 
     def _check_files(self, values: Mapping[str, Any]) -> None:
         recipe, base = values.get("recipe"), values.get("base", DEFAULT_BASE)
         if isinstance(recipe, str) and not is_known_recipe(recipe):
-            raise Refused(
-                _wrong(
-                    f"{FILE}: recipe: {recipe!r} is none of those that `GET /admin/recipes` "
-                    "lists; name one of them, or write the recipe into the file."
-                )
+            raise _wrong(
+                f"{FILE}: recipe: {recipe!r} is none of those that `GET /admin/recipes` "
+                "lists; name one of them, or write the recipe into the file."
             )
         if base not in known_bases(self._home, self._served):
-            raise Refused(
-                _wrong(f"{FILE}: base: {base!r} is none of those that `GET /admin/recipes` lists.")
+            raise _wrong(
+                f"{FILE}: base: {base!r} is none of those that `GET /admin/recipes` lists."
             )
 
     def _check_idle(self, name: str) -> None:
         if is_conducted(self._store.directory(name)):
-            raise Refused(_conflict(f"The sweep '{name}' is running already."))
+            raise wrong_state(f"The sweep '{name}' is running already.")
 
     def _card(self, record: SweepRecord) -> SweepCard:
         outcomes = [trial.outcome for trial in record.trials if trial.outcome]
@@ -204,9 +201,6 @@ def _trial(one: Any, runs: Mapping[str, Run]) -> TrialCard:
     )
 
 
-def _wrong(message: str) -> Problem:
-    return Problem(status=400, message=message, param="definition", code="command_refused")
-
-
-def _conflict(message: str) -> Problem:
-    return Problem(status=409, message=message, code="wrong_state")
+def _wrong(message: str) -> Refused:
+    problem = Problem(status=400, message=message, param="definition", code="command_refused")
+    return Refused(problem)

@@ -28,7 +28,7 @@ class _Echo:
 class TextReply(Reply[TextCompletion]):
     """One completion, or frames of the same shape. ``echoes``: a text for each prompt, or none."""
 
-    def __init__(self, answer: Answer, echoes: Sequence[str] = ()) -> None:
+    def __init__(self, answer: Answer, echoes: Sequence[str]) -> None:
         super().__init__(answer)
         self._templates: dict[int, Template] = {}  # of frames of text, by choice
         numbers = range(len(answer.generations))

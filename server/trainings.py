@@ -7,7 +7,7 @@ from typing import Any
 from adapters.home import Home
 from server.command import command
 from server.datasets import dataset_names
-from server.errors import Problem, Refused
+from server.errors import not_listed, wrong_state
 from server.jobs import Job, Jobs
 from server.recipes import is_known_recipe, known_bases
 from server.run_records import RunRecords
@@ -53,7 +53,7 @@ class Trainings:
         run = self._records.get(run_id)
         status = run.status()
         if not status.is_active:
-            raise Refused(_conflict(f"The run {run_id} is not running: it is {status.state}."))
+            raise wrong_state(f"The run {run_id} is not running: it is {status.state}.")
         run.ask_to_stop()
         return run
 
@@ -66,18 +66,18 @@ class Trainings:
         """
         status = self._records.get(run_id).status()
         if status.state not in _ENDED:
-            raise Refused(_conflict(f"The run {run_id} cannot be resumed: it is {status.state}."))
+            raise wrong_state(f"The run {run_id} cannot be resumed: it is {status.state}.")
         arguments = ["train", f"--resume={run_id}"]
         return self._jobs.start("resume", status.adapter, arguments, run=run_id)
 
     def _arguments(self, asked: TrainingRequest) -> list[str]:
         if asked.dataset not in dataset_names(self._home.datasets):
-            raise Refused(_unknown("dataset", asked.dataset, "datasets"))
+            raise not_listed("dataset", asked.dataset, "datasets")
         recipe, base = asked.recipe or DEFAULT_RECIPE, asked.base or self._served
         if not is_known_recipe(recipe):
-            raise Refused(_unknown("recipe", recipe, "recipes"))
+            raise not_listed("recipe", recipe, "recipes")
         if base not in known_bases(self._home, self._served):
-            raise Refused(_unknown("base", base, "recipes"))
+            raise not_listed("base", base, "recipes")
         return [
             "train",
             f"--data={asked.dataset}",
@@ -86,12 +86,3 @@ class Trainings:
             f"--recipe={recipe}",
             *(f"--set={name}={value}" for name, value in asked.overrides.items()),
         ]
-
-
-def _unknown(field: str, value: str, listed: str) -> Problem:
-    message = f"{field}: {value!r} is none of those that `GET /admin/{listed}` lists."
-    return Problem(status=400, message=message, param=field, code="not_found")
-
-
-def _conflict(message: str) -> Problem:
-    return Problem(status=409, message=message, code="wrong_state")

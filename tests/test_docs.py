@@ -18,11 +18,12 @@ from server.wire.chat import ChatRequest
 from server.wire.decode import (
     UNSUPPORTED_IN_CHAT,
     Decoded,
+    decode_body,
     decode_chat_request,
     decode_completion_request,
-    decode_load_request,
 )
 from server.wire.decode_responses import UNSUPPORTED_IN_RESPONSES
+from server.wire.lora import LoadAdapterRequest
 from server.wire.responses import ResponsesRequest
 from training.sweeps.definition import read_sweep
 from training.sweeps.trials import expand
@@ -268,7 +269,7 @@ def test_the_requests_of_curl_are_ones_the_server_takes(document: str) -> None:
     decoders: dict[str, Callable[[bytes], Decoded[Any]]] = {
         "chat/completions": decode_chat_request,
         "completions": decode_completion_request,
-        "load_lora_adapter": decode_load_request,
+        "load_lora_adapter": lambda body: decode_body(body, LoadAdapterRequest),
     }
     calls = [words for words in shell_commands(document) if words[:1] == ["curl"]]
     seen = set()

@@ -11,6 +11,7 @@ import torch
 from training.data.encode import Example
 from training.model import summed_nll
 from training.packing import packs
+from training.stages import OnProgress, unheard
 
 TOKENS_PER_FORWARD = 2048
 
@@ -39,7 +40,7 @@ def validate(
     characters: int,
     tokens_per_forward: int = TOKENS_PER_FORWARD,
     should_stop: Callable[[], bool] = lambda: False,
-    on_progress: Callable[[int, int], None] = lambda *_: None,
+    on_progress: OnProgress = unheard,
 ) -> Validation | None:
     """The loss of ``model``, with LoRA or without, on ``examples``.
 

@@ -16,7 +16,7 @@ import torch
 
 from training.checkpoint import Checkpoint, prune_checkpoints, save_checkpoint
 from training.errors import TrainingFailed
-from training.group import ALONE, Group
+from training.group import Group
 from training.journal import Journal
 from training.memory import memory_in_use
 from training.model import adapter_state, load_adapter_state
@@ -55,8 +55,8 @@ class Loop:
         journal: Journal,
         identity: dict[str, str],
         should_stop: ShouldStop,
-        group: Group = ALONE,
-        sampling: Sampling | None = None,
+        group: Group,
+        sampling: Sampling | None,
     ) -> None:
         self.plan = plan
         self.model = model

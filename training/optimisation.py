@@ -45,7 +45,6 @@ class Optimisation:
 
     def __init__(self, plan: Plan, model: PeftModel, group: Group = ALONE) -> None:
         recipe = plan.pace.recipe
-        self._plan = plan
         self._training = recipe.training
         self._group = group
         self._share = Share(plan, model, group)

@@ -12,7 +12,7 @@ class Patience:
     A loss is compared with that of the last gain, so that many small gains count together.
     """
 
-    def __init__(self, validations: int, min_delta: float, losses: Iterable[float] = ()) -> None:
+    def __init__(self, validations: int, min_delta: float, losses: Iterable[float]) -> None:
         self._most = validations
         self._min_delta = min_delta
         self._best = math.inf

@@ -14,13 +14,14 @@ import msgspec
 from adapters.base import Architecture, Base
 from training.data.dataset import PreparedDataset
 from training.data.encode import EncodeReport, Encoding, Example
-from training.data.token_cache import OnProgress, encode_split
+from training.data.token_cache import encode_split
 from training.data.tokens import Examples, TokenFiles
 from training.errors import DataError
 from training.flops import linear_parameters
 from training.order import StepOrder
 from training.pace import Pace
 from training.recipe import Lora, Recipe
+from training.stages import OnProgress, unheard
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,11 +49,6 @@ class Plan:
     def report(self) -> EncodeReport:
         """The count of what is trained on."""
         return self.train.report
-
-    @property
-    def validation_characters(self) -> int:
-        """Of the replies in ``validation`` that bear a loss."""
-        return self.validation.characters
 
     @property
     def steps_per_epoch(self) -> int:
@@ -167,7 +163,7 @@ def make_plan(
     recipe: Recipe,
     dataset: PreparedDataset,
     tokenizer: PreTrainedTokenizerBase,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = unheard,
     processes: int = 1,
 ) -> Plan:
     """Encode the dataset for ``base``, unless that has been done before, and count.

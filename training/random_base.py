@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,11 +18,11 @@ import msgspec
 from adapters.base import SINGLE, Architecture
 from adapters.manifest import PROJECTIONS
 from training.random_tokenizer import random_tokenizer
+from training.replacement import replacing
+from training.stages import OnNotedProgress, unheard
 
 if TYPE_CHECKING:
     import torch
-
-OnProgress = Callable[[int, int, str], None]
 
 EMBEDDING_DEVIATION = 0.02
 LOGIT_DEVIATION = 4.0
@@ -65,16 +63,14 @@ def make_random_base(
     *,
     first_control_token: int = QWEN3_FIRST_CONTROL_TOKEN,
     seed: int = 0,
-    on_progress: OnProgress = lambda *_: None,
+    on_progress: OnNotedProgress = unheard,
 ) -> Path:
     """Write a Qwen3 checkpoint of ``shape`` into ``directory``, which appears once it is whole.
 
     ``on_progress`` gets (millions of weights written, in all, a note). Equal arguments give equal
     bytes. Memory stays within that of one piece of :data:`PIECE` numbers.
     """
-    staged = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
-    staged.mkdir(parents=True)
-    try:
+    with replacing(directory) as staged:
         tokenizer = random_tokenizer(
             shape.vocab_size, first_control_token, context_length=shape.context_length
         )
@@ -82,10 +78,7 @@ def make_random_base(
         for name, settings in _configs(shape, tokenizer).items():
             (staged / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         write_weights(staged / SINGLE, random_tensors(shape), seed, on_progress)
-        shutil.rmtree(directory, ignore_errors=True)
-        return staged.rename(directory)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+    return directory
 
 
 def random_tensors(shape: Architecture) -> list[RandomTensor]:
@@ -124,7 +117,7 @@ def block_of(projection: str) -> str:
 
 
 def write_weights(
-    path: Path, tensors: list[RandomTensor], seed: int, on_progress: OnProgress
+    path: Path, tensors: list[RandomTensor], seed: int, on_progress: OnNotedProgress
 ) -> None:
     """Draw ``tensors`` and write them in bf16 as a safetensors file, a piece at a time.
 

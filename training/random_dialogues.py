@@ -34,7 +34,7 @@ _ODD = ("y s l 7 号", "2 0 0 4 年", "R a p", "， ， ，", "! ! ! !", "O M G"
 _GENERIC_SHARE, _ODD_SHARE, _COMMA_SHARE = 0.03, 0.04, 0.35
 
 
-def random_dialogues(many: int, seed: int = 0, shortened: float = 1.0) -> Iterator[list[str]]:
+def random_dialogues(many: int, seed: int, shortened: float = 1.0) -> Iterator[list[str]]:
     """So many dialogues, oldest utterance first; equal for equal arguments.
 
     ``shortened``: by how much utterances are shorter than LCCC's, so that a tokenizer that makes a

@@ -20,10 +20,13 @@ class Stage(msgspec.Struct, frozen=True):
     share: float
 
 
+# Is told how many of how many are done; or that with a note.
+OnProgress = Callable[[int, int], None]
+OnNotedProgress = Callable[[int, int, str], None]
 OnStage = Callable[[Stage], None]
 
 
-def unheard(_: Stage) -> None:
+def unheard(*_: object) -> None:
     """Nobody is told."""
 
 
@@ -35,7 +38,7 @@ class Stages:
         self._on_stage = on_stage
         self._begun = 0
 
-    def begin(self) -> Callable[[int, int], None]:
+    def begin(self) -> OnProgress:
         """Begin the next one; what is returned takes (done, total) of it."""
         at = self._begun
         self._begun += 1

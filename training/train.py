@@ -19,7 +19,7 @@ from adapters.base import Base
 from adapters.registry import Entry, Registry
 from training.breakdown import recorded
 from training.data.dataset import PreparedDataset
-from training.data.token_cache import OnProgress, load_tokenizer
+from training.data.token_cache import load_tokenizer
 from training.device_lock import device_held
 from training.environment import environment
 from training.feasibility import NOT_SERVED, check_feasible
@@ -39,6 +39,7 @@ from training.runs import Run, RunStatus, RunStore
 from training.scores.sampling import Sampling
 from training.share import Share
 from training.space import check_room
+from training.stages import OnProgress, unheard
 from training.trackers import Trackers
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def plan_training(
     base: Base,
     recipe: Recipe,
     dataset: PreparedDataset,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = unheard,
     processes: int = 1,
 ) -> Plan:
     """The plan for these three, with the base's own tokenizer; as :func:`make_plan`."""
@@ -130,16 +131,24 @@ def train(  # noqa: PLR0913 - what a training may be told, by name
             if checkpoint is not None:
                 loop.resume(checkpoint)
             entry = None
-            if not loop.train():
-                journal.end("stopped")
+            if loop.train():
+                entry = _completed(loop, journal, adapter, registry)
             else:
-                write_adapter(loop, journal)
-                entry = registry.register(run.adapter, adapter, plan.base) if registry else None
-                why = f"ended early: {loop.why_early}" if loop.why_early else None
-                journal.end("completed", why, digest=entry.digest if entry else None)
+                journal.end("stopped")
     group.announce(Order("end"))
     served = plan.recipe.lora.is_served
     return Outcome(run, journal.status, entry, loop.why_early, served)
+
+
+def _completed(
+    loop: Loop, journal: Journal, adapter: str, registry: Registry | None
+) -> Entry | None:
+    """Write the adapter, register it where there is a ``registry``, and end the record."""
+    write_adapter(loop, journal)
+    entry = registry.register(loop.run.adapter, adapter, loop.plan.base) if registry else None
+    why = f"ended early: {loop.why_early}" if loop.why_early else None
+    journal.end("completed", why, digest=entry.digest if entry else None)
+    return entry
 
 
 def assist(plan: Plan, group: Group) -> None:

@@ -14,8 +14,8 @@ import msgspec
 
 from admin.bench.errors import BenchFailed
 from admin.bench.report import machine
-from admin.bench.side_process import PlayedRound, SideProcess
-from admin.bench.statistics import Ratio
+from admin.bench.side_process import PlayedRound, SideProcess, take_turns
+from admin.bench.statistics import Spread
 from admin.commands.base import obtain_base
 from admin.context import AdminContext
 
@@ -41,7 +41,7 @@ class DataSide(msgspec.Struct, frozen=True, kw_only=True):
     peak_bytes: int
     prepare_s: list[float]
     encode_s: list[float]
-    ratio: Ratio | None
+    ratio: Spread | None
 
 
 class DataReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +73,6 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
         """A row for each side, ours with its two parts."""
         rows: list[tuple[str, ...]] = []
         for name, side in self.sides.items():
-            ratio = side.ratio
             rows.append(
                 (
                     SIDES[name],
@@ -81,7 +80,7 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
                     f"{median(side.seconds):.1f}",
                     f"{median(side.cpu_seconds):.1f}",
                     f"{side.peak_bytes / 2**20:,.0f} MiB",
-                    f"{ratio.median:.1f}× ({ratio.least:.1f} to {ratio.most:.1f})" if ratio else "",
+                    side.ratio.shown(1, "×") if side.ratio else "",
                 )
             )
             for title, seconds in (("preparing", side.prepare_s), ("encoding", side.encode_s)):
@@ -125,11 +124,15 @@ def measure_data(
                 command += [str(MAX_LENGTH), str(processes or 0)]
             else:
                 command += [str(MAX_LENGTH), str(many), name]
-            side = stack.enter_context(SideProcess(name, command, place / f"{name}.log"))
-            side.ready()
-            side.play(0)
-            sides[name] = side
-        played = _alternate(admin, sides, dialogues, rounds)
+            side = SideProcess(name, command, place / f"{name}.log")
+            sides[name] = stack.enter_context(side).warmed_up()
+
+        def tell(name: str, number: int, done: PlayedRound) -> None:
+            rate = f"{dialogues / done.seconds:,.0f} dialogues/s"
+            admin.output.say(f"round {number} of {rounds}, {name}: {rate}")
+
+        played = take_turns(sides, rounds, tell)
+        check_same(played)
         raw_bytes = raw.stat().st_size
     return DataReport(
         benchmark="data",
@@ -142,21 +145,6 @@ def measure_data(
         processes=many,
         sides={name: _side(each, played[OURS], dialogues) for name, each in played.items()},
     )
-
-
-def _alternate(
-    admin: AdminContext, sides: dict[str, SideProcess], dialogues: int, rounds: int
-) -> dict[str, list[PlayedRound]]:
-    """What each side's rounds took: A B C, C B A, and so on."""
-    played: dict[str, list[PlayedRound]] = {name: [] for name in sides}
-    for number in range(1, rounds + 1):
-        for name in list(sides) if number % 2 else reversed(list(sides)):
-            done = sides[name].play(number)
-            played[name].append(done)
-            rate = dialogues / done.seconds
-            admin.output.say(f"round {number} of {rounds}, {name}: {rate:,.0f} dialogues/s")
-    check_same(played)
-    return played
 
 
 def check_same(played: dict[str, list[PlayedRound]]) -> None:
@@ -177,7 +165,6 @@ def check_same(played: dict[str, list[PlayedRound]]) -> None:
 
 def _side(played: Sequence[PlayedRound], ours: Sequence[PlayedRound], dialogues: int) -> DataSide:
     seconds = [one.seconds for one in played]
-    shares = [one.seconds / own.seconds for one, own in zip(played, ours, strict=True)]
     is_ours = played is ours
     return DataSide(
         seconds=seconds,
@@ -186,7 +173,5 @@ def _side(played: Sequence[PlayedRound], ours: Sequence[PlayedRound], dialogues:
         peak_bytes=max(one.peak_bytes for one in played),
         prepare_s=[one.facts["prepare_s"] for one in played] if is_ours else [],
         encode_s=[one.facts["encode_s"] for one in played] if is_ours else [],
-        ratio=None
-        if is_ours
-        else Ratio(median=median(shares), least=min(shares), most=max(shares)),
+        ratio=None if is_ours else Spread.of_ratios(seconds, [one.seconds for one in ours]),
     )

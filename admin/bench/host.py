@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from unittest.mock import patch
 
 import msgspec
@@ -20,6 +19,7 @@ from admin.bench.load import WARM_UP_ROUND
 from admin.bench.models import obtain_adapters
 from admin.bench.report import machine
 from admin.bench.serve import token_counter
+from admin.bench.statistics import Spread
 from admin.bench.workload import Prompter, Workload
 from admin.commands.base import obtain_base
 from admin.context import AdminContext
@@ -33,14 +33,6 @@ Reader = Callable[["LocalEngine", "Generation"], Awaitable[None]]
 
 # Characters of which replies consist: one token each in most vocabularies.
 PIECES = 4096
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """Microseconds a token: the median over all rounds, with the least and the most."""
-
-    median: float
-    least: float
-    most: float
 
 
 class HostReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,15 +49,17 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
     streams: int
     tokens: int
     rounds: int
-    wall_us: Timing
-    total_us: Timing
-    parts_us: dict[str, Timing]
+    wall_us: Spread
+    total_us: Spread
+    parts_us: dict[str, Spread]
+
+    columns: ClassVar[tuple[str, ...]] = ("the host's part of a token", "median (least to most)")
 
     def rows(self) -> list[tuple[str, str]]:
         """The figures for a table."""
         timings = {"in all, on the clock": self.wall_us, "in all, of the processor": self.total_us}
         return [
-            (f"{name}, µs a token", f"{one.median:.2f} ({one.least:.2f} to {one.most:.2f})")
+            (f"{name}, µs a token", one.shown(2))
             for name, one in {**timings, **self.parts_us}.items()
         ]
 
@@ -93,7 +87,7 @@ def measure_host(
     models = obtain_adapters(admin, base, adapters) or [base.name]
     read = None if http else _read_frames if frames else _read_events
     played = asyncio.run(_play(admin, workload, rounds, base, models, read))
-    parts = {name: _timing([one[name] for one in played]) for name in played[0]}
+    parts = {name: Spread.of([one[name] for one in played]) for name in played[0]}
     wall, total = parts.pop("wall"), parts.pop("total")
     return HostReport(
         benchmark="host",
@@ -235,7 +229,3 @@ async def _measured(
     taken["accepted and handed over"] = taken["total"] - known
     tokens = load.requests * load.output_tokens
     return {name: 1e6 * seconds / tokens for name, seconds in taken.items()}
-
-
-def _timing(taken: Sequence[float]) -> Timing:
-    return Timing(median=statistics.median(taken), least=min(taken), most=max(taken))

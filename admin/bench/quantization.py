@@ -60,6 +60,11 @@ class QuantizationReport(msgspec.Struct, frozen=True):
     def differences(self) -> list[float]:
         return [pair.difference for pair in self.pairs]
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The titles of :meth:`rows`."""
+        return ("nats per character", f"LoRA, {self.held}", "NF4, as trained", "NF4, as served")
+
     def rows(self) -> list[tuple[str, ...]]:
         """For a table: a row a seed, the median last."""
         rows: list[tuple[str, ...]] = [

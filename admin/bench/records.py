@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 from admin.bench.report import machine
+from admin.bench.statistics import Spread
 from training.runs import EventLog, History
 from training.runs.reader import offset_after
 
 CURVES = ("loss", "validation_nll")
 EVALUATE_EVERY = 500
 UPDATES = 1000  # of one event each
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds: the median over all rounds, with the least and the most."""
-
-    median: float
-    least: float
-    most: float
 
 
 class RecordsReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,11 +35,13 @@ class RecordsReport(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int
     log_bytes: int
     buckets: int
-    first_paint_ms: Timing
-    first_paint_cpu_ms: Timing
-    update_ms: Timing
-    return_ms: Timing
-    append_ms: Timing
+    first_paint_ms: Spread
+    first_paint_cpu_ms: Spread
+    update_ms: Spread
+    return_ms: Spread
+    append_ms: Spread
+
+    columns: ClassVar[tuple[str, ...]] = ("records", "median (least to most)")
 
     def rows(self) -> list[tuple[str, str]]:
         """The figures for a table."""
@@ -61,10 +55,7 @@ class RecordsReport(msgspec.Struct, frozen=True, kw_only=True):
         return [
             ("steps, each with an event", f"{self.steps:,}"),
             ("size of the log", f"{self.log_bytes / 1e6:.1f} MB"),
-            *(
-                (f"{name}, ms", f"{one.median:.3f} ({one.least:.3f} to {one.most:.3f})")
-                for name, one in timings.items()
-            ),
+            *((f"{name}, ms", one.shown(3)) for name, one in timings.items()),
         ]
 
 
@@ -92,11 +83,11 @@ def measure_records(steps: int, rounds: int, buckets: int) -> RecordsReport:
         rounds=rounds,
         log_bytes=size,
         buckets=buckets,
-        first_paint_ms=_timing([wall for wall, _ in first]),
-        first_paint_cpu_ms=_timing([cpu for _, cpu in first]),
-        update_ms=_timing(updates),
-        return_ms=_timing(found),
-        append_ms=_timing(appended),
+        first_paint_ms=Spread.of([wall for wall, _ in first]),
+        first_paint_cpu_ms=Spread.of([cpu for _, cpu in first]),
+        update_ms=Spread.of(updates),
+        return_ms=Spread.of(found),
+        append_ms=Spread.of(appended),
     )
 
 
@@ -137,7 +128,3 @@ def _timed(action: Callable[..., object], *arguments: Any, **named: Any) -> floa
     started = time.perf_counter()
     action(*arguments, **named)
     return (time.perf_counter() - started) * 1000
-
-
-def _timing(taken_ms: list[float]) -> Timing:
-    return Timing(median=statistics.median(taken_ms), least=min(taken_ms), most=max(taken_ms))

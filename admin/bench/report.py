@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,7 +14,7 @@ from admin.bench.errors import BenchFailed
 from admin.bench.statistics import (
     Distribution,
     Figure,
-    Ratio,
+    Spread,
     Summary,
     median_itl,
     median_ttft,
@@ -48,7 +48,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     asked: dict[str, Any]
     sides: dict[str, Summary]
     each_round: dict[str, list[Summary]]
-    ratios: dict[str, Ratio]
+    ratios: dict[str, Spread]
     parts_s: dict[str, dict[str, float]]
     shares: dict[str, dict[str, float]]
     copied_share: float | None = None
@@ -109,6 +109,23 @@ def _cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
+class Tabular(Protocol):
+    """A report whose figures fit a table."""
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+    def rows(self) -> Sequence[Sequence[str]]: ...
+
+
+def show_table(output: Output, report: Tabular, *, as_json: bool) -> None:
+    """Print ``report``, in one of the two forms."""
+    if as_json:
+        output.json(report)
+    else:
+        output.table(report.columns, report.rows())
+
+
 def show(output: Output, report: Report, *, as_json: bool) -> None:
     """Print ``report``; as JSON, with every round's figures.
 
@@ -149,7 +166,8 @@ def _rows(report: Report) -> list[list[str]]:
     if len(sides) > 1:
         named = dict(zip((1, 7, 8), RATIOS, strict=True))
         for index, row in enumerate(rows):
-            row.append(_spread(report.ratios.get(named.get(index, ""))))
+            found = report.ratios.get(named.get(index, ""))
+            row.append(found.shown(3) if found else "")
     return rows
 
 
@@ -162,12 +180,6 @@ def _cell(values: Distribution | None) -> str:
     if values is None:
         return NONE
     return f"{values.p50:.1f} / {values.p90:.1f} / {values.p99:.1f}"
-
-
-def _spread(found: Ratio | None) -> str:
-    if found is None:
-        return ""
-    return f"{found.median:.3f} ({found.least:.3f} to {found.most:.3f})"
 
 
 def _show_parts(output: Output, report: Report) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -17,6 +16,8 @@ from admin.bench.errors import BenchFailed
 
 SHOWN_LINES = 12
 PATIENCE_S = 20
+
+Name = TypeVar("Name", bound=str)
 
 
 class PlayedRound(msgspec.Struct, frozen=True):
@@ -29,6 +30,25 @@ class PlayedRound(msgspec.Struct, frozen=True):
     cpu_seconds: float
     peak_bytes: int
     facts: dict[str, Any] = {}
+
+
+def take_turns(
+    sides: Mapping[Name, SideProcess], rounds: int, tell: Callable[[Name, int, PlayedRound], None]
+) -> dict[Name, list[PlayedRound]]:
+    """What each side's ``rounds`` took, counted from 1: A B C, C B A, and so on.
+
+    ``tell`` is told of each when it is over.
+
+    Raises:
+        BenchFailed: a side ended in the middle.
+    """
+    played: dict[Name, list[PlayedRound]] = {name: [] for name in sides}
+    for number in range(1, rounds + 1):
+        for name in list(sides) if number % 2 else reversed(list(sides)):
+            done = sides[name].play(number)
+            played[name].append(done)
+            tell(name, number, done)
+    return played
 
 
 class SideProcess:
@@ -54,12 +74,7 @@ class SideProcess:
             )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with suppress(OSError):  # it is gone already
@@ -81,6 +96,16 @@ class SideProcess:
         """
         found: dict[str, Any] = self._answer()["ready"]
         return found
+
+    def warmed_up(self) -> Self:
+        """Itself, once it is ready and has played a round that does not count.
+
+        Raises:
+            BenchFailed: it ended before; the message has the last that it said.
+        """
+        self.ready()
+        self.play(0)
+        return self
 
     def play(self, number: int) -> PlayedRound:
         """Round ``number``.

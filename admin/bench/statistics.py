@@ -112,15 +112,26 @@ def _ms(seconds: Iterable[float]) -> Distribution | None:
     return Distribution.of(1000 * each for each in seconds)
 
 
-class Ratio(msgspec.Struct, frozen=True):
-    """One side's figure as a multiple of the other's.
-
-    Over the pairs of rounds that followed each other: the median, the least and the most.
-    """
+class Spread(msgspec.Struct, frozen=True):
+    """What several rounds gave, in their unit: the median, the least and the most."""
 
     median: float
     least: float
     most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Of one value at least."""
+        return cls(median(values), min(values), max(values))
+
+    @classmethod
+    def of_ratios(cls, figures: Sequence[float], others: Sequence[float]) -> Self:
+        """Each round's figure as a multiple of the other side's in the same round."""
+        return cls.of([one / other for one, other in zip(figures, others, strict=True)])
+
+    def shown(self, digits: int, unit: str = "") -> str:
+        """``2.31× (2.20 to 2.40)``, with so many decimal ``digits``."""
+        return f"{self.median:.{digits}f}{unit} ({self.least:.{digits}f} to {self.most:.{digits}f})"
 
 
 Figure = Callable[[Summary], float | None]
@@ -141,7 +152,7 @@ def median_itl(summary: Summary) -> float | None:
     return None if summary.itl_ms is None else summary.itl_ms.p50
 
 
-def ratio(ours: Sequence[Round], theirs: Sequence[Round], figure: Figure) -> Ratio | None:
+def ratio(ours: Sequence[Round], theirs: Sequence[Round], figure: Figure) -> Spread | None:
     """``figure`` of each of our rounds over that of their round beside it.
 
     ``None`` where no pair has both figures.
@@ -149,6 +160,4 @@ def ratio(ours: Sequence[Round], theirs: Sequence[Round], figure: Figure) -> Rat
     pairs = zip(ours, theirs, strict=False)
     found = [(figure(summarise([one], 0)), figure(summarise([other], 0))) for one, other in pairs]
     shares = [one / other for one, other in found if one is not None and other]
-    if not shares:
-        return None
-    return Ratio(median=median(shares), least=min(shares), most=max(shares))
+    return Spread.of(shares) if shares else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from admin.bench.errors import BenchFailed
 from admin.bench.report import machine
-from admin.bench.side_process import PlayedRound, SideProcess
+from admin.bench.side_process import PlayedRound, SideProcess, take_turns
 from admin.bench.train_report import SideReport, TrainReport, ratios_of
 from admin.commands.base import obtain_base
 from admin.context import AdminContext
@@ -20,7 +20,6 @@ from admin.context import AdminContext
 if TYPE_CHECKING:
     import torch
 
-    from training.data.dataset import PreparedDataset
     from training.recipe import Recipe
     from training.sides.material import Lesson
 
@@ -71,14 +70,7 @@ def measure_train(admin: AdminContext, asked: TrainOptions) -> TrainReport:
         BenchFailed: a side cannot be started or fails.
     """
     from training.recipe import read_recipe
-    from training.sides.material import (
-        check_comparable,
-        device_named,
-        device_title,
-        dialogues_needed,
-        peak_flops,
-        random_dataset,
-    )
+    from training.sides.material import check_comparable, device_named, device_title, peak_flops
 
     names = asked.chosen()
     python = trl_python(asked.trl) if asked.trl else None
@@ -88,34 +80,16 @@ def measure_train(admin: AdminContext, asked: TrainOptions) -> TrainReport:
     check_comparable(recipe)
     device = device_named(asked.device)
     base = obtain_base(admin, asked.base)
-    with tempfile.TemporaryDirectory(prefix="lccc-bench-") as folder, ExitStack() as stack:
-        place = Path(folder)
-        many = dialogues_needed(recipe, asked.tokens_per_forward, asked.steps, asked.rounds)
-        dataset = random_dataset(place, many, asked.seed)
-        lessons = _lessons(base, recipe, dataset, names, asked)
-        starts = _Starts(place, dataset, device, python)
-        sides = {}
-        for name in names:
-            admin.output.say(f"Loading {name} …")
-            command = starts.command(name, lessons[name])
-            side = stack.enter_context(SideProcess(name, command, place / f"{name}.log"))
-            side.ready()
-            side.play(0)
-            sides[name] = side
-        played = _alternate(admin, sides, lessons, asked.rounds)
+    with tempfile.TemporaryDirectory(prefix="lccc-bench-") as folder:
+        lessons = _lessons(base, recipe, Path(folder), names, asked)
+        starts = _Starts(Path(folder), device, python)
+        played = _play(admin, lessons, starts, asked.rounds)
     peak = asked.peak_tflops * 1e12 if asked.peak_tflops else peak_flops(device)
-    ours_shares = recipe.training.shares
-    reports: dict[str, SideReport] = {
-        name: SideReport.of(
-            played[name],
-            [
-                lessons[name].counts(n, shares=ours_shares and name in OURS)
-                for n in range(1, asked.rounds + 1)
-            ],
-            peak,
-        )
-        for name in names
-    }
+    sides: dict[str, SideReport] = {}
+    for name, lesson in lessons.items():
+        shares = recipe.training.shares and name in OURS
+        counts = [lesson.counts(number, shares=shares) for number in range(1, asked.rounds + 1)]
+        sides[name] = SideReport.of(played[name], counts, peak)
     return TrainReport(
         benchmark="train",
         machine={**machine(), "device": device_title(device)},
@@ -124,9 +98,27 @@ def measure_train(admin: AdminContext, asked: TrainOptions) -> TrainReport:
         rounds=asked.rounds,
         tokens_per_forward=asked.tokens_per_forward,
         gradient_checkpointing=recipe.training.gradient_checkpointing,
-        sides=reports,
-        ratios=ratios_of(reports),
+        sides=sides,
+        ratios=ratios_of(sides),
     )
+
+
+def _play(
+    admin: AdminContext, lessons: dict[SideName, Lesson], starts: _Starts, rounds: int
+) -> dict[SideName, list[PlayedRound]]:
+    """What the rounds of each side took, which are all loaded before the first."""
+
+    def tell(name: SideName, number: int, done: PlayedRound) -> None:
+        rate = f"{lessons[name].counts(number).dialogues / done.seconds:.3g} dialogues/s"
+        admin.output.say(f"round {number} of {rounds}, {name}: {rate}")
+
+    with ExitStack() as stack:
+        sides = {}
+        for name, lesson in lessons.items():
+            admin.output.say(f"Loading {name} …")
+            side = SideProcess(name, starts.command(name, lesson), starts.place / f"{name}.log")
+            sides[name] = stack.enter_context(side).warmed_up()
+        return take_turns(sides, rounds, tell)
 
 
 def trl_python(where: Path) -> Path:
@@ -144,13 +136,15 @@ def trl_python(where: Path) -> Path:
 def _lessons(
     base: Any,
     recipe: Recipe,
-    dataset: PreparedDataset,
+    place: Path,
     names: Sequence[SideName],
     asked: TrainOptions,
 ) -> dict[SideName, Lesson]:
     """What each side trains on: all that are compared with each other, the same."""
-    from training.sides.material import lesson
+    from training.sides.material import dialogues_needed, lesson, random_dataset
 
+    many = dialogues_needed(recipe, asked.tokens_per_forward, asked.steps, asked.rounds)
+    dataset = random_dataset(place, many, asked.seed)
     exact = lesson(base, recipe, dataset, "exact", asked.steps, asked.rounds)
     filled = lesson(base, recipe, dataset, "throughput", asked.steps, asked.rounds)
     return {name: filled if name in FILLED else exact for name in names}
@@ -161,7 +155,6 @@ class _Starts:
     """The command lines of the sides, and the files that they read."""
 
     place: Path
-    dataset: PreparedDataset
     device: torch.device
     python: Path | None
 
@@ -169,7 +162,7 @@ class _Starts:
         if name in ("exact", "throughput"):
             recipe = self.place / f"{name}.toml"
             recipe.write_text(lesson.plan.recipe.toml(), encoding="utf-8")
-            where = (str(lesson.plan.base.path), str(recipe), str(self.dataset.path))
+            where = (str(lesson.plan.base.path), str(recipe), str(lesson.plan.dataset.path))
             return self._own("own", *where, str(lesson.steps), str(self.device))
         job = self.place / f"{name}.json"
         lesson.job(self.device).write(job)
@@ -182,19 +175,3 @@ class _Starts:
 
     def _own(self, module: str, *arguments: str) -> list[str]:
         return [sys.executable, "-m", f"training.sides.{module}", *arguments]
-
-
-def _alternate(
-    admin: AdminContext,
-    sides: dict[SideName, SideProcess],
-    lessons: dict[SideName, Lesson],
-    rounds: int,
-) -> dict[SideName, list[PlayedRound]]:
-    """What each side's rounds took: A B C, C B A, and so on."""
-    played: dict[SideName, list[PlayedRound]] = {name: [] for name in sides}
-    for number in range(1, rounds + 1):
-        for name in list(sides) if number % 2 else reversed(list(sides)):
-            played[name].append(sides[name].play(number))
-            rate = lessons[name].counts(number).dialogues / played[name][-1].seconds
-            admin.output.say(f"round {number} of {rounds}, {name}: {rate:.3g} dialogues/s")
-    return played

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import median
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from admin.bench.statistics import Ratio
+from admin.bench.statistics import Spread
 
 if TYPE_CHECKING:
     from admin.bench.side_process import PlayedRound
@@ -80,8 +79,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     ours: str
     theirs: str
-    dialogues_per_s: Ratio
-    dialogues_per_cpu_s: Ratio
+    dialogues_per_s: Spread
+    dialogues_per_cpu_s: Spread
     peak_bytes: float
 
 
@@ -122,13 +121,9 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
             f"{side.mfu or 0:.1%}" if self._knows_mfu else f"{sum(side.cpu_seconds):.1f}",
             f"{side.peak_bytes / 2**20:,.0f} MiB",
             f"{side.dialogues} dialogues in {sum(side.seconds):.1f} s",
-            _shown(against.dialogues_per_s) if against else "",
+            against.dialogues_per_s.shown(2, "×") if against else "",
             f"{against.peak_bytes:.2f}×" if against else "",
         )
-
-
-def _shown(ratio: Ratio) -> str:
-    return f"{ratio.median:.2f}× ({ratio.least:.2f} to {ratio.most:.2f})"
 
 
 def ratios_of(sides: Mapping[Any, SideReport]) -> list[Comparison]:
@@ -141,14 +136,9 @@ def ratios_of(sides: Mapping[Any, SideReport]) -> list[Comparison]:
                 Comparison(
                     ours=ours,
                     theirs=theirs,
-                    dialogues_per_s=_ratio(other.seconds, one.seconds),
-                    dialogues_per_cpu_s=_ratio(other.cpu_seconds, one.cpu_seconds),
+                    dialogues_per_s=Spread.of_ratios(other.seconds, one.seconds),
+                    dialogues_per_cpu_s=Spread.of_ratios(other.cpu_seconds, one.cpu_seconds),
                     peak_bytes=one.peak_bytes / other.peak_bytes,
                 )
             )
     return found
-
-
-def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
-    shares = [a / b for a, b in zip(numerators, denominators, strict=True)]
-    return Ratio(median=median(shares), least=min(shares), most=max(shares))

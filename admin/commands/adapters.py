@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,14 @@ from adapters.errors import RegistryCorrupt
 from admin.commands.diff import diff
 from admin.commands.export import export, merge
 from admin.context import AdminContext, pass_admin
+from admin.options import json_option
+from admin.output import local_time
 from admin.scores.summary import summary
 
 if TYPE_CHECKING:
     from adapters.manifest import RunRef
     from adapters.registry import Entry, Registry
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 
 HOW_TO_GET_ONE = """\
 No adapters yet.
@@ -198,7 +198,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         manifest.base.name,
         str(manifest.rank),
         entry.digest[:12],
-        _local_time(entry.created),
+        local_time(entry.created),
         manifest.run.id if manifest.run else "-",
         "-" if loss is None else f"{loss:.3f}",
     )
@@ -216,7 +216,7 @@ def _details(entry: Entry) -> dict[str, Any]:
     lines: dict[str, Any] = {
         "name": entry.name,
         "digest": entry.digest,
-        "registered": _local_time(entry.created),
+        "registered": local_time(entry.created),
         "base": f"{manifest.base.name} (weights {manifest.base.weights_sha256[:12]})",
         "LoRA": f"rank {manifest.rank}, alpha {manifest.alpha:g}",
         "targets": ", ".join(manifest.target_modules),
@@ -249,10 +249,6 @@ def _described(entry: Entry) -> dict[str, Any]:
         "path": str(entry.path),
         "manifest": entry.manifest,
     }
-
-
-def _local_time(unix_s: int) -> str:
-    return datetime.fromtimestamp(unix_s).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _printable(text: str) -> str:

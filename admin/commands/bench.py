@@ -2,80 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
-from admin.commands.base import BENCH_BASE
+from admin.bench.options import (
+    JsonObjects,
+    adapters_option,
+    base_option,
+    count_option,
+    device_option,
+    load_options,
+    range_option,
+    serve_options_option,
+    weights_option,
+    workload_of,
+)
 from admin.context import AdminContext, pass_admin
-
-if TYPE_CHECKING:
-    from admin.bench.workload import Workload
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
-    """Several options in one decorator, in the order in which help shows them."""
-
-    def decorate(command: Command) -> Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
-
-
-def count_option(name: str, default: int, text: str, least: int = 1) -> Callable[[Any], Any]:
-    """An option whose value is a number of things."""
-    return click.option(name, type=click.IntRange(least), default=default, help=text)
-
-
-def load_options(
-    *, concurrency: int, requests: int, prompt_tokens: int, output_tokens: int, rounds: int
-) -> Callable[[Command], Command]:
-    """The size of the load, with the defaults of the one benchmark."""
-    return options(
-        count_option("--concurrency", concurrency, "Requests that run at any time."),
-        count_option("--requests", requests, "Requests of one round."),
-        count_option("--prompt-tokens", prompt_tokens, "Length of a prompt, template included."),
-        count_option("--output-tokens", output_tokens, "Length of a reply.", least=2),
-        count_option("--rounds", rounds, "How often each side plays; sides take turns."),
-        count_option("--seed", 0, "Chooses the prompts.", least=0),
-    )
-
-
-range_option = click.option(
-    "--range-ratio",
-    type=click.FloatRange(0, 1, max_open=True),
-    default=0.0,
-    metavar="R",
-    help="Draw each request's lengths from 1 - R to 1 + R times those asked.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
-base_option = click.option(
-    "--base", default=BENCH_BASE, help="The base: `bench-0.6b`, or any that `serve` takes."
-)
-weights_option = click.option(
-    "--weights", default="auto", help="Number format of the base's weights, as for `serve`."
-)
-device_option = click.option("--device", default="auto", help="Where the model runs.")
-serve_options_option = click.option(
-    "--serve-options",
-    default="",
-    metavar="TEXT",
-    help="Further options of `lccc-admin serve` for our own server, in one quoted text.",
-)
-adapters_option = click.option(
-    "--adapters",
-    type=click.IntRange(0),
-    default=0,
-    metavar="N",
-    help="Ask N random adapters in turn, bench-1 to bench-N; they are made where missing.",
-)
+from admin.options import json_option, set_option
 
 
 @click.group()
@@ -86,26 +31,6 @@ def bench() -> None:
     length, prompts differ in every request, and the base `bench-0.6b` (the shape of Qwen3-0.6B,
     random weights) is made when it is first needed. Ratios in one run are worth more than seconds.
     """
-
-
-class JsonObjects(click.ParamType[tuple[dict[str, Any], ...]]):
-    """One JSON object, or a list of them."""
-
-    name = "JSON"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[dict[str, Any], ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            found = json.loads(value)
-        except ValueError as error:
-            self.fail(f"{value!r} is not JSON: {error}.", param, ctx)
-        objects = found if isinstance(found, list) else [found]
-        if not objects or not all(isinstance(each, dict) for each in objects):
-            self.fail("needed is a JSON object, or a list of at least one.", param, ctx)
-        return tuple(objects)
 
 
 TRL = "A virtual environment (or a Python) that has TRL, bitsandbytes, PEFT and psutil."
@@ -154,7 +79,7 @@ def bench_serve(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
         raise click.UsageError("--adapters is for our own server; with --url, name each --model.")
     if given["tokenizer"] and not given["url"]:
         raise click.UsageError("--tokenizer is for a --url; our own server has that of its base.")
-    asked = ServeOptions(workload=_workload(given), **given)
+    asked = ServeOptions(workload=workload_of(given), **given)
     show(admin.output, measure(admin, asked), as_json=as_json)
 
 
@@ -175,7 +100,7 @@ def bench_engine(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
 
     if given["without_adapters"] and not given["adapters"]:
         raise click.UsageError("--without-adapters compares with --adapters N; say how many.")
-    asked = EngineOptions(workload=_workload(given), **given)
+    asked = EngineOptions(workload=workload_of(given), **given)
     show(admin.output, measure_engine(admin, asked), as_json=as_json)
 
 
@@ -224,7 +149,7 @@ def bench_itl(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
     from admin.bench.itl import measure_itl
     from admin.bench.report import show
 
-    asked = EngineOptions(workload=_workload(given), **given)
+    asked = EngineOptions(workload=workload_of(given), **given)
     show(admin.output, measure_itl(admin, asked), as_json=as_json)
 
 
@@ -245,13 +170,11 @@ def bench_host(
     is missing is the driver: replaying graphs, copies, waiting.
     """
     from admin.bench.host import measure_host
+    from admin.bench.report import show_table
 
-    workload = _workload(given)
+    workload = workload_of(given)
     found = measure_host(admin, workload, rounds, base_name, **given)
-    if as_json:
-        admin.output.json(found)
-    else:
-        admin.output.table(("the host's part of a token", "median (least to most)"), found.rows())
+    show_table(admin.output, found, as_json=as_json)
 
 
 @bench.command("sampling")
@@ -266,7 +189,7 @@ def bench_sampling(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
     from admin.bench.engine import EngineOptions, measure_sampling
     from admin.bench.report import show
 
-    asked = EngineOptions(workload=_workload(given), **given)
+    asked = EngineOptions(workload=workload_of(given), **given)
     show(admin.output, measure_sampling(admin, asked), as_json=as_json)
 
 
@@ -288,7 +211,7 @@ def bench_speculation(admin: AdminContext, /, as_json: bool, **given: Any) -> No
     from admin.bench.report import show
     from admin.bench.speculation import SpeculationOptions, measure_speculation
 
-    asked = SpeculationOptions(workload=_workload(given), **given)
+    asked = SpeculationOptions(workload=workload_of(given), **given)
     show(admin.output, measure_speculation(admin, asked), as_json=as_json)
 
 
@@ -318,7 +241,7 @@ def bench_peft(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
     given |= {"concurrency": rows, "requests": rows}
     given["prompt_tokens"] = given.pop("context")
     given["output_tokens"] = given.pop("steps") + 1  # the first comes with the prompt
-    asked = EngineOptions(workload=_workload(given), **given)
+    asked = EngineOptions(workload=workload_of(given), **given)
     show(admin.output, measure_peft(admin, asked), as_json=as_json)
 
 
@@ -336,21 +259,17 @@ def bench_records(
     The record is written into a temporary directory and deleted.
     """
     from admin.bench.records import measure_records
+    from admin.bench.report import show_table
 
     found = measure_records(steps, rounds, buckets)
-    if as_json:
-        admin.output.json(found)
-    else:
-        admin.output.table(("records", "median (least to most)"), found.rows())
+    show_table(admin.output, found, as_json=as_json)
 
 
 @bench.command("quantization")
 @click.option("--data", "dataset", required=True, help="The prepared dataset to train on.")
 @click.option("--base", "base_name", default="pocket", help="The base to train on.")
 @click.option("--recipe", default="pocket", help="A bundled recipe's name, or a TOML file.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one recipe field."
-)
+@set_option()
 @count_option("--rounds", 1, "Pairs of trainings, each from another seed.")
 @json_option
 @pass_admin
@@ -369,6 +288,7 @@ def bench_quantization(
     as it is, all on the whole validation split. Nothing is registered; all is deleted at the end.
     """
     from admin.bench.quantization import measure_quantization
+    from admin.bench.report import show_table
     from admin.commands.base import obtain_base
     from training.data.dataset import PreparedDataset
     from training.recipe import read_recipe
@@ -379,12 +299,9 @@ def bench_quantization(
     seeds = range(first, first + rounds)
     base = obtain_base(admin, base_name)
     found = measure_quantization(admin, base, prepared, resolved, seeds)
-    if as_json:
-        admin.output.json(found)
-        return
-    columns = ("nats per character", f"LoRA, {found.held}", "NF4, as trained", "NF4, as served")
-    admin.output.table(columns, found.rows())
-    admin.output.say(f"{found.base} on {found.dataset}, {found.dialogues} held-out dialogues.")
+    show_table(admin.output, found, as_json=as_json)
+    if not as_json:
+        admin.output.say(f"{found.base} on {found.dataset}, {found.dialogues} held-out dialogues.")
 
 
 @bench.command("train")
@@ -403,7 +320,7 @@ def bench_quantization(
 )
 @count_option("--seed", 0, "Chooses the dialogues.", least=0)
 @click.option("--recipe", default="qwen3-0.6b-lccc", help="As for `train`.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As for `train`.")
+@set_option("As for `train`.")
 @click.option("--peak-tflops", type=click.FloatRange(0, min_open=True), help=PEAK)
 @base_option
 @click.option(
@@ -422,13 +339,11 @@ def bench_train(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
     LoRA, quantisation and gradient checkpointing, and a process of their own; the dialogues are
     random ones in LCCC's shape. Peak memory is allocated on a GPU, or resident on a CPU.
     """
+    from admin.bench.report import show_table
     from admin.bench.train import TrainOptions, measure_train
 
     found = measure_train(admin, TrainOptions(**given))
-    if as_json:
-        admin.output.json(found)
-    else:
-        admin.output.table(found.columns, found.rows())
+    show_table(admin.output, found, as_json=as_json)
 
 
 @bench.command("data")
@@ -454,21 +369,7 @@ def bench_data(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
     must give the same tokens and masks.
     """
     from admin.bench.data import measure_data
+    from admin.bench.report import show_table
 
     found = measure_data(admin, **given)
-    if as_json:
-        admin.output.json(found)
-    else:
-        admin.output.table(found.columns, found.rows())
-
-
-def _workload(given: dict[str, Any]) -> Workload:
-    """The load that the options describe, which are taken out of ``given``."""
-    from admin.bench.workload import Workload
-
-    sizes = ("concurrency", "requests", "prompt_tokens", "output_tokens", "seed")
-    return Workload(
-        **{name: given.pop(name) for name in sizes},
-        shared_prefix_tokens=given.pop("shared_prefix_tokens", 0),
-        range_ratio=given.pop("range_ratio", 0.0),
-    )
+    show_table(admin.output, found, as_json=as_json)

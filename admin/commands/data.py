@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from adapters.base import POCKET
 from adapters.errors import BaseNotFound
 from admin import dataset_view as view
 from admin.context import AdminContext, pass_admin
-from admin.output import Output
-from admin.progress import progress_bar
+from admin.options import options, set_option
+from admin.progress import passing_bar
 
 if TYPE_CHECKING:
     from adapters.base import Base
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from training.data.encode import Encoding
     from training.data.preview import Preview
     from training.data.stats import SplitStats, TokenStats
-
-DEFAULT_BASE = "pocket"
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -39,9 +36,7 @@ def data() -> None:
 @click.option("--valid", type=EXISTING_FILE, help="Dialogues for validation.")
 @click.option("--test", type=EXISTING_FILE, help="Dialogues for the final test.")
 @click.option("--rules", default="default", help="Cleaning rules: `default`, `lccc`, a TOML file.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one cleaning rule."
-)
+@set_option("Override one cleaning rule.")
 @click.option("--seed", default=0, help="Another seed draws other validation and test dialogues.")
 @click.option(
     "--valid-share",
@@ -90,7 +85,7 @@ def prepare(  # noqa: PLR0913 - one parameter an option
     from training.data.rules import read_rules
 
     loaded = read_rules(rules, overrides)
-    with _progress("preparing", unit="" if as_json else "bytes") as on_progress:
+    with passing_bar(admin.output, "preparing", "" if as_json else "bytes") as on_progress:
         prepared = dataset.prepare(
             files,
             name,
@@ -167,18 +162,12 @@ def show(admin: AdminContext, name: str, examples: int, base: str | None, as_jso
         view.show_previews(admin.output, previews, read_by)
 
 
-def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The base and the recipe, of which what stands under ``[prompt]`` counts here."""
-    for option in reversed(
-        (
-            click.option("--base", help="Whose tokens.  [default: pocket, if it is built]"),
-            click.option("--recipe", help="A recipe's name or file.  [default: the LCCC one]"),
-            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-                         help="Override one recipe field, such as prompt.roles."),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
+# Of the recipe, what stands under ``[prompt]`` counts here.
+recipe_options = options(
+    click.option("--base", help="Whose tokens.  [default: pocket, if it is built]"),
+    click.option("--recipe", help="A recipe's name or file.  [default: the LCCC one]"),
+    set_option("Override one recipe field, such as prompt.roles."),
+)
 
 
 @data.command()
@@ -215,7 +204,7 @@ def preview(  # noqa: PLR0913 - one parameter an option
     chosen = dialogues[start - 1 : start - 1 + examples]
     if not chosen:
         raise click.UsageError(f"--from: the {split} split has {len(dialogues):,} dialogues.")
-    found = _base(admin, base or (DEFAULT_BASE if tokens else None))
+    found = _base(admin, base or (POCKET if tokens else None))
     previews = _previews(chosen, found, _encoding(recipe, overrides), one_by_one=tokens)
     if as_json:
         admin.output.json(_as_data(chosen, previews))
@@ -251,11 +240,11 @@ def stats(
         raise click.FileError(str(svg), f"there is no directory {svg.parent}; make it first")
     dataset = PreparedDataset.open(admin.home.datasets, name)
     encoding, found = _encoding(recipe, overrides), _base(admin, base)
-    with _progress("counting") as on_progress:
-        splits = dataset_stats(dataset, on_progress or (lambda *_: None))
+    with passing_bar(admin.output, "counting") as on_progress:
+        splits = dataset_stats(dataset, on_progress)
     tokens = None
     if found:
-        with _progress("encoding") as on_progress:
+        with passing_bar(admin.output, "encoding") as on_progress:
             files = encode_split(
                 dataset, "train", found, load_tokenizer(found.path), encoding, on_progress
             )
@@ -289,7 +278,7 @@ def _base(admin: AdminContext, name: str | None) -> Base | None:
     from adapters.base import find_base
 
     try:
-        return find_base(name or DEFAULT_BASE, admin.home)
+        return find_base(name or POCKET, admin.home)
     except BaseNotFound:
         if name:
             raise
@@ -330,28 +319,3 @@ def _as_data(
         {"dialog": dialogue.utterances, "sequences": sequences}
         for dialogue, sequences in zip(dialogues, previews, strict=True)
     ]
-
-
-@contextmanager
-def _progress(label: str, unit: str = "") -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on stderr; off a terminal, lines where there is a ``unit``, else nothing."""
-    if not sys.stderr.isatty():
-        if not unit:
-            yield None
-            return
-        with progress_bar(Output(), label) as lines:
-            yield lambda done, total: lines(done, total, unit)
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn(label), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

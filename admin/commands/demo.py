@@ -18,6 +18,7 @@ from adapters.errors import AdapterError
 from admin.commands.base import obtain_base
 from admin.commands.train import run_training, tell_how_to_resume
 from admin.context import AdminContext, pass_admin
+from admin.stopping import INTERRUPTED
 
 if TYPE_CHECKING:
     from adapters.base import Base
@@ -28,8 +29,6 @@ ADAPTERS = {"cat": "a playful cat (小猫)", "scholar": "a courteous scholar of 
 
 # A reply whose texts came within less was read in one piece or two.
 _SEEN_S = 0.05
-
-INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from admin.context import AdminContext, pass_admin
+from admin.options import json_option
 
 if TYPE_CHECKING:
     from admin.models import Model
@@ -23,7 +24,7 @@ LEFT_OUT = ("format", "files", "evaluations", "run.id")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option("--base", help="The base.  [default: that of the adapters]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@json_option
 @pass_admin
 def diff(admin: AdminContext, first: str, second: str, base: str | None, as_json: bool) -> None:
     """Compare the adapters A and B: manifests, recipes, data and what they add to the base.

@@ -14,6 +14,7 @@ from typing import Literal
 import click
 
 from admin.context import AdminContext, pass_admin
+from admin.options import json_option
 
 Verdict = Literal["ok", "advice", "problem"]
 TRAINING = frozenset({"torch", "transformers", "peft", "bitsandbytes", "accelerate", "psutil"})
@@ -35,7 +36,7 @@ class Finding:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @pass_admin
 def doctor(admin: AdminContext, as_json: bool) -> None:
     """Check the environment, the devices, bitsandbytes, the kernels, home and the bases.

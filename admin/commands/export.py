@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from admin.context import AdminContext, pass_admin
+from admin.options import json_option
 from admin.progress import stages_bar
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ dtype_option = click.option(
     default="bf16",
     help="Number format of merged weights.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 
 
 @click.command()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from adapters.errors import LcccError
 from admin.context import AdminContext, pass_admin
+from admin.options import json_option
+from admin.output import local_time
 
 if TYPE_CHECKING:
     from server.jobs import Job
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 CANCEL_TIMEOUT_S = 60.0
 POLL_S = 0.1
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 job_argument = click.argument("job_id", metavar="JOB")
 
 
@@ -52,7 +52,7 @@ def list_jobs(admin: AdminContext, as_json: bool) -> None:
             _state(job),
             job.record().kind,
             job.record().subject,
-            datetime.fromtimestamp(job.record().started).astimezone().strftime("%Y-%m-%d %H:%M"),
+            local_time(job.record().started),
         )
         for job in found
     ]

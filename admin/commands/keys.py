@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from admin.context import AdminContext, pass_admin
+from admin.options import json_option
+from admin.output import local_time
 
 if TYPE_CHECKING:
     from adapters.keyring import Key, Keyring, Scope
@@ -57,7 +58,7 @@ def create(admin: AdminContext, name: str, scope: Scope) -> None:
 
 
 @keys.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@json_option
 @pass_admin
 def list_keys(admin: AdminContext, as_json: bool) -> None:
     """List the keys by name and scope, and how they begin."""
@@ -69,7 +70,7 @@ def list_keys(admin: AdminContext, as_json: bool) -> None:
     else:
         admin.output.table(
             ("NAME", "SCOPE", "BEGINS", "CREATED"),
-            [(key.name, key.scope, f"{key.begins}...", _time(key.created)) for key in found],
+            [(key.name, key.scope, f"{key.begins}...", local_time(key.created)) for key in found],
         )
 
 
@@ -96,7 +97,3 @@ def _keyring(admin: AdminContext) -> Keyring:
 
 def _described(key: Key) -> dict[str, Any]:
     return {"name": key.name, "scope": key.scope, "begins": key.begins, "created": key.created}
-
-
-def _time(created: int) -> str:
-    return datetime.fromtimestamp(created).astimezone().strftime("%Y-%m-%d %H:%M")

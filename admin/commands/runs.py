@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from admin.context import AdminContext, pass_admin
+from admin.options import json_option
+from admin.records import view
+from admin.stopping import INTERRUPTED
 
 if TYPE_CHECKING:
-    from training.runs import Event, Run, RunStatus
+    from training.runs import Run
 
 SHOWN = 20
 STOP_TIMEOUT_S = 600.0
-INTERRUPTED = 130  # what a shell reports of a command that Ctrl-C ended
 QUANTITIES = (
     "loss",
     "validation-per-character",
@@ -27,7 +28,6 @@ QUANTITIES = (
 )
 BROKE_OFF = ("failed", "interrupted")
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 run_argument = click.argument("run_id", metavar="RUN")
 runs_argument = click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
 
@@ -51,19 +51,7 @@ def list_runs(admin: AdminContext, as_json: bool) -> None:
     if not found:
         admin.output.say("No runs yet. `lccc-admin train --data N --name ADAPTER` starts one.")
         return
-    rows = [
-        (
-            status.id,
-            status.state,
-            f"{status.step}/{status.total_steps}",
-            _number(status.validation_nll, 4),
-            status.base,
-            status.dataset,
-        )
-        for status in found
-    ]
-    columns = ("run", "state", "step", "validation loss", "base", "dataset")
-    admin.output.table(columns, rows, whole=("run",))
+    view.show_list(admin.output, found)
 
 
 @runs.command("show")
@@ -78,10 +66,10 @@ def show_run(admin: AdminContext, run_id: str, show_all: bool, as_json: bool) ->
     if as_json:
         admin.output.json({"status": status, "events": events})
         return
-    admin.output.table(("run", ""), _facts(status), whole=("run",))
+    view.show_status(admin.output, status)
     measured = [event for event in events if event.kind in ("train", "evaluation")]
-    _print_measured(admin, measured if show_all else measured[-SHOWN:], len(measured))
-    _print_samples(admin, events)
+    view.show_measured(admin.output, measured, most=None if show_all else SHOWN)
+    view.show_samples(admin.output, events, most=SHOWN)
     for event in events:
         if event.kind == "warning":
             admin.output.warn(f"step {event.step}: {event.message}")
@@ -167,10 +155,8 @@ def compare_runs(admin: AdminContext, run_ids: tuple[str, ...], as_json: bool) -
     if as_json:
         admin.output.json(found)
         return
-    rows = [(name, *map(_cell, values)) for name, values in found.came_of_it.items()]
-    made = [(name, *map(_cell, values)) for name, values in found.made.items()]
-    admin.output.table(("", *found.runs), [*rows, *made], whole=())
-    if not made and len(found.runs) > 1:
+    view.show_comparison(admin.output, found)
+    if not found.made and len(found.runs) > 1:
         admin.output.say("They were made with the same recipe, inputs, versions and hardware.")
 
 
@@ -280,71 +266,3 @@ def _run(admin: AdminContext, run_id: str) -> Run:
     from training.runs import RunStore
 
     return RunStore(admin.home.runs).get(run_id)
-
-
-def _facts(status: RunStatus) -> list[tuple[str, object]]:
-    """What a person wants of a status; the process matters only while it runs."""
-    import msgspec
-
-    fields = msgspec.to_builtins(status) | {
-        "started": _local(status.started),
-        "updated": _local(status.updated),
-        "pid": status.pid if status.is_active else None,
-    }
-    return [(name, value) for name, value in fields.items() if value is not None]
-
-
-def _print_measured(admin: AdminContext, events: Sequence[Event], measured: int) -> None:
-    if not events:
-        admin.output.say("Nothing has been measured yet.")
-        return
-    rows = [
-        (
-            event.step,
-            _number(event.loss, 4),
-            _number(event.validation_nll, 4),
-            _number(event.gradient_norm, 3),
-            _number(event.tokens_per_s, 0),
-        )
-        for event in events
-    ]
-    admin.output.data("")
-    admin.output.table(("step", "loss", "validation loss", "gradient norm", "tokens/s"), rows)
-    if earlier := measured - len(events):
-        admin.output.say(f"{earlier} earlier ones are left out; --all shows them.")
-
-
-def _print_samples(admin: AdminContext, events: Sequence[Event]) -> None:
-    """The model's newest replies, and how their figures went."""
-    from training.scores.metrics import METRICS
-
-    sampled = [event for event in events if event.scores is not None]
-    if not sampled:
-        return
-    names = [name for name in METRICS if name in (sampled[-1].scores or {})]
-    columns = ("replies at step", *(METRICS[name].title for name in names))
-    rows = [
-        (event.step, *(_number((event.scores or {}).get(name), 1) for name in names))
-        for event in sampled[-SHOWN:]
-    ]
-    admin.output.data("")
-    admin.output.table(columns, rows)
-    replies = [(one.text, one.reply, one.reference) for one in sampled[-1].replies or ()]
-    admin.output.data("")
-    admin.output.table(("the user", f"at step {sampled[-1].step}", "the data"), replies)
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)
-
-
-def _local(unix_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))

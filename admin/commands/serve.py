@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapters.base import DEFAULT_BASE
 from admin.commands.base import obtain_base
 from admin.context import AdminContext, pass_admin
+from admin.options import base_option
 
 if TYPE_CHECKING:
     from server.process import Serving
@@ -18,13 +18,7 @@ GREETING = "你好"
 
 
 @click.command()
-@click.option(
-    "--base",
-    default=DEFAULT_BASE,
-    envvar="LCCC_BASE",
-    show_envvar=True,
-    help="`pocket`, a hub id, or a checkpoint directory.",
-)
+@base_option
 @click.option(
     "--host",
     default="127.0.0.1",

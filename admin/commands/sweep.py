@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from admin.commands.train import TRACKERS
 from admin.context import AdminContext, pass_admin
+from admin.options import report_to_option
 
 if TYPE_CHECKING:
     from adapters.base import Base
@@ -31,12 +31,7 @@ COMPARED = 4  # runs in the command that is suggested at the end
 )
 @click.option("--no-register", is_flag=True, help="Leave the best adapter in its run's directory.")
 @click.option("--retry-failed", is_flag=True, help="Also go on with trials that failed before.")
-@click.option(
-    "--report-to",
-    multiple=True,
-    type=click.Choice(TRACKERS),
-    help="Also tell a tracker of experiments what is measured; several can be named.",
-)
+@report_to_option
 @click.option("--dry-run", is_flag=True, help="Print the trials with steps and time, then stop.")
 @click.option("--status", "only_status", is_flag=True, help="Print how far it is, then stop.")
 @click.option(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import shlex
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from adapters.base import DEFAULT_BASE
 from adapters.errors import AdapterInvalid
 from admin.context import AdminContext, pass_admin
-from admin.launch import STOPPING, Machines, joined, launch, stop_when_asked
+from admin.launch import Machines, joined, launch, stop_when_asked
+from admin.options import base_option, report_to_option, set_option
 from admin.plan_view import print_plan
+from admin.stopping import stop_on_signal
 
 if TYPE_CHECKING:
     from adapters.base import Base
@@ -28,29 +27,14 @@ if TYPE_CHECKING:
     from training.runs import Run
     from training.train import Outcome
 
-TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
-
 
 @click.command()
 @click.option("--data", "dataset", help="The prepared dataset to train on.")
 @click.option("--name", "adapter", help="What the adapter will be called (its `model` name).")
-@click.option(
-    "--base",
-    default=DEFAULT_BASE,
-    envvar="LCCC_BASE",
-    show_envvar=True,
-    help="`pocket`, a hub id, or a checkpoint directory.",
-)
+@base_option
 @click.option("--recipe", help="A bundled recipe's name, or a TOML file.  [default: the LCCC one]")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one recipe field."
-)
-@click.option(
-    "--report-to",
-    multiple=True,
-    type=click.Choice(TRACKERS),
-    help="Also tell a tracker of experiments what is measured; several can be named.",
-)
+@set_option()
+@report_to_option
 @click.option("--resume", metavar="RUN", help="Continue a stopped or broken run.")
 @click.option(
     "--processes",
@@ -266,7 +250,7 @@ def run_training(  # noqa: PLR0913 - what a training may be told, by name
             TrainingProgress(admin.output, adapter) as progress,
             stop_on_signal(progress.note)
             if directory is None
-            else stop_when_asked(directory, progress.note) as should_stop,
+            else nullcontext(stop_when_asked(directory, progress.note)) as should_stop,
         ):
             return run_train(
                 plan,
@@ -285,41 +269,6 @@ def run_training(  # noqa: PLR0913 - what a training may be told, by name
         admin.output.say("said below has been put right, register it with:")
         admin.output.say(_register_command(admin, refusal.source, adapter, plan.base))
         raise
-
-
-@contextmanager
-def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a request to stop; a second one interrupts at once.
-
-    A terminal that is closed (SIGHUP) asks too, unless the training was told to outlive it (nohup).
-    Yields the question whether to stop, which says so when it is first answered with yes: the
-    handler itself may run in the middle of another write to the terminal, so it writes nothing.
-    """
-    asked = said = False
-
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    def should_stop() -> bool:
-        nonlocal said
-        if asked and not said:
-            said = True
-            with suppress(OSError):  # the terminal may be what is gone
-                say(STOPPING)
-        return asked
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield should_stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _tell(admin: AdminContext, outcome: Outcome, adapter: str, base: Base) -> None:

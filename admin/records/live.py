@@ -87,3 +87,8 @@ def duration(seconds: float) -> str:
     days, hours = divmod(hours, 24)
     clock = f"{hours}:{minutes:02}:{rest:02}"
     return f"{days} d {clock}" if days else clock
+
+
+def measured(value: float | None, form: str) -> str:
+    """A figure of an event; JSON, in which events are written, has no number that is not finite."""
+    return "not finite" if value is None else format(value, form)

@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from admin.records.live import LiveRun, duration, sparkline
+from admin.records.live import LiveRun, duration, measured, sparkline
 
 BAR_WIDTH = 40
 COLOURS = {
@@ -58,23 +58,19 @@ def _remaining(live: LiveRun) -> str:
 
 def _facts(live: LiveRun) -> Iterator[tuple[str, str]]:
     if (train := live.train) is not None:
-        yield "loss", f"{_number(train.loss, '.4f')}  {sparkline(live.loss)}"
+        yield "loss", f"{measured(train.loss, '.4f')}  {sparkline(live.loss)}"
     if (evaluation := live.evaluation) is not None:
         best = live.status.best_step
         told = "" if best is None else f", best at step {best:,}"
-        loss = _number(evaluation.validation_nll, ".4f")
+        loss = measured(evaluation.validation_nll, ".4f")
         yield "validation loss", f"{loss} at step {evaluation.step:,}{told}"
     if train is not None:
-        yield "tokens/s", _number(train.tokens_per_s, ",.0f")
-        yield "dialogues/s", _number(train.dialogues_per_s, ",.1f")
-        yield "epoch", _number(train.epoch, ".2f")
-        yield "learning rate", _number(train.learning_rate, ".3g")
-        yield "gradient norm", _number(train.gradient_norm, ".3f")
+        yield "tokens/s", measured(train.tokens_per_s, ",.0f")
+        yield "dialogues/s", measured(train.dialogues_per_s, ",.1f")
+        yield "epoch", measured(train.epoch, ".2f")
+        yield "learning rate", measured(train.learning_rate, ".3g")
+        yield "gradient norm", measured(train.gradient_norm, ".3f")
     if live.checkpoint is not None:
         yield "checkpoint", f"step {live.checkpoint.step:,}"
     if live.status.error:
         yield "error", live.status.error
-
-
-def _number(value: float | None, form: str) -> str:
-    return "not finite" if value is None else format(value, form)

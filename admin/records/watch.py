@@ -4,41 +4,38 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 
 from admin.output import Output
-from admin.records.live import LiveRun, follow
+from admin.records.live import LiveRun, follow, measured
 from training.runs import Event, Run, RunStatus
 
 POLL_S = 0.5
 
 
-def watch(
-    run: Run, output: Output, *, as_json: bool, wait: Callable[[], None] | None = None
-) -> RunStatus:
-    """Show ``run`` until it ends, and how it ended. ``wait`` passes the time between looks."""
-    wait = wait or _pause
+def watch(run: Run, output: Output, *, as_json: bool) -> RunStatus:
+    """Show ``run`` until it ends, and how it ended."""
     if as_json or not sys.stdout.isatty():
-        return _in_lines(run, output, wait, as_json=as_json)
-    return _on_terminal(run, wait)
+        return _in_lines(run, output, as_json=as_json)
+    return _on_terminal(run)
 
 
 def _pause() -> None:
     time.sleep(POLL_S)
 
 
-def _in_lines(run: Run, output: Output, wait: Callable[[], None], *, as_json: bool) -> RunStatus:
+def _in_lines(run: Run, output: Output, *, as_json: bool) -> RunStatus:
     status = run.status()
-    for now, events in follow(run, wait):
+    for now, events in follow(run, _pause):
         status = now
         for event in events:
             output.data(msgspec.json.encode(event).decode() if as_json else sentence(event))
     return status
 
 
-def _on_terminal(run: Run, wait: Callable[[], None]) -> RunStatus:
+def _on_terminal(run: Run) -> RunStatus:
     from rich.console import Console
     from rich.live import Live
 
@@ -47,7 +44,7 @@ def _on_terminal(run: Run, wait: Callable[[], None]) -> RunStatus:
     live = LiveRun(run.status())
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     with Live(console=console, auto_refresh=False) as picture:
-        for status, events in follow(run, wait):
+        for status, events in follow(run, _pause):
             live.status = status
             live.add(events)
             picture.update(screen(live), refresh=True)
@@ -63,11 +60,11 @@ def _parts(event: Event) -> Iterable[str]:
     if event.kind == "status":
         yield f"{event.state}: {event.message}" if event.message else str(event.state)
     elif event.kind == "train":
-        yield f"loss {_number(event.loss, '.4f')}"
-        yield f"learning rate {_number(event.learning_rate, '.3g')}"
-        yield f"{_number(event.tokens_per_s, '.0f')} tokens/s"
+        yield f"loss {measured(event.loss, '.4f')}"
+        yield f"learning rate {measured(event.learning_rate, '.3g')}"
+        yield f"{measured(event.tokens_per_s, '.0f')} tokens/s"
     elif event.kind == "evaluation":
-        yield f"validation loss {_number(event.validation_nll, '.4f')} per token"
+        yield f"validation loss {measured(event.validation_nll, '.4f')} per token"
     elif event.kind == "samples":
         yield samples_sentence(event)
     elif event.kind == "warning":
@@ -87,7 +84,3 @@ def samples_sentence(event: Event) -> str:
     parts = [f"{title} {scores[name]:.1f} %" for title, name in shown.items() if name in scores]
     said = [f"{replies[0].text} → {replies[0].reply}"] if replies else []
     return "  ".join([f"{len(replies)} replies", *parts, *said])
-
-
-def _number(value: float | None, form: str) -> str:
-    return "not finite" if value is None else format(value, form)

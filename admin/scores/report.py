@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.errors import LcccError
+from admin.output import local_time
 
 if TYPE_CHECKING:
     from training.scores.evaluation import Results
@@ -81,7 +81,7 @@ def parts(results: Results) -> Iterator[Part]:
     """The whole report."""
     from training.scores.metrics import METRICS
 
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(results.measured))
+    when = local_time(results.measured)
     yield Part(
         f"{', '.join(model.name for model in results.models)} on {results.dataset}",
         f"Split {results.split}: {results.dialogues} dialogues for likelihood, the last exchange "

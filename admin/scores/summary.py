@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
+
+from admin.output import local_time
 
 if TYPE_CHECKING:
     from adapters.manifest import Evaluation
@@ -17,6 +18,6 @@ FIRST = {
 
 def summary(one: Evaluation) -> str:
     """``test, 2026-01-01 12:00: perplexity per character 9.700, …``, in local time."""
-    at = datetime.fromtimestamp(one.measured).astimezone().strftime("%Y-%m-%d %H:%M")
+    at = local_time(one.measured)
     known = [f"{name} {one.metrics[key]:.3f}" for name, key in FIRST.items() if key in one.metrics]
     return f"{one.split}, {at}: {', '.join(known)}"

@@ -20,6 +20,7 @@ from adapters.registry import Registry
 from admin.job_progress import tell
 from admin.output import Output
 from admin.records.comparison import worked_s
+from admin.stopping import on_request
 from admin.sweeps import process
 from admin.sweeps.errors import SweepFailed
 from admin.sweeps.process import Ended, StopRequests
@@ -66,7 +67,8 @@ class Conductor:
             SweepFailed: a trial could not begin, so that the next ones could not either.
         """
         store, name = SweepStore(self.home.sweeps), self.record.name
-        with StopRequests(lambda: store.is_asked_to_stop(name)) as requests:
+        requests = StopRequests(lambda: store.is_asked_to_stop(name))
+        with on_request(requests.ask):
             for number, trial in enumerate(self.record.trials, start=1):
                 if trial.outcome is not None:
                     continue

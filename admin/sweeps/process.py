@@ -13,8 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import FrameType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 COMMAND = (sys.executable, "-m", "admin")
 LOOK_EVERY_S = 0.1
@@ -29,27 +28,16 @@ class Ended(NamedTuple):
 
 
 class StopRequests:
-    """SIGINT, SIGTERM and a terminal that is closed, counted while this is entered.
-
-    What ``is_asked`` says counts once, when it is looked at.
-    """
+    """How often a sweep was asked to end; what ``is_asked`` says counts once, when looked at."""
 
     def __init__(self, is_asked: Callable[[], bool] = lambda: False) -> None:
         self.count = 0
         self._is_asked = is_asked
         self._is_noted = False
-        self._previous: dict[signal.Signals, object] = {}
 
-    def __enter__(self) -> Self:
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
-            numbers.append(signal.SIGHUP)
-        self._previous = {number: signal.signal(number, self._ask) for number in numbers}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type] # it came from there
+    def ask(self) -> None:
+        """One more."""
+        self.count += 1
 
     def look(self) -> int:
         """How many there have been."""
@@ -57,9 +45,6 @@ class StopRequests:
             self._is_noted = True
             self.count += 1
         return self.count
-
-    def _ask(self, _signal: int, _frame: FrameType | None) -> None:
-        self.count += 1
 
 
 def run_trial(arguments: Sequence[str], lock: int, requests: StopRequests) -> Ended:

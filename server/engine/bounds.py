@@ -1,4 +1,4 @@
-"""Which sampling parameters the engine takes: one bad row would break a step for all."""
+"""Which requests the engine takes: one bad row would break a step for all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from math import inf
 from typing import Final
 
-from server.engine.errors import SamplingInvalid
-from server.engine.types import SamplingParams
+from server.engine.errors import PromptInvalid, PromptTooLong, SamplingInvalid
+from server.engine.types import GenerationRequest, SamplingParams
 
 MOST_LOGPROBS: Final = 20
 LARGEST_PENALTY: Final = 2.0
@@ -35,6 +35,26 @@ def refuse_out_of_range(sampling: SamplingParams, vocabulary: int) -> None:
     if sampling.max_tokens is not None and sampling.min_tokens > sampling.max_tokens:
         what = f"{sampling.min_tokens} is more than max_tokens, {sampling.max_tokens}."
         raise SamplingInvalid("min_tokens", what)
+
+
+def room_for(request: GenerationRequest, limit: int, vocabulary: int) -> int:
+    """How many tokens the reply may have, where prompt and reply have ``limit`` together.
+
+    Raises:
+        PromptInvalid, PromptTooLong, SamplingInvalid
+    """
+    asked, prompt = request.sampling.max_tokens, request.prompt
+    if not prompt:
+        raise PromptInvalid("The prompt is empty; send at least one token.")
+    if min(prompt) < 0 or max(prompt) >= vocabulary:
+        raise PromptInvalid(f"A token of the prompt is not in the vocabulary of {vocabulary}.")
+    if len(prompt) + (1 if asked is None else asked) > limit:
+        raise PromptTooLong(len(prompt), asked, limit)
+    room = limit - len(prompt)
+    if request.sampling.min_tokens > room:
+        what = f"{request.sampling.min_tokens} is more than the context has room for, {room}."
+        raise SamplingInvalid("min_tokens", what)
+    return room if asked is None else asked
 
 
 def _checks(sampling: SamplingParams) -> Iterator[tuple[str, bool]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import secrets
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Rows
@@ -23,7 +22,7 @@ from adapters.generation_config import sampling_of
 from server.engine.admission import Admission
 from server.engine.bank import AdapterBank, AdapterTooLarge
 from server.engine.blocks import BlockPool
-from server.engine.bounds import refuse_out_of_range
+from server.engine.bounds import refuse_out_of_range, room_for
 from server.engine.catalog import Catalog
 from server.engine.config import EngineConfig
 from server.engine.encoder import Encoder
@@ -32,16 +31,14 @@ from server.engine.errors import (
     AdapterUnreadable,
     EngineClosed,
     GenerationFailed,
-    PromptInvalid,
-    PromptTooLong,
-    SamplingInvalid,
 )
-from server.engine.generation import ENDS, LocalGeneration, Mailbox
+from server.engine.generation import LocalGeneration
 from server.engine.grammar import Grammar
 from server.engine.guess import Guesser
 from server.engine.guidance import Guidance
 from server.engine.guide import grammar_for
-from server.engine.loop import BROKE_OFF, EngineLoop, Notice
+from server.engine.ledger import Ledger
+from server.engine.loop import EngineLoop, Notice
 from server.engine.lora import LoadedAdapter
 from server.engine.machine import device_title
 from server.engine.memory import adapter_budget
@@ -66,18 +63,6 @@ from server.engine.types import (
 _SEED_BITS = 63
 
 
-@dataclass(slots=True)
-class _Open:
-    """A generation that has not ended: where its events go, and which adapter it pins.
-
-    ``waiting_tokens`` of its prompt are counted until it begins to reply.
-    """
-
-    mailbox: Mailbox
-    pinned: str | None
-    waiting_tokens: int
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Parts:
     """What exists while the engine is started."""
@@ -87,6 +72,7 @@ class _Parts:
     catalog: Catalog
     bank: AdapterBank[Entry]
     admission: Admission
+    ledger: Ledger
     loop: EngineLoop
     scheduler: Scheduler  # here only to be asked how much it has; the loop's thread owns it
     pool: BlockPool  # likewise
@@ -111,8 +97,6 @@ class LocalEngine:
         self._load_model = load
         self._parts: _Parts | None = None
         self._is_closing = False
-        self._keys = itertools.count()
-        self._open: dict[int, _Open] = {}
         self._encoder = Encoder()
         # Slow schemas keep each other waiting, and nothing else.
         self._compiling = ThreadPoolExecutor(1, thread_name_prefix="grammar")
@@ -163,7 +147,7 @@ class LocalEngine:
         await asyncio.gather(self._parts.following, return_exceptions=True)
         self._parts.loop.stop()
         await asyncio.to_thread(self._parts.loop.join)
-        self._break_off()
+        self._parts.ledger.break_off()
 
     @property
     def is_ready(self) -> bool:
@@ -173,12 +157,8 @@ class LocalEngine:
         """Assert that nothing is held that no generation needs. Only while nothing runs."""
         assert self._parts is not None
         self._parts.loop.check_integrity()
-        assert self._parts.admission.open == len(self._open), "counted are others than open"
-        pinned = {opened.pinned for opened in self._open.values()} - {None}
         self._parts.bank.check_integrity()
-        assert self._parts.bank.pinned == pinned, "the bank pins others than are in use"
-        waiting = sum(opened.waiting_tokens for opened in self._open.values())
-        assert self._parts.admission.waiting_tokens == waiting, "counted tokens wait for nobody"
+        self._parts.ledger.check_integrity()
 
     def timings(self) -> Mapping[str, float]:
         """Seconds that all steps so far took, by part; empty where the runner measures none."""
@@ -199,12 +179,11 @@ class LocalEngine:
         )
 
     def load(self) -> Load:
-        """What there is to do, and what memory holds; a step may change it at any moment."""
         parts = self._ready()
-        running = min(parts.scheduler.running_count, len(self._open))
+        running = min(parts.scheduler.running_count, len(parts.ledger))
         return Load(
             running=running,
-            waiting=len(self._open) - running,
+            waiting=len(parts.ledger) - running,
             waiting_tokens=parts.admission.waiting_tokens,
             kv_blocks=parts.pool.count,
             kv_blocks_held=parts.pool.held,
@@ -248,13 +227,6 @@ class LocalEngine:
         ending: Ending = "reply",
         must_fit: bool = True,
     ) -> tuple[int, ...]:
-        """The token ids of a conversation.
-
-        Raises:
-            PromptInvalid: the base's chat template refuses these messages.
-            PromptTooLong: it ``must_fit`` the context, and its bytes alone tell that it does not.
-            QueueFull: too much waits for the tokenizer.
-        """
         encode = functools.partial(
             self._ready().tokenizer.prompt,
             messages,
@@ -268,7 +240,6 @@ class LocalEngine:
     async def encode(
         self, text: str, *, parse_special: bool = False, must_fit: bool = True
     ) -> tuple[int, ...]:
-        """The token ids of a text by itself; ``must_fit`` and errors as in :meth:`prompt`."""
         encode = functools.partial(
             self._ready().tokenizer.encode,
             text,
@@ -278,11 +249,6 @@ class LocalEngine:
         return await self._encoder.run(len(text.encode(errors="replace")), encode)
 
     async def grammar(self, shape: Shape) -> Callable[[], Grammar]:
-        """What holds a reply to ``shape``.
-
-        Raises:
-            GrammarInvalid: a schema cannot be used, or takes too long.
-        """
         compile_ = self._ready().guidance.of_shape
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._compiling, compile_, shape)
@@ -298,12 +264,13 @@ class LocalEngine:
             ValueError: the priority is out of range.
         """
         parts = self._ready()
-        refuse_out_of_range(request.sampling, self._config.base.architecture.vocab_size)
+        vocabulary = self._config.base.architecture.vocab_size
+        refuse_out_of_range(request.sampling, vocabulary)
         if request.priority not in PRIORITIES:
             raise ValueError(f"out of range: priority={request.priority}")
         entry = await parts.catalog.find(request.model)
         self._ready()  # it may have been closed meanwhile
-        max_tokens = self._room(request)
+        max_tokens = room_for(request, self._config.context_length, vocabulary)
         grammar = grammar_for(request.sampling)
         parts.admission.enter(request.waiting_tokens)
         try:
@@ -351,7 +318,8 @@ class LocalEngine:
         adapter: LoadedAdapter | None,
         grammar: Grammar | None,
     ) -> LocalGeneration:
-        key = next(self._keys)
+        digest = None if adapter is None else adapter.digest
+        key, mailbox = parts.ledger.add(digest, request.waiting_tokens)
         sampling, seed = request.sampling, request.sampling.seed
         sequence = Sequence(
             key=key,
@@ -371,37 +339,17 @@ class LocalEngine:
             guesser=None if grammar else self._guesser(),
             priority=request.priority,
         )
-        opened = _Open(Mailbox(), sequence.digest, request.waiting_tokens)
-        self._open[key] = opened
         parts.loop.submit(sequence)
-        digest = opened.pinned or self._config.base.ref.weights_sha256
         return LocalGeneration(
-            request.id, digest, opened.mailbox, functools.partial(parts.loop.abort, key)
+            request.id,
+            digest or self._config.base.ref.weights_sha256,
+            mailbox,
+            functools.partial(parts.loop.abort, key),
         )
 
     def _guesser(self) -> Guesser | None:
         longest = self._config.speculative_tokens
         return Guesser(longest) if longest else None
-
-    def _room(self, request: GenerationRequest) -> int:
-        """How many tokens the reply may have.
-
-        Raises:
-            PromptInvalid, PromptTooLong, SamplingInvalid
-        """
-        asked, prompt = request.sampling.max_tokens, request.prompt
-        limit, vocabulary = self._config.context_length, self._config.base.architecture.vocab_size
-        if not prompt:
-            raise PromptInvalid("The prompt is empty; send at least one token.")
-        if min(prompt) < 0 or max(prompt) >= vocabulary:
-            raise PromptInvalid(f"A token of the prompt is not in the vocabulary of {vocabulary}.")
-        if len(prompt) + (1 if asked is None else asked) > limit:
-            raise PromptTooLong(len(prompt), asked, limit)
-        room = limit - len(prompt)
-        if request.sampling.min_tokens > room:
-            what = f"{request.sampling.min_tokens} is more than the context has room for, {room}."
-            raise SamplingInvalid("min_tokens", what)
-        return room if asked is None else asked
 
     def _ready(self) -> _Parts:
         if self._parts is None or not self.is_ready:
@@ -423,56 +371,37 @@ class LocalEngine:
             reuses_prefixes=config.prefix_cache,
             guessed_tokens=config.speculative_tokens,
         )
+        bank = AdapterBank(
+            runner.load,
+            runner.adapter_bytes,
+            self._try_out,
+            max_bytes=adapter_budget(config),
+            max_count=config.max_resident_adapters,
+        )
+        admission = Admission(
+            max_running=config.running_limit,
+            max_waiting=config.waiting_limit,
+            max_waiting_tokens=config.waiting_token_limit,
+        )
+        ledger = Ledger(admission, bank)
         hand_over = functools.partial(_hand_over, asyncio.get_running_loop())
         return _Parts(
             tokenizer=tokenizer,
             guidance=tokenizer.guidance(config.base.architecture.vocab_size),
             catalog=catalog,
-            bank=AdapterBank(
-                runner.load,
-                runner.adapter_bytes,
-                self._try_out,
-                max_bytes=adapter_budget(config),
-                max_count=config.max_resident_adapters,
-            ),
-            admission=Admission(
-                max_running=config.running_limit,
-                max_waiting=config.waiting_limit,
-                max_waiting_tokens=config.waiting_token_limit,
-            ),
+            bank=bank,
+            admission=admission,
+            ledger=ledger,
             loop=EngineLoop(
                 scheduler,
                 runner,
-                deliver=functools.partial(hand_over, self._receive),
-                ended=functools.partial(hand_over, self._break_off),
+                deliver=functools.partial(hand_over, ledger.receive),
+                ended=functools.partial(hand_over, ledger.break_off),
             ),
             scheduler=scheduler,
             pool=pool,
             following=asyncio.create_task(catalog.follow()),
         )
-
-    def _receive(self, notices: Rows[Notice]) -> None:
-        """Pass events on to their generations, and let go of what ended."""
-        assert self._parts is not None
-        for key, event in notices:
-            opened = self._open[key]
-            if opened.waiting_tokens:
-                self._parts.admission.begin(opened.waiting_tokens)
-                opened.waiting_tokens = 0
-            opened.mailbox.put(event)
-            if isinstance(event, ENDS):
-                self._settle(key)
-
-    def _break_off(self) -> None:
-        """Tell all that are left when the thread has ended, also those that it never took in."""
-        self._receive([(key, GenerationFailed(BROKE_OFF)) for key in self._open])
-
-    def _settle(self, key: int) -> None:
-        assert self._parts is not None
-        opened = self._open.pop(key)
-        self._parts.admission.leave()
-        if opened.pinned is not None:
-            self._parts.bank.release(opened.pinned)
 
 
 def _shown(card: ModelCard, bank: AdapterBank[Entry]) -> ModelCard:

@@ -31,7 +31,7 @@ class Guide:
         seed: int,
         prompt: Rows[int],
         end_tokens: Iterable[int],
-        grammar: Grammar | None = None,
+        grammar: Grammar | None,
     ) -> None:
         self._sampling = sampling
         self._seed = seed

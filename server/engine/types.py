@@ -287,7 +287,7 @@ class Engine(Protocol):
         """Look at the registry now, without waiting until it is looked at anyway."""
 
     def load(self) -> Load:
-        """What there is to do, and what memory holds.
+        """What there is to do, and what memory holds; a step may change it at any moment.
 
         Raises:
             EngineClosed: it does not serve.
@@ -347,7 +347,7 @@ class Engine(Protocol):
         """What holds a reply to ``shape``, for :attr:`SamplingParams.grammar`.
 
         Raises:
-            GrammarInvalid: a schema cannot be used, with the reason.
+            GrammarInvalid: a schema cannot be used, or takes too long, with the reason.
         """
 
     async def submit(self, request: GenerationRequest) -> Generation:

@@ -6,6 +6,7 @@ from functools import partial
 
 from server.chat_admission import admit_chat
 from server.engine.types import Engine, ModelCard, SamplingParams
+from server.prompt import first_given
 from server.reply import Answer
 from server.responses.chat import chat_of
 from server.responses.ids import new_id
@@ -68,17 +69,13 @@ def _begun(
         reasoning=asked.reasoning or Reasoning(),
         safety_identifier=asked.safety_identifier,
         store=is_kept,
-        temperature=_first(asked.temperature, defaults.temperature, _NEUTRAL.temperature),
+        temperature=first_given(asked.temperature, defaults.temperature, _NEUTRAL.temperature),
         text=TextConfig(format=text.format or TextFormat(), verbosity=text.verbosity),
         tool_choice=asked.tool_choice or "auto",
         tools=asked.tools or [],
         top_logprobs=asked.top_logprobs or 0,
         truncation=asked.truncation or "disabled",
-        top_p=_first(asked.top_p, defaults.top_p, _NEUTRAL.top_p),
+        top_p=first_given(asked.top_p, defaults.top_p, _NEUTRAL.top_p),
         user=asked.user,
         metadata=asked.metadata or {},
     )
-
-
-def _first(*candidates: float | None) -> float:
-    return next(value for value in candidates if value is not None)

@@ -212,8 +212,8 @@ class _OpenCall(_Open):
 class ItemWriter:
     """Writes the items of one response. ``numbers`` are those of its events."""
 
-    def __init__(self, numbers: Iterator[int] | None = None) -> None:
-        self.numbers = count() if numbers is None else numbers
+    def __init__(self) -> None:
+        self.numbers: Iterator[int] = count()
         self._whole: list[OutputItem] = []
         self._open: _Open | None = None
 

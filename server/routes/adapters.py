@@ -13,6 +13,7 @@ from server.access import ADMIN
 from server.adapter_cards import list_adapters
 from server.errors import Problem, Refused
 from server.job_cards import job_card
+from server.openapi import taking
 from server.openapi_of_admin import (
     EVALUATE_ERRORS,
     MERGE_ERRORS,
@@ -21,10 +22,6 @@ from server.openapi_of_admin import (
     RENAME_ERRORS,
     UNREADABLE,
     DownloadOperation,
-    EvaluateOperation,
-    MergeOperation,
-    RegisterOperation,
-    RenameOperation,
 )
 from server.registrar import Words
 from server.routes.answering import body_of, ignored_header
@@ -77,7 +74,7 @@ async def all_adapters(
     guards=[require_json],
     opt=ADMIN,
     operation_id="registerAdapter",
-    operation_class=RegisterOperation,
+    operation_class=taking(RegisterRequest),
     summary="Register an adapter",
     tags=["adapters"],
     response_description="It is served.",
@@ -120,7 +117,7 @@ def _source(asked: RegisterRequest, records: RunRecords) -> str:
     guards=[require_json],
     opt=ADMIN,
     operation_id="mergeAdapter",
-    operation_class=MergeOperation,
+    operation_class=taking(MergeRequest),
     summary="Merge an adapter into a base",
     tags=["adapters"],
     response_description="The process that merges.",
@@ -141,7 +138,7 @@ async def merge_adapter(
     guards=[require_json],
     opt=ADMIN,
     operation_id="evaluateAdapters",
-    operation_class=EvaluateOperation,
+    operation_class=taking(EvaluationRequest),
     summary="Measure adapters on a dataset",
     tags=["adapters"],
     response_description="The process that measures.",
@@ -162,7 +159,7 @@ async def evaluate_adapters(
     guards=[require_json],
     opt=ADMIN,
     operation_id="renameAdapter",
-    operation_class=RenameOperation,
+    operation_class=taking(RenameRequest),
     summary="Rename an adapter",
     tags=["adapters"],
     response_description="It is served as that.",

@@ -14,6 +14,7 @@ from server.command import command
 from server.datasets import dataset_names, find_dataset, list_datasets
 from server.errors import Problem, Refused
 from server.job_cards import job_card
+from server.openapi import taking
 from server.openapi_of_admin import (
     DATASET_ERRORS,
     PIECE_ERRORS,
@@ -21,8 +22,6 @@ from server.openapi_of_admin import (
     PREVIEW_ERRORS,
     UPLOAD_ERRORS,
     PieceOperation,
-    PrepareOperation,
-    UploadOperation,
 )
 from server.routes.answering import body_of, ignored_header, unless_gone
 from server.routes.provided import ProvidedJobs, ProvidedSettings, ProvidedUploads
@@ -113,7 +112,7 @@ async def preview_dataset(
     guards=[require_json],
     opt=ADMIN,
     operation_id="prepareDataset",
-    operation_class=PrepareOperation,
+    operation_class=taking(PrepareRequest),
     summary="Prepare a dataset",
     tags=["data"],
     response_description="The process that prepares.",
@@ -153,7 +152,7 @@ async def prepare_dataset(
     guards=[require_json],
     opt=ADMIN,
     operation_id="beginUpload",
-    operation_class=UploadOperation,
+    operation_class=taking(UploadRequest),
     summary="Announce a file",
     tags=["data"],
     response_description="Where to send it.",

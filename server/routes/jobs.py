@@ -8,7 +8,7 @@ from litestar import get, post
 from litestar.params import FromPath
 
 from server.access import ADMIN
-from server.errors import Problem, Refused
+from server.errors import Problem, Refused, wrong_state
 from server.job_cards import job_card
 from server.jobs import Job, JobEnded, JobNotFound, Jobs
 from server.openapi_of_admin import CANCEL_ERRORS, NO_JOB
@@ -67,8 +67,7 @@ async def cancel_job(job_id: FromPath[str], jobs: ProvidedJobs) -> JobCard:
     try:
         await asyncio.to_thread(job.cancel)
     except JobEnded as error:
-        message = f"The job {job_id} is not running: it is {error}."
-        raise Refused(Problem(status=409, message=message, code="wrong_state")) from error
+        raise wrong_state(f"The job {job_id} is not running: it is {error}.") from error
     return job_card(job)
 
 

@@ -11,13 +11,14 @@ from server.openapi import (
     LOAD_ERRORS,
     UNLOAD_ERRORS,
     LoadAdapterOperation,
-    UnloadAdapterOperation,
+    taking,
 )
 from server.registrar import Words
 from server.routes.answering import body_of, ignored_header
 from server.routes.provided import ProvidedRegistrar
 from server.security import require_json
-from server.wire.decode import decode_load_request, decode_unload_request
+from server.wire.decode import decode_body
+from server.wire.lora import LoadAdapterRequest, UnloadAdapterRequest
 
 _WORDS = Words(name="lora_name", source="lora_path", replaces="load_inplace")
 
@@ -44,7 +45,7 @@ async def load_lora_adapter(
     anything changes, and a refusal has all reasons. Replies that are being written keep the version
     that they began with.
     """
-    decoded = decode_load_request(await body_of(request))
+    decoded = decode_body(await body_of(request), LoadAdapterRequest)
     asked = decoded.request
     entry = await registrar.load(
         asked.lora_name,
@@ -70,7 +71,7 @@ async def load_lora_adapter(
     guards=[require_json],
     opt=ADMIN,
     operation_id="unloadLoraAdapter",
-    operation_class=UnloadAdapterOperation,
+    operation_class=taking(UnloadAdapterRequest),
     summary="Stop serving an adapter",
     tags=["adapters"],
     media_type="text/plain",
@@ -84,7 +85,7 @@ async def unload_lora_adapter(
 
     Replies that are being written are finished.
     """
-    decoded = decode_unload_request(await body_of(request))
+    decoded = decode_body(await body_of(request), UnloadAdapterRequest)
     name = decoded.request.lora_name
     await registrar.unload(name, _WORDS.name)
     return Response(

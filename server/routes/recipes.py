@@ -8,7 +8,8 @@ import msgspec
 from litestar import Request, Response, get, post
 
 from server.access import ADMIN
-from server.openapi_of_admin import PLAN_ERRORS, TrainingOperation
+from server.openapi import taking
+from server.openapi_of_admin import PLAN_ERRORS
 from server.recipes import known_bases, recipe_cards
 from server.routes.answering import body_of, ignored_header, unless_gone
 from server.routes.provided import ProvidedSettings, ProvidedTrainings
@@ -37,7 +38,7 @@ async def list_recipes(settings: ProvidedSettings) -> RecipeList:
     guards=[require_json],
     opt=ADMIN,
     operation_id="planRun",
-    operation_class=TrainingOperation,
+    operation_class=taking(TrainingRequest),
     summary="Plan a training",
     tags=["training"],
     response_description="What it would do and take.",

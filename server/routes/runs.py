@@ -10,7 +10,8 @@ from litestar.params import FromPath, QueryParameter
 
 from server.access import ADMIN
 from server.job_cards import job_card
-from server.openapi_of_admin import NO_RUN, RESUME_ERRORS, STOP_ERRORS, TrainingOperation
+from server.openapi import taking
+from server.openapi_of_admin import NO_RUN, RESUME_ERRORS, STOP_ERRORS
 from server.routes.answering import body_of, ignored_header
 from server.routes.provided import ProvidedRecords, ProvidedTrainings
 from server.run_records import card, log_text
@@ -114,7 +115,7 @@ async def run_log(run_id: FromPath[str], records: ProvidedRecords, after: Byte =
     guards=[require_json],
     opt=ADMIN,
     operation_id="startRun",
-    operation_class=TrainingOperation,
+    operation_class=taking(TrainingRequest),
     summary="Start a training",
     tags=["training"],
     response_description="The process that trains.",

@@ -9,13 +9,13 @@ from litestar import Request, Response, delete, get, post
 from server.access import ADMIN, FREE
 from server.doorkeeper import INSUFFICIENT, UNMEANT
 from server.errors import Refused
-from server.openapi import SESSION_ERRORS, SessionOperation
+from server.openapi import SESSION_ERRORS, taking
 from server.routes.answering import body_of
 from server.routes.provided import ProvidedDoorkeeper
 from server.security import require_json
 from server.sessions import LONGEST_S, Session, cookie, is_meant
-from server.wire.decode import decode_sign_in
-from server.wire.session import OpenSession
+from server.wire.decode import decode_body
+from server.wire.session import OpenSession, SignIn
 
 
 @post(
@@ -24,7 +24,7 @@ from server.wire.session import OpenSession
     guards=[require_json],
     opt=FREE,
     operation_id="openSession",
-    operation_class=SessionOperation,
+    operation_class=taking(SignIn),
     summary="Sign a browser in",
     tags=["console"],
     response_description="The cookie is set.",
@@ -38,7 +38,7 @@ async def open_session(
     The session lasts for seven days, or until the key is revoked or the server ends. Requests with
     the cookie that may change something also need the header `x-lccc-csrf`.
     """
-    asked = decode_sign_in(await body_of(request)).request
+    asked = decode_body(await body_of(request), SignIn).request
     key = doorkeeper.key_of(asked.key)
     if not key.may("admin"):
         raise Refused(INSUFFICIENT)

@@ -11,13 +11,13 @@ from litestar.params import FromPath, QueryParameter
 
 from server.access import ADMIN
 from server.job_cards import job_card
+from server.openapi import taking
 from server.openapi_of_admin import (
     NO_SWEEP,
     SWEEP_PLAN_ERRORS,
     SWEEP_RESUME_ERRORS,
     SWEEP_START_ERRORS,
     SWEEP_STOP_ERRORS,
-    SweepOperation,
 )
 from server.routes.answering import body_of, ignored_header, unless_gone
 from server.routes.provided import ProvidedSweeps
@@ -64,7 +64,7 @@ async def retrieve_sweep(name: FromPath[str], sweeps: ProvidedSweeps) -> SweepDe
     guards=[require_json],
     opt=ADMIN,
     operation_id="planSweep",
-    operation_class=SweepOperation,
+    operation_class=taking(SweepRequest),
     summary="Plan a sweep",
     tags=["training"],
     response_description="What it would do and take.",
@@ -86,7 +86,7 @@ async def plan_sweep(
     guards=[require_json],
     opt=ADMIN,
     operation_id="startSweep",
-    operation_class=SweepOperation,
+    operation_class=taking(SweepRequest),
     summary="Start a sweep",
     tags=["training"],
     response_description="The process that goes through the trials.",

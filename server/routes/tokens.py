@@ -12,12 +12,12 @@ from server.access import INFERENCE
 from server.chat_prompt import chat_prompt
 from server.engine.types import Engine, ModelCard
 from server.logprobs import token_text
-from server.openapi import TOKEN_ERRORS, TOKENIZE_ERRORS, DetokenizeOperation, TokenizeOperation
+from server.openapi import TOKEN_ERRORS, TOKENIZE_ERRORS, taking
 from server.routes.answering import body_of, ignored_header
 from server.routes.provided import ProvidedEngine
 from server.security import require_json
-from server.wire.decode import decode_detokenize_request, decode_tokenize_request
-from server.wire.tokens import Detokenized, Tokenized, TokenizeRequest
+from server.wire.decode import decode_body, decode_tokenize_request
+from server.wire.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 
 
 @post(
@@ -26,7 +26,7 @@ from server.wire.tokens import Detokenized, Tokenized, TokenizeRequest
     guards=[require_json],
     opt=INFERENCE,
     operation_id="tokenize",
-    operation_class=TokenizeOperation,
+    operation_class=taking(TokenizeRequest),
     summary="Text to tokens",
     tags=["tokens"],
     response_description="The tokens.",
@@ -57,7 +57,7 @@ async def tokenize(
     guards=[require_json],
     opt=INFERENCE,
     operation_id="detokenize",
-    operation_class=DetokenizeOperation,
+    operation_class=taking(DetokenizeRequest),
     summary="Tokens to text",
     tags=["tokens"],
     response_description="The text.",
@@ -68,7 +68,7 @@ async def detokenize(
     engine: ProvidedEngine,
 ) -> Response[Detokenized]:
     """The text of tokens, control tokens by name; ids beyond the vocabulary have none."""
-    decoded = decode_detokenize_request(await body_of(request))
+    decoded = decode_body(await body_of(request), DetokenizeRequest)
     _card(engine, decoded.request.model)
     text = await asyncio.to_thread(engine.decode, decoded.request.tokens)  # there may be a million
     return Response(Detokenized(prompt=text), headers=ignored_header(decoded.ignored))

@@ -14,12 +14,10 @@ from server.wire.allowed import allowed_at
 from server.wire.chat import ChatRequest
 from server.wire.conversation import check_conversation
 from server.wire.errors import InvalidRequest
-from server.wire.lora import LoadAdapterRequest, UnloadAdapterRequest
 from server.wire.names import RULES
 from server.wire.parameters import Parameters
-from server.wire.session import SignIn
 from server.wire.text import CompletionRequest
-from server.wire.tokens import DetokenizeRequest, TokenizeRequest
+from server.wire.tokens import TokenizeRequest
 
 RequestT = TypeVar("RequestT", bound=Struct)
 
@@ -131,10 +129,6 @@ class Form(Generic[RequestT]):
 _CHAT = Form(ChatRequest, UNSUPPORTED_IN_CHAT)
 _TEXT = Form(CompletionRequest, UNSUPPORTED_IN_TEXT)
 _TOKENIZE = Form(TokenizeRequest, UNSUPPORTED_IN_TOKENS)
-_DETOKENIZE = Form(DetokenizeRequest, {})
-_LOAD = Form(LoadAdapterRequest, {})
-_UNLOAD = Form(UnloadAdapterRequest, {})
-_SIGN_IN = Form(SignIn, {})
 
 
 def decode_chat_request(body: bytes) -> Decoded[ChatRequest]:
@@ -184,44 +178,8 @@ def decode_tokenize_request(body: bytes) -> Decoded[TokenizeRequest]:
     return decoded
 
 
-def decode_detokenize_request(body: bytes) -> Decoded[DetokenizeRequest]:
-    """Read the body of a request for the text of tokens.
-
-    Raises:
-        InvalidRequest: it names the parameter.
-    """
-    return _DETOKENIZE.decode(body)
-
-
-def decode_load_request(body: bytes) -> Decoded[LoadAdapterRequest]:
-    """Read the body of a request to register an adapter.
-
-    Raises:
-        InvalidRequest: it names the parameter.
-    """
-    return _LOAD.decode(body)
-
-
-def decode_unload_request(body: bytes) -> Decoded[UnloadAdapterRequest]:
-    """Read the body of a request to forget an adapter.
-
-    Raises:
-        InvalidRequest: it names the parameter.
-    """
-    return _UNLOAD.decode(body)
-
-
-def decode_sign_in(body: bytes) -> Decoded[SignIn]:
-    """Read the body of a request to sign in.
-
-    Raises:
-        InvalidRequest: it names the parameter.
-    """
-    return _SIGN_IN.decode(body)
-
-
 def decode_body(body: bytes, request_type: type[RequestT]) -> Decoded[RequestT]:
-    """Read the body of one of the admin's requests, which have nothing unsupported.
+    """Read the body of a request that has no parameters of others to refuse.
 
     Raises:
         InvalidRequest: it names the parameter.

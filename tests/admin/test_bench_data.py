@@ -18,7 +18,7 @@ from tests.tiny import byte_tokenizer, tiny_base
 from training.data.assembly import Assembler
 from training.data.dataset import prepare
 from training.data.encode import Encoding
-from training.data.tokens import TARGET
+from training.data.encoded import TARGET
 from training.random_dialogues import write_random_dialogues
 from training.sides.data_peer import IGNORED, convert, encoder
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +15,7 @@ from adapters.home import Home
 from admin.commands.data import data
 from admin.context import AdminContext
 from admin.output import Output
+from tests.admin.terminal import on_a_terminal
 from tests.tiny import tiny_base
 from training.errors import DataError, DatasetNotFound
 
@@ -46,35 +45,15 @@ def run(home: Home, *arguments: object) -> Result:
     return CliRunner().invoke(data, [str(argument) for argument in arguments], obj=admin)
 
 
-def on_a_terminal(home: Home, *arguments: object) -> str:
-    """Everything the command shows on a real (pseudo) terminal of 80 columns."""
+def shown_of(home: Home, *arguments: object) -> str:
+    """Everything the command shows on a terminal."""
     code = (
         "import sys; from pathlib import Path; from adapters.home import Home\n"
         "from admin.commands.data import data; from admin.context import AdminContext\n"
         "from admin.output import Output\n"
         f"data(sys.argv[1:], obj=AdminContext(Home(Path({str(home.root)!r})), Output()))\n"
     )
-    screen, terminal = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm-256color"}
-    environment.pop("NO_COLOR", None)
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env=environment,
-    ) as process:  # fmt: skip
-        os.close(terminal)
-        shown = b""
-        while block := read_screen(screen):
-            shown += block
-    os.close(screen)
-    assert process.returncode == 0, shown.decode()
-    return shown.decode()
-
-
-def read_screen(screen: int) -> bytes:
-    try:
-        return os.read(screen, 1 << 16)
-    except OSError:  # Linux ends a terminal nobody writes to any more with an error
-        return b""
+    return on_a_terminal(["-c", code, *arguments])
 
 
 def test_prepare_tells_what_was_kept_changed_and_dropped(home: Home, raw: Path) -> None:
@@ -177,7 +156,7 @@ def test_prepare_shows_its_progress_on_a_terminal(home: Home, tmp_path: Path) ->
     """A bar with a percentage, gone at the end; the tables fit 80 columns."""
     path = tmp_path / "raw.json"
     path.write_text(json.dumps(SPACED * 5000))
-    shown = on_a_terminal(home, "prepare", path, "--name", "toy")
+    shown = shown_of(home, "prepare", path, "--name", "toy")
     assert "preparing" in shown
     assert "100%" in shown
     after = shown[shown.rindex("toy\x1b") :]
@@ -273,7 +252,7 @@ def test_show_takes_the_pocket_base_where_it_is_built(home: Home, raw: Path) -> 
 def test_show_marks_in_colour_on_a_terminal(home: Home, raw: Path) -> None:
     """What is learnt is green there, without brackets."""
     run(home, "prepare", raw, "--name", "toy", "--test-share", 0)
-    shown = on_a_terminal(home, "show", "toy")
+    shown = shown_of(home, "show", "toy")
     assert "\x1b[32m\x1b[1m火锅\x1b[0m" in shown
     assert "⟦" not in shown
 
@@ -317,9 +296,7 @@ def test_preview_shows_single_tokens(home: Home, raw: Path, tmp_path: Path) -> N
 def test_preview_colours_single_tokens_on_a_terminal(home: Home, raw: Path, tmp_path: Path) -> None:
     """What is learnt is green there, borders are dim."""
     run(home, "prepare", raw, "--name", "toy", "--test-share", 0)
-    shown = on_a_terminal(
-        home, "preview", "toy", "--tokens", "--base", tiny_base(tmp_path / "tiny")
-    )
+    shown = shown_of(home, "preview", "toy", "--tokens", "--base", tiny_base(tmp_path / "tiny"))
     assert "\x1b[32m\x1b[1m火\x1b[0m\x1b[2m│\x1b[0m" in shown
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -22,6 +19,7 @@ from adapters.home import Home
 from adapters.manifest import PROJECTIONS, Manifest, RunRef
 from adapters.registry import Registry
 from admin.cli import main
+from tests.admin.terminal import on_a_terminal
 from tests.records import STARTED, make_run, measure, status
 from tests.tiny import random_adapter, tiny_base
 from training.runs import EventLog, Run, RunState, Sample
@@ -42,37 +40,17 @@ def run(home: Home, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["--home", str(home.root), "runs", *arguments])
 
 
-def on_a_terminal(home: Home, *arguments: str) -> str:
-    """What a real (pseudo) terminal of 80 columns shows."""
-    screen, terminal = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "admin", "--home", str(home.root), "runs", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=terminal,
-        stderr=terminal,
-        env={**os.environ, "COLUMNS": "80", "TERM": "xterm", "NO_COLOR": "1"},
-    ) as process:
-        os.close(terminal)
-        shown = b""
-        while block := _read(screen):
-            shown += block
-    os.close(screen)
-    assert process.returncode == 0, shown.decode()
-    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
-
-
-def _read(screen: int) -> bytes:
-    try:
-        return os.read(screen, 1 << 16)
-    except OSError:  # Linux ends a terminal nobody writes to any more with an error
-        return b""
+def shown_of(home: Home, *arguments: str) -> str:
+    """What a terminal shows of it, without colours."""
+    command = ["-m", "admin", "--home", home.root, "runs", *arguments]
+    return re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(command, TERM="xterm", NO_COLOR="1"))
 
 
 def test_a_run_id_is_never_cut(home: Home) -> None:
     """It has to be copied: on 80 columns it stays on its line, and no cell loses a character."""
     record = make_run(home.runs, adapter="a-rather-long-adapter-name")
 
-    shown = on_a_terminal(home, "list")
+    shown = shown_of(home, "list")
 
     assert record.id in shown
     assert "…" not in shown
@@ -83,7 +61,7 @@ def test_an_ordinary_list_fits_80_columns(home: Home) -> None:
     """One line a run."""
     record = make_run(home.runs, adapter="scholar", state="completed", base="pocket", step=300)
 
-    *_, row = on_a_terminal(home, "list").splitlines()
+    *_, row = shown_of(home, "list").splitlines()
 
     expected = [record.id, "completed", "300/300", "3.2568", "pocket", "demo-scholar"]
     assert row.split() == expected
@@ -93,7 +71,7 @@ def test_an_id_wider_than_the_terminal_is_folded(home: Home) -> None:
     """Then it takes several lines, and the other columns are still there."""
     record = make_run(home.runs, adapter="x" * 100)
 
-    shown = on_a_terminal(home, "list")
+    shown = shown_of(home, "list")
 
     firsts = [line.split()[0] for line in shown.splitlines() if line and line[0] != " "]
     assert record.id in "".join(firsts)
@@ -237,7 +215,7 @@ def test_watching_on_a_terminal_is_a_picture(home: Home, record: Run) -> None:
     """Progress, the loss and its curve, speed; of a run that has ended the last picture stays."""
     measure(record, 30)
 
-    shown = on_a_terminal(home, "watch", record.id)
+    shown = shown_of(home, "watch", record.id)
 
     for part in (record.id, "stopped", "150/300", "50%", "3.7000", "█", "▁", "123"):
         assert part in shown

@@ -22,8 +22,8 @@ from adapters.errors import AdapterInvalid
 from adapters.home import Home
 from adapters.registry import Registry
 from admin.cli import main
-from admin.commands.train import TRACKERS as OFFERED
-from admin.commands.train import stop_on_signal
+from admin.options import TRACKERS as OFFERED
+from admin.stopping import stop_on_signal
 from tests.tiny import tiny_base
 from tests.training.conftest import DIALOGUES, QUICK
 from tests.waiting import eventually

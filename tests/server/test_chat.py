@@ -13,12 +13,7 @@ from litestar.testing import TestClient
 from adapters.manifest import SamplingDefaults
 from server.engine.types import SamplingParams
 from tests.fakes import Script, ScriptedEngine, card
-
-USER = {"role": "user", "content": "你好"}
-
-
-def ask(client: TestClient[Any], **fields: Any) -> Any:
-    return client.post("/v1/chat/completions", json={"model": "poet", "messages": [USER], **fields})
+from tests.server.asking import USER, ask
 
 
 def play(engine: ScriptedEngine, *scripts: Script) -> None:

@@ -40,14 +40,13 @@ from server.wire.decode import (
     decode_body,
     decode_chat_request,
     decode_completion_request,
-    decode_detokenize_request,
-    decode_load_request,
-    decode_sign_in,
     decode_tokenize_request,
-    decode_unload_request,
 )
 from server.wire.decode_responses import decode_responses_request
+from server.wire.lora import LoadAdapterRequest, UnloadAdapterRequest
 from server.wire.runs import TrainingRequest
+from server.wire.session import SignIn
+from server.wire.tokens import DetokenizeRequest
 from tests.server.test_access import expected as access_expected
 
 COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
@@ -300,10 +299,10 @@ DECODERS: dict[str, Callable[[bytes], Decoded[Any]]] = {
     "createChatCompletion": decode_chat_request,
     "createCompletion": decode_completion_request,
     "tokenize": decode_tokenize_request,
-    "detokenize": decode_detokenize_request,
-    "loadLoraAdapter": decode_load_request,
-    "unloadLoraAdapter": decode_unload_request,
-    "openSession": decode_sign_in,
+    "detokenize": lambda body: decode_body(body, DetokenizeRequest),
+    "loadLoraAdapter": lambda body: decode_body(body, LoadAdapterRequest),
+    "unloadLoraAdapter": lambda body: decode_body(body, UnloadAdapterRequest),
+    "openSession": lambda body: decode_body(body, SignIn),
     "createResponse": decode_responses_request,
     "startRun": lambda body: decode_body(body, TrainingRequest),
     "planRun": lambda body: decode_body(body, TrainingRequest),

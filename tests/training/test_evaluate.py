@@ -17,7 +17,7 @@ def test_batching_does_not_change_the_loss(base: Base, make_plan: MakePlan) -> N
     model = load_model(base, plan.recipe, torch.device("cpu"))
 
     measured = [
-        validate(model, plan.validation, plan.validation_characters, size)
+        validate(model, plan.validation, plan.validation.characters, size)
         for size in (1, 60, 10_000)
     ]
 
@@ -34,8 +34,8 @@ def test_the_model_stays_in_its_mode(base: Base, make_plan: MakePlan) -> None:
             if "lora_B" in name:  # fresh LoRA adds nothing, with or without dropout
                 parameter.normal_(0, 0.2)
 
-    one = validate(model, plan.validation, plan.validation_characters)
-    two = validate(model, plan.validation, plan.validation_characters)
+    one = validate(model, plan.validation, plan.validation.characters)
+    two = validate(model, plan.validation, plan.validation.characters)
 
     assert one == two
     assert model.training
@@ -49,7 +49,7 @@ def test_a_stop_breaks_the_measurement_off(base: Base, make_plan: MakePlan) -> N
     answers = iter([False, True])
 
     found = validate(
-        model, plan.validation, plan.validation_characters, 1, should_stop=lambda: next(answers)
+        model, plan.validation, plan.validation.characters, 1, should_stop=lambda: next(answers)
     )
 
     assert found is None
@@ -69,7 +69,7 @@ def test_counts_are_those_of_the_replies(make_plan: MakePlan) -> None:
     dialogues = plan.dataset.split("validation")
     replies = [line for dialogue in dialogues for line in dialogue.utterances[1::2]]
 
-    assert plan.validation_characters == sum(map(len, replies))
+    assert plan.validation.characters == sum(map(len, replies))
     # byte tokens: every character's bytes, and one end marker a reply
     assert sum(one.targets for one in plan.validation) == sum(
         len(line.encode()) + 1 for line in replies

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from training.grammar import Grammar, read_grammar, vary
-from training.pocket import read_sample
+from training.pocket_corpus import read_sample
 
 DIALOGUE = ["早", "今天好热，怎么办", "多喝水", "好", "嗯"]
 

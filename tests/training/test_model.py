@@ -79,7 +79,7 @@ def test_gradients_are_the_same_after_an_evaluation(
     model = loaded(base, plan)
     before = gradients(model, plan)
 
-    validate(model, plan.validation, plan.validation_characters)
+    validate(model, plan.validation, plan.validation.characters)
     after = gradients(model, plan)
 
     assert len(before) == 2 * 2 * 7

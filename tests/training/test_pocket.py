@@ -14,13 +14,8 @@ from adapters.prompt import render_prompt
 from training.data.dialogue import Dialogue
 from training.data.encode import Encoding, encode_dialogue
 from training.grammar import read_grammar
-from training.pocket import (
-    Corpus,
-    PocketShape,
-    build_pocket,
-    build_tokenizer,
-    read_sample,
-)
+from training.pocket import PocketShape, build_pocket, build_tokenizer
+from training.pocket_corpus import Corpus, read_sample
 
 SHORT = PocketShape(steps=3, tokens_per_step=128)
 

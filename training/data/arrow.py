@@ -9,7 +9,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
@@ -52,12 +51,7 @@ class SplitWriter:
         self._arrow: Any = pa.ipc.new_stream(str(self._path), dialogue_schema())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._arrow.close()
 
     def write(self, batch: pa.RecordBatch) -> None:

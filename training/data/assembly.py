@@ -20,9 +20,9 @@ from adapters.prompt_batch import BatchRenderer
 from adapters.segments import SegmentEncoder, Tokens, gathered
 from training.data.dialogue import Dialogue
 from training.data.encode import Encoding, encode_dialogue, encode_dialogues
+from training.data.encoded import TARGET, Encoded
 from training.data.example import Example
 from training.data.layout import END, Form, Layout, Layouts, Step
-from training.data.tokens import TARGET, Encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -16,10 +16,11 @@ from adapters.storage import directory_in_use, is_in_use
 from training.data.arrow import Dialogues
 from training.data.catalogue import DATASET_NAME, known_datasets
 from training.data.manifest import MANIFEST_FILE, DatasetManifest, read_manifest
-from training.data.preparation import Job, OnProgress, Preparation, Source
+from training.data.preparation import Job, Preparation, Source
 from training.data.rules import LoadedRules, read_rules
 from training.data.split import SPLITS, Shares
 from training.errors import DataError, DatasetNotFound
+from training.stages import OnProgress, unheard
 
 __all__ = ["DatasetManifest", "PreparedDataset", "known_datasets", "prepare"]
 
@@ -78,7 +79,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
     overwrite: bool = False,
     keeps: bool = True,
     processes: int | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = unheard,
     say: Callable[[str], None] | None = None,
 ) -> PreparedDataset:
     """Read, clean, split and store the dialogues of ``files`` as the dataset ``name``.
@@ -106,7 +107,7 @@ def prepare(  # noqa: PLR0913 - the options of the command, by name
     sources += [Source.of(file, split) for file, split in given if file]
     job = Job(name, tuple(sources), shares, seed, rules or read_rules())
     with _part(target, job.key, keeps=keeps) as shards, _staged(target, overwrite) as stage:
-        preparation = Preparation(job, shards, on_progress or (lambda *_: None), processes)
+        preparation = Preparation(job, shards, on_progress, processes)
         if say and preparation.done_before:
             say(f"Going on after {preparation.done_before:,} dialogues that were read before.")
         preparation.run(stage).write(stage)

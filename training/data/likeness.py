@@ -9,7 +9,6 @@ exactly: what is found is alike, and a few of those that are alike may not be fo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -37,10 +36,14 @@ class Banding(msgspec.Struct, frozen=True):
     def for_threshold(cls, threshold: float) -> Banding:
         """The one with the longest bands, so the fewest pairs, that finds enough of them."""
         for rows in range(SLOTS, 1, -1):
-            bands = SLOTS // rows
-            if 1 - (1 - threshold**rows) ** bands >= FOUND_SHARE:
-                return cls(bands, rows)
+            banding = cls(SLOTS // rows, rows)
+            if banding.chance(threshold) >= FOUND_SHARE:
+                return banding
         return cls(SLOTS, 1)
+
+    def chance(self, alike: float) -> float:
+        """How likely a pair of dialogues with likeness ``alike`` is to agree in some band."""
+        return 1 - (1 - alike**self.rows) ** self.bands
 
 
 def spelled(dialogue: Dialogue) -> str:
@@ -91,8 +94,3 @@ def _pair_hashes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     within[ends[:-1] - 1] = False  # the last character of a text and the first of the next
     offsets = np.concatenate(([0], ends - np.arange(1, len(texts) + 1)))
     return hashes[within], offsets.astype(np.uint64)
-
-
-def chance_of_being_found(banding: Banding, likeness_of_pair: float) -> float:
-    """How likely a pair of that likeness is to agree in some band."""
-    return 1 - math.pow(1 - likeness_of_pair**banding.rows, banding.bands)

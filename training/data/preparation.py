@@ -6,7 +6,7 @@ Memory holds some shards' dialogues at a time and a few numbers for each dialogu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import islice
@@ -34,6 +34,7 @@ from training.data.split import SPLITS, Shares
 from training.data.text import SAMPLE_DIALOGUES, has_halves, looks_pre_spaced
 from training.data.workers import Workers, processors
 from training.errors import DataError
+from training.stages import OnProgress
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,8 +44,6 @@ _WRITE_SHARE = 4
 
 # Processes take a moment to start: less input than this is read in the one that is here.
 BYTES_WORTH_PROCESSES = 8_000_000
-
-OnProgress = Callable[[int, int], None]
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -103,7 +102,7 @@ class Preparation:
     """
 
     def __init__(
-        self, job: Job, shards: Path, on_progress: OnProgress, processes: int | None = None
+        self, job: Job, shards: Path, on_progress: OnProgress, processes: int | None
     ) -> None:
         self._job = job
         self._shards = shards

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, NoReturn, Self, cast
 
 from training.data.dialogue import RawDialogue
@@ -86,12 +85,7 @@ class DialogueReader:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stream.close()
         self._raw.close()
 

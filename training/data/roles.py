@@ -8,13 +8,11 @@ no one. It stays as context (Qwen's and ChatML templates render it) and never ge
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from training.data.dialogue import Dialogue
 
 RolePolicy = Literal["last-assistant", "every-reply", "last-only"]
-
-POLICIES: tuple[RolePolicy, ...] = get_args(RolePolicy)
 
 
 class Turn(NamedTuple):

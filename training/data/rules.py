@@ -113,11 +113,6 @@ class LoadedRules(msgspec.Struct, frozen=True):
 _FILES = SettingsFiles(Rules, "rules", RULES, DataError)
 
 
-def bundled_rules() -> list[str]:
-    """The names of the rules that come with the package."""
-    return _FILES.bundled()
-
-
 def read_rules(source: str | Path = DEFAULT_RULES, overrides: Sequence[str] = ()) -> LoadedRules:
     """Bundled rules by name or a TOML file, with ``key=value`` overrides, and their word lists.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,11 +14,10 @@ from training.data.dataset import PreparedDataset
 from training.data.groups import first_of_each
 from training.data.split import SPLITS
 from training.data.tokens import TokenFiles
+from training.stages import OnProgress, unheard
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-OnProgress = Callable[[int, int], None]
 
 PERCENTILES = (50, 90, 99)
 
@@ -110,7 +109,7 @@ class _Counts:
 
 
 def dataset_stats(
-    dataset: PreparedDataset, on_progress: OnProgress = lambda *_: None
+    dataset: PreparedDataset, on_progress: OnProgress = unheard
 ) -> dict[str, SplitStats]:
     """Every split in numbers. ``on_progress`` gets (dialogues done, dialogues in all)."""
     total = dataset.manifest.dialogues

@@ -13,8 +13,10 @@ import msgspec
 from training.data.arrow import Dialogues
 from training.data.assembly import Assembler
 from training.data.encode import Encoding
-from training.data.tokens import Encoded, TokenFiles, TokenWriter, open_tokens
+from training.data.encoded import Encoded
+from training.data.tokens import TokenFiles, TokenWriter, open_tokens
 from training.data.workers import Workers, processors
+from training.stages import OnProgress, unheard
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,8 +33,6 @@ TASKS_BETWEEN_KEEPS = 50
 # A process takes seconds to load its libraries: fewer dialogues are encoded in this one.
 DIALOGUES_WORTH_PROCESSES = 500_000
 
-OnProgress = Callable[[int, int], None]
-
 
 def encode_split(
     dataset: PreparedDataset,
@@ -40,7 +40,7 @@ def encode_split(
     base: Base,
     tokenizer: PreTrainedTokenizerBase,
     encoding: Encoding,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = unheard,
     processes: int | None = None,
 ) -> TokenFiles:
     """The tokens of a split, as ``tokenizer``, which is that of ``base``, makes them.
@@ -70,7 +70,7 @@ def encode_split(
                 work = partial(_encode_there, base.path, dialogues.path, encoding)
             else:
                 work = partial(_encode, Assembler(tokenizer, encoding), dialogues)
-            _write(writer, workers, work, len(dialogues), on_progress or (lambda *_: None))
+            _write(writer, workers, work, len(dialogues), on_progress)
 
     return open_tokens(dataset.path / "tokens", content, make)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ import torch
 from training.data.encode import Example
 from training.model import target_logits
 from training.packing import packs
+from training.stages import OnProgress
 
 TOKENS_PER_FORWARD = 512
 
@@ -39,7 +40,7 @@ def agreement(
     reference: Any,
     candidate: Any,
     examples: Sequence[Example],
-    on_progress: Callable[[int, int], None] = lambda *_: None,
+    on_progress: OnProgress,
 ) -> Agreement:
     """Compare the logits of two models of transformers at every target token of ``examples``.
 

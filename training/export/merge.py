@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from adapters.generation_config import GENERATION_CONFIG, read_generation_config
 from adapters.manifest import SamplingDefaults
 from training.errors import ExportFailed
 from training.export.weights import merged_tensors, read_factors
+from training.stages import OnProgress
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack")
@@ -28,7 +29,7 @@ def write_merged(
     out: Path,
     dtype: str,
     sampling: SamplingDefaults,
-    on_progress: Callable[[int, int], None] = lambda *_: None,
+    on_progress: OnProgress,
 ) -> None:
     """Write the checkpoint of ``base`` with the PEFT directory ``adapter`` merged in to ``out``.
 

@@ -142,7 +142,7 @@ def modelfile(
     tokenizer: PreTrainedTokenizerBase,
     system_prompt: str | None,
     sampling: SamplingDefaults,
-    source: str = ".",
+    source: str,
 ) -> str:
     """The Modelfile of the merged checkpoint in ``source`` (a directory or a GGUF beside it).
 

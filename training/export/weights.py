@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from adapters.base import Base, weight_files
 from adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from adapters.peft_config import LoraSettings, read_settings
 from training.errors import ExportFailed
+from training.stages import OnProgress
 
 _STEM = "base_model.model."
 
@@ -72,7 +73,7 @@ def merged_tensors(
     base: Base,
     factors: dict[str, Factors],
     dtype: torch.dtype,
-    on_progress: Callable[[int, int], None] = lambda *_: None,
+    on_progress: OnProgress,
 ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """The base's files one by one: name, and tensors by name in ``dtype``, factors merged in.
 

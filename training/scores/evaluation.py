@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from training.scores.measures import characters
 from training.scores.questions import Question, asked, asked_in, with_reply
 from training.scores.replies import end_tokens
 from training.scores.score import Answer, Asked, ask, likelihood, measures, of_texts
-from training.stages import OnStage, Stages, unheard
+from training.stages import OnProgress, OnStage, Stages, unheard
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -203,7 +203,7 @@ class _Bench:
         return Encoding(candidate.system_prompt, conditions.max_length, conditions.roles)
 
     def _likelihood(
-        self, model: Any, candidate: Candidate, on_progress: Callable[[int, int], None]
+        self, model: Any, candidate: Candidate, on_progress: OnProgress
     ) -> dict[str, float]:
         files = encode_split(
             self._dataset,
@@ -225,9 +225,7 @@ class _Bench:
     def _prompted(self, candidate: Candidate) -> list[Question]:
         return [asked(turns, self._tokenizer, candidate.system_prompt) for turns in self._prompts]
 
-    def _ask(
-        self, model: Any, questions: Sequence[Question], on_progress: Callable[[int, int], None]
-    ) -> Asked:
+    def _ask(self, model: Any, questions: Sequence[Question], on_progress: OnProgress) -> Asked:
         most = self._conditions.max_tokens
         return ask(model, self._tokenizer, questions, self._ends, most, on_progress)
 

@@ -7,7 +7,7 @@ the base's own configuration. The tests hold all of them to the same tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ import torch
 from adapters.base import Base
 from adapters.generation_config import read_generation_config
 from adapters.prompt import end_of_turn
+from training.stages import OnProgress, unheard
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,7 +43,7 @@ def greedy(
     prompts: Sequence[Sequence[int]],
     ends: Collection[int],
     max_tokens: int,
-    on_progress: Callable[[int, int], None] = lambda *_: None,
+    on_progress: OnProgress = unheard,
     rows: int = ROWS,
 ) -> list[Reply]:
     """What ``model`` (of transformers, LoRA in place) says to each of ``prompts`` (token ids).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +19,7 @@ from training.scores.measures import (
 )
 from training.scores.questions import Question
 from training.scores.replies import Reply, greedy
+from training.stages import OnProgress, unheard
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,7 +57,7 @@ def ask(
     questions: Sequence[Question],
     ends: Collection[int],
     max_tokens: int,
-    on_progress: Callable[[int, int], None] = lambda *_: None,
+    on_progress: OnProgress = unheard,
 ) -> Asked:
     """Have ``model`` answer; as :func:`training.scores.replies.greedy`."""
     prompts = [question.prompt for question in questions]
@@ -91,7 +92,7 @@ def measures(asked: Asked, known: Collection[str] = ()) -> dict[str, float]:
     }
 
 
-def of_texts(texts: Sequence[str], known: Collection[str] = ()) -> dict[str, float]:
+def of_texts(texts: Sequence[str], known: Collection[str]) -> dict[str, float]:
     """The figures that need no reference."""
     return {
         "distinct_1_characters": distinct(texts, 1),

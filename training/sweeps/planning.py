@@ -9,7 +9,6 @@ import msgspec
 
 from adapters.base import Base
 from training.data.dataset import PreparedDataset
-from training.data.token_cache import OnProgress
 from training.duration import Speeds
 from training.errors import SweepError, TrainingError
 from training.feasibility import check_feasible
@@ -17,6 +16,7 @@ from training.plan import planned_again
 from training.recipe import Recipe, changed_recipe
 from training.runs import RunStore
 from training.space import needed_bytes
+from training.stages import OnProgress, unheard
 from training.sweeps.trials import sentence
 from training.train import plan_training
 
@@ -37,7 +37,7 @@ def estimates(
     dataset: PreparedDataset,
     runs: RunStore,
     registers: bool,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = unheard,
 ) -> list[Estimate]:
     """Plan each of ``trials`` (values by field), all on the same dialogues, which are read once.
 

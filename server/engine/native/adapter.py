@@ -27,7 +27,7 @@ class PackedStack:
                     place = layer * len(GROUPS) + number
                     factors[place] = self._packed(groups[name], projections, shape, rank)
         is_bf16 = bool(self._tensors) and self._tensors[0].dtype == torch.bfloat16
-        self._factors = factors
+        self._factors = factors  # C has its address
         self.struct = AdapterStruct(
             rank=rank, format=FORMATS["bf16" if is_bf16 else "fp32"], factors=factors
         )

@@ -182,7 +182,7 @@ class NativeModel:
         layers = (LayerStruct * shape.layers)()
         for index in range(shape.layers):
             layers[index] = self._layer(checkpoint, index)
-        self._layers = layers
+        self._layers = layers  # C has its address
         linear = self._linear(head, None, "int7" if self._format == "nf4" else self._format)
         return ModelStruct(
             layers=shape.layers,

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from admin.cli import main
+from admin.stopping import on_request
 from admin.sweeps import process
 from admin.sweeps.process import StopRequests, run_trial
 from tests.tiny import tiny_base
@@ -77,9 +78,10 @@ def test_signals_are_passed_on_one_by_one(
     prints goes to stderr.
     """
     before = signal.getsignal(signal.SIGINT)
+    requests = StopRequests()
     with (
         conducting(tmp_path) as lock,
-        StopRequests() as requests,
+        on_request(requests.ask),
         when((tmp_path / "session").exists, signal.SIGINT),
         when((tmp_path / "asked-1").exists, signal.SIGTERM),
     ):
@@ -95,7 +97,8 @@ def test_signals_are_passed_on_one_by_one(
 
 def test_who_asks_otherwise_asks_once(tmp_path: Path, stub: None) -> None:
     """A trial is told to end as by one signal, however often one looks."""
-    with conducting(tmp_path) as lock, StopRequests((tmp_path / "session").exists) as requests:
+    requests = StopRequests((tmp_path / "session").exists)
+    with conducting(tmp_path) as lock:
         ended = run_trial([str(tmp_path), "1"], lock, requests)
 
     assert (ended.code, requests.look()) == (3, 1)

@@ -139,13 +139,13 @@ async def running(base: Base, registry: Path, **settings: Any) -> AsyncIterator[
 
         engine._parts.loop.submit = noted
         yield started
-        if not engine._open:
+        if not engine._parts.ledger:
             engine.check_integrity()
     finally:
         for throttle in started.throttles:  # else a test that fails while holding one hangs
             throttle.open()
         await engine.close()
-    assert not engine._open
+    assert not engine._parts.ledger
     engine.check_integrity()
 
 

@@ -249,7 +249,7 @@ async def test_a_reader_that_is_cancelled_can_abort(base: Base, tmp_path: Path) 
         with pytest.raises(asyncio.CancelledError):
             await task
         throttle.open()
-        await until(lambda: not engine.engine._open)
+        await until(lambda: not engine.engine._parts.ledger)
 
 
 # Failures

@@ -128,7 +128,9 @@ async def test_a_trial_takes_no_block_from_those_that_have_them_all(
             await throttle.planned()
             throttle.step()
             await asyncio.wait([loading], timeout=0.2)
-        assert one.key in engine.engine._open, "it is not over, or this test shows nothing"
+        assert one.key in engine.engine._parts.ledger._open, (
+            "it is not over, or this test shows nothing"
+        )
         throttle.open()
         await read(generation)
         assert (one.tokens[20:], one.preemptions) == (expected, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
@@ -23,8 +23,8 @@ from training.data import assembly
 from training.data.assembly import Assembler
 from training.data.dialogue import Dialogue
 from training.data.encode import Encoding, encode_dialogue
-from training.data.roles import POLICIES, RolePolicy
-from training.data.tokens import Encoded
+from training.data.encoded import Encoded
+from training.data.roles import RolePolicy
 from training.errors import DataError
 from training.random_tokenizer import random_tokenizer
 
@@ -113,7 +113,7 @@ def alone(
     dialogues=st.lists(DIALOGUE, max_size=6),
     system=st.sampled_from([None, SYSTEM]),
     max_length=st.sampled_from([ROOMY, 90]),
-    policy=st.sampled_from(POLICIES),
+    policy=st.sampled_from(get_args(RolePolicy)),
 )
 def test_many_dialogues_are_what_each_is_alone(
     tokenizer: PreTrainedTokenizerFast,

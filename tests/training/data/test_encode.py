@@ -6,7 +6,7 @@ The oracle builds conversations by hand and renders prompts the way the server d
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from hypothesis import assume, given, settings
@@ -26,7 +26,7 @@ from training.data.encode import (
     encode_dialogue,
     encode_dialogues,
 )
-from training.data.roles import POLICIES, RolePolicy
+from training.data.roles import RolePolicy
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -377,7 +377,7 @@ def test_every_policy_learns_what_it_says() -> None:
             )
             for start, end in spans(example)
         ]
-        for policy in POLICIES
+        for policy in get_args(RolePolicy)
     }
     assert learnt == {
         "last-assistant": ["三", "五"],
@@ -400,7 +400,7 @@ def test_a_dialogues_own_system_prompt_stands_in_place_of_the_recipes() -> None:
     dialogues=st.lists(DIALOGUE | st.just([]) | st.just(["早"]), max_size=5),
     system=st.sampled_from([None, SYSTEM]),
     max_length=st.sampled_from([ROOMY, 90]),
-    policy=st.sampled_from(POLICIES),
+    policy=st.sampled_from(get_args(RolePolicy)),
 )
 def test_many_dialogues_together_are_encoded_as_each_alone(
     tokenizer: PreTrainedTokenizerBase,

@@ -15,7 +15,6 @@ from training.data.likeness import (
     SLOTS,
     Banding,
     band_keys,
-    chance_of_being_found,
     likeness,
 )
 
@@ -70,9 +69,9 @@ def test_the_bands_find_what_is_at_the_threshold(threshold: float) -> None:
     """By the theory at least 99 % of pairs, and with no fewer rows than that needs."""
     banding = Banding.for_threshold(threshold)
     assert banding.bands * banding.rows <= SLOTS
-    assert chance_of_being_found(banding, threshold) >= FOUND_SHARE
+    assert banding.chance(threshold) >= FOUND_SHARE
     longer = Banding(SLOTS // (banding.rows + 1), banding.rows + 1)
-    assert longer.bands == 0 or chance_of_being_found(longer, threshold) < FOUND_SHARE
+    assert longer.bands == 0 or longer.chance(threshold) < FOUND_SHARE
 
 
 def test_signatures_find_as_many_pairs_as_the_theory_says() -> None:
@@ -87,7 +86,7 @@ def test_signatures_find_as_many_pairs_as_the_theory_says() -> None:
     one_keys = band_keys([one for one, _ in pairs], banding)
     other_keys = band_keys([other for _, other in pairs], banding)
     found = (one_keys == other_keys).any(axis=1).sum()
-    expected = sum(chance_of_being_found(banding, likeness(*pair)) for pair in pairs)
+    expected = sum(banding.chance(likeness(*pair)) for pair in pairs)
     assert found == pytest.approx(expected, abs=12)
     unlike = (one_keys[:-1] == other_keys[1:]).any(axis=1).sum()
     assert unlike == 0

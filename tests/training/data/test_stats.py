@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.dataset import PreparedDataset, prepare
+from training.data.encoded import Encoded
 from training.data.example import Example
 from training.data.rules import read_rules
 from training.data.stats import Distribution, Padding, dataset_stats, paddings, token_stats
-from training.data.tokens import Encoded, open_tokens
+from training.data.tokens import open_tokens
 
 RAW = {
     "train": [["早", "早安"], ["吃了吗", "吃了", "嗯"], ["早", "早安"], ["你好", "在"]],

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from training.data.encoded import Encoded
 from training.data.example import Cut, EncodeReport, Example
-from training.data.tokens import KEPT, Encoded, TokenWriter, open_tokens, tokens_key
+from training.data.tokens import KEPT, TokenWriter, open_tokens, tokens_key
 from training.errors import DataError
 
 EXAMPLE = st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans()), min_size=1).flatmap(
