@@ -38,7 +38,8 @@ _Start = Annotated[
 class LoraSettings(msgspec.Struct, frozen=True):
     """The accepted fields of PEFT's ``LoraConfig``, under its names.
 
-    Only the first four and ``use_rslora`` change what an adapter computes.
+    Only the first four and ``use_rslora`` change what an adapter computes. ``target_modules`` are
+    names of projections, however the file says them (:func:`targets_of`).
     """
 
     r: _Rank
@@ -67,6 +68,11 @@ class LoraSettings(msgspec.Struct, frozen=True):
         return self.lora_alpha * math.sqrt(self.r) if self.use_rslora else self.lora_alpha
 
 
+# A projection by its name alone, or with where it lies.
+_PATH = re.compile(
+    r"(?:(?:(?:base_model\.model\.)?(?:model\.)?layers\.\d{1,4}\.)?(?:self_attn|mlp)\.)?"
+    rf"(?P<name>{'|'.join(PROJECTIONS)})"
+)
 # Why a setting is refused where it says anything but "off". Others are refused without a why.
 _REASONS = {
     "alora_invocation_tokens": "activated LoRA applies to part of a prompt only",
@@ -124,7 +130,26 @@ def survey_settings(data: bytes) -> tuple[LoraSettings | None, list[str]]:
     if any(fields[name].required for name in bad):
         return None, problems
     usable = {name: config[name] for name in fields if name in config and name not in bad}
+    usable["target_modules"] = targets_of(config["target_modules"])
     return msgspec.convert(usable, LoraSettings), problems
+
+
+def targets_of(value: object) -> tuple[str, ...]:
+    """The projections that ``target_modules`` names: none where it is not about these alone.
+
+    PEFT writes names, paths of modules (what ``all-linear`` becomes) or a pattern (as Unsloth
+    does). Which layers paths and patterns are about is not read out of them: the tensors say it,
+    and each target has to be there in every layer, with no other beside (``adapters.validate``).
+    So a pattern is never run.
+    """
+    if isinstance(value, str):
+        return tuple(name for name in PROJECTIONS if re.search(rf"(?<!\w){name}(?!\w)", value))
+    if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
+        return ()
+    found = [_PATH.fullmatch(item) for item in value]
+    if not all(found):
+        return ()
+    return tuple(dict.fromkeys(match["name"] for match in found if match))
 
 
 def _field_problem(name: str, config: dict[str, Any], *, required: bool) -> str | None:
@@ -150,13 +175,15 @@ def _field_problem(name: str, config: dict[str, Any], *, required: bool) -> str 
 def _target_problem(value: object) -> str | None:
     wanted = f"a list of names out of {', '.join(PROJECTIONS)}"
     if isinstance(value, str):
-        return f"target_modules is {_shown(value)}, a pattern, but must be {wanted}"
+        if targets_of(value):
+            return None
+        return f"target_modules is {_shown(value)}, a pattern, but must name them or be {wanted}"
     if not isinstance(value, list) or not value:
         return f"target_modules is {_shown(value)}, but must be {wanted}"
-    unknown = [item for item in value if item not in PROJECTIONS]
+    unknown = [item for item in value if not targets_of([item])]
     if unknown:
         return f"target_modules has {_shown(unknown)}, but must be {wanted}"
-    if len(set(value)) < len(value):
+    if len({*map(str, value)}) < len(value):
         return f"target_modules names a projection twice: {_shown(value)}"
     return None
 

@@ -11,13 +11,14 @@ from server.choices import admit, choices_of, requests_for
 from server.engine.errors import GrammarInvalid
 from server.engine.grammar import Grammar
 from server.engine.types import Engine, ModelCard, Shape, Thought
+from server.errors import grammar_refusal
 from server.functions import callable_now, shape_of, tools_to_show
 from server.parts import PartReader, PlainReader
 from server.prompt import sampling
 from server.qwen_reader import QwenReader
 from server.reply import Answer
 from server.wire.chat import ChatRequest
-from server.wire.errors import InvalidRequest
+from server.wire.constraint import Constraint, constraint_of
 
 
 async def admit_chat(
@@ -37,8 +38,9 @@ async def admit_chat(
     """
     choices = choices_of(asked, engine)
     prompt = chat_prompt(asked, engine.dialect, card)
-    shape = shape_of(asked, prompt.thought)
-    grammar = None if shape is None else await _grammar(engine, asked, shape)
+    constraint = constraint_of(asked)
+    shape = shape_of(asked, constraint, prompt.thought)
+    grammar = None if shape is None else await _grammar(engine, asked, shape, constraint)
     tokens = await prompt.tokens(engine, card, asked)
     how = sampling(
         asked,
@@ -78,11 +80,13 @@ def _reader(shape: Shape | None, thought: Thought) -> Callable[[], PartReader]:
     return partial(QwenReader, thought=thought, functions=functions)
 
 
-async def _grammar(engine: Engine, asked: ChatRequest, shape: Shape) -> Callable[[], Grammar]:
+async def _grammar(
+    engine: Engine, asked: ChatRequest, shape: Shape, constraint: Constraint | None
+) -> Callable[[], Grammar]:
     try:
         return await engine.grammar(shape)
     except GrammarInvalid as error:
-        param = "tools" if shape.schema is None else "response_format"
+        param = "tools" if constraint is None else constraint.param
         if error.function is not None:
             param = f"tools[{callable_now(asked)[error.function]}].function.parameters"
-        raise InvalidRequest(f"{param}: {error}", param, "invalid_json_schema") from error
+        raise grammar_refusal(error, param) from error

@@ -152,6 +152,12 @@ _GONE = Problem(status=499, message="The client closed the connection.")
 _BUG = Problem(status=500, message="The server failed to answer.", type="server_error")
 
 
+def grammar_refusal(error: GrammarInvalid, param: str) -> InvalidRequest:
+    """The refusal of a schema or form under the name that the request has for it."""
+    code = "invalid_json_schema" if error.is_of_schema else "invalid_grammar"
+    return InvalidRequest(f"{param}: {error}", param, code)
+
+
 def problem_of(error: Exception) -> Problem:
     """What to tell the client about ``error``; the fallback for bugs reveals nothing."""
     match error:

@@ -61,6 +61,7 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
         "a reply to several turns": _CHAT
         | {"messages": _MORE, "temperature": 0.7, "top_p": 0.9, "seed": 7},
         "a reply of a given shape": _CHAT | {"response_format": _SHAPE},
+        "one of several replies": _CHAT | {"structured_outputs": {"choice": ["晴", "雨", "雪"]}},
         "a reply that may wait for others": _CHAT | {"priority": 4},
     },
     "createCompletion": {

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from server.engine.types import Function, Shape, Thought
-from server.prompt import schema_of
+from server.engine.types import Form, Function, Shape, Thought
 from server.wire.chat import ChatRequest
+from server.wire.constraint import Constraint
 from server.wire.conversation import Conversation
+from server.wire.errors import InvalidRequest
 from server.wire.tools import FunctionDefinition, NamedTool, Tool
 
 NO_ARGUMENTS: Mapping[str, Any] = {
@@ -44,24 +45,45 @@ def callable_now(asked: Conversation) -> list[int]:
     return list(range(len(tools)))
 
 
-def shape_of(asked: ChatRequest, thought: Thought) -> Shape | None:
+def shape_of(asked: ChatRequest, constraint: Constraint | None, thought: Thought) -> Shape | None:
     """What a reply is held to; nothing where any text will do.
 
     Its functions are those that are :func:`callable_now`.
+
+    Raises:
+        InvalidRequest: an answer of this form may not stand beside calls; it names the parameter.
     """
-    tools, schema = tools_to_show(asked), schema_of(asked)
+    tools = tools_to_show(asked)
     functions = [tools[index].function for index in callable_now(asked)]
-    if schema is None and not functions:
+    if constraint is None and not functions:
         return None
+    form = None if constraint is None else form_of(constraint)
+    if constraint is not None and form is not None and functions:
+        param = constraint.param
+        raise InvalidRequest(
+            f'{param}: not together with functions that may be called; say tool_choice: "none", or '
+            "ask for JSON.",
+            param,
+        )
     is_named = isinstance(asked.tool_choice, NamedTool)
     return Shape(
-        schema=schema,
+        schema=None if constraint is None else constraint.schema,
+        form=form,
         functions=tuple(
             Function(name=function.name, parameters=_parameters(function)) for function in functions
         ),
         must_call=is_named or asked.tool_choice == "required",
         at_most_one=is_named or asked.parallel_tool_calls is False,
         thought=thought,
+    )
+
+
+def form_of(constraint: Constraint) -> Form | None:
+    """The form of answers that are not held to a schema."""
+    if constraint.schema is not None:
+        return None
+    return Form(
+        choices=tuple(constraint.choice or ()), regex=constraint.regex, grammar=constraint.grammar
     )
 
 

@@ -10,10 +10,7 @@ import msgspec
 from server.engine.types import ModelCard, SamplingParams
 from server.wire.chat import (
     AssistantMessage,
-    ChatRequest,
     DeveloperMessage,
-    JsonObjectFormat,
-    JsonSchemaFormat,
     Message,
     SystemMessage,
     ToolMessage,
@@ -26,8 +23,6 @@ from server.wire.parameters import Parameters
 from server.wire.tools import GivenToolCall
 
 _T = TypeVar("_T")
-
-ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
 
 def conversation(given: Sequence[Message], card: ModelCard) -> list[Mapping[str, Any]]:
@@ -71,17 +66,6 @@ def _shown_call(call: GivenToolCall, where: str) -> Mapping[str, Any]:
         raise InvalidRequest(f"{param}: has to be a JSON object, as text.", param) from error
     function = {"name": call.function.name, "arguments": arguments}
     return {"id": call.id, "type": "function", "function": function}
-
-
-def schema_of(request: ChatRequest) -> Mapping[str, Any] | None:
-    """The schema that a reply is held to; ``None``: any text will do."""
-    match request.response_format:
-        case JsonSchemaFormat(json_schema=asked):
-            return asked.schema if asked.schema is not None else ANY_OBJECT
-        case JsonObjectFormat():
-            return ANY_OBJECT
-        case _:
-            return None
 
 
 def sampling(

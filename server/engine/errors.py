@@ -7,7 +7,7 @@ EngineError
 ├── PromptInvalid       the prompt is empty, or the chat template refuses it
 ├── PromptTooLong       prompt and reply do not fit the context
 ├── SamplingInvalid     a sampling parameter is out of range
-├── GrammarInvalid      no grammar can be made of the schema
+├── GrammarInvalid      replies cannot be held to the schema or form
 ├── QueueFull           too many sequences, tokens or bytes are waiting (try again later)
 ├── EngineClosed        shutting down, no new work
 └── GenerationFailed    an accepted generation broke off
@@ -88,14 +88,18 @@ class SamplingInvalid(EngineError, ValueError):
 
 
 class GrammarInvalid(EngineError):
-    """A schema is too large, too slow, or not one that replies can be held to.
+    """A schema or form is too large, too slow, or not one that replies can be held to.
 
-    ``function``: which one's, counted from 0; none: the answer's, or all of them together.
+    ``function``: whose, counted from 0; none: the answer's, or all of them together. ``what``: a
+    noun for it.
     """
 
-    def __init__(self, reason: str, function: int | None = None) -> None:
+    def __init__(
+        self, reason: str, function: int | None = None, *, what: str = "JSON schema"
+    ) -> None:
         self.function = function
-        super().__init__(f"The JSON schema cannot be used: {reason}")
+        self.is_of_schema = what == "JSON schema"
+        super().__init__(f"The {what} cannot be used: {reason}")
 
 
 class QueueFull(EngineError):

@@ -8,6 +8,7 @@ so each is first tried in a process that can be killed (:mod:`server.engine.sche
 from __future__ import annotations
 
 import hashlib
+import re
 import signal
 import subprocess
 import sys
@@ -21,9 +22,10 @@ from msgspec.structs import replace
 
 from server.engine.dialect import MARKS
 from server.engine.errors import GrammarInvalid
+from server.engine.forms import MOST_BYTES, lark_of_form, noun_of
 from server.engine.grammar import Grammar
 from server.engine.guided_tokens import guided_tokens
-from server.engine.lark import lark_of, schemas_of
+from server.engine.lark import lark_of, schemas_of, together
 from server.engine.schema_check import CPU_S, REFUSED, Job, Problem, tried_last
 from server.engine.schema_numbers import numbers_problem
 from server.engine.types import Shape
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-MOST_BYTES = 64 * 1024
 MOST_BYTES_TOGETHER = 256 * 1024
 MOST_DEPTH = 64
 MOST_CACHED = 64
@@ -42,6 +43,7 @@ CHECK_TIMEOUT_S = 20.0  # by the clock, where the machine is too busy for its sh
 
 _CHECK = Path(__file__).with_name("schema_check.py")
 _LONGEST_REASON = 300
+_EXCERPT = re.compile(r" \d+ \| ")
 
 
 class Guidance:
@@ -63,17 +65,20 @@ class Guidance:
         """Return what makes the grammar of one reply. Takes a while; not for two threads at once.
 
         Raises:
-            GrammarInvalid: a schema is too large or too slow, or llguidance cannot use it.
+            GrammarInvalid: a schema or form is too large or too slow, or llguidance cannot use it.
             RuntimeError: it could not be tried out.
         """
         _refuse_large(shape)
         schemas = schemas_of(shape)
         grammar = lark_of(shape, schemas, self._marks)
+        form = None if shape.form is None else lark_of_form(shape.form)
+        if form is not None:
+            grammar = together(grammar, form)
         key = hashlib.sha256(grammar.encode()).digest()
         found = self._known.get(key)
         if found is None:
             # The program has no tokens but bytes.
-            whole = lark_of(shape, schemas) if shape.functions else None
+            whole = lark_of(shape, schemas) if shape.functions else form
             found = problem_of(Job(schemas, whole)) or self._compile(grammar)
         if not isinstance(found, Problem) or found.is_lasting:
             self._known[key] = found
@@ -121,7 +126,10 @@ def _size(schema: Mapping[str, Any], function: int | None) -> int:
 
 
 def _refusal(problem: Problem, shape: Shape) -> GrammarInvalid:
-    """The problem as one of the answer's schema, or of a function's."""
+    """The problem as one of the answer's schema or form, or of a function's."""
+    if shape.form is not None:
+        # What follows is an excerpt of the grammar, which has lost its lines by now.
+        return GrammarInvalid(_EXCERPT.split(problem.what)[0], what=noun_of(shape.form))
     before = 0 if shape.schema is None else 1
     function = None if problem.schema is None else problem.schema - before
     return GrammarInvalid(problem.what, None if function == -1 else function)

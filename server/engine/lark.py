@@ -1,5 +1,7 @@
 """What a whole reply may read like, as a grammar in llguidance's form of Lark.
 
+An answer's form is a grammar of its own (:mod:`server.engine.forms`), to which this one refers.
+
 https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md describes the form. A rule that
 is ``[lazy]`` ends as soon as it can, so a mark in running text is seen wherever tokens end.
 """
@@ -54,6 +56,13 @@ def lark_of(
     return "\n".join(_Rules(shape, schemas, marks).lines()) + "\n"
 
 
+def together(lark: str, form: str) -> str:
+    """The grammar ``lark`` of a shape with that of its ``form``, as llguidance takes several."""
+    return json.dumps(
+        {"grammars": [{"lark_grammar": lark}, {"name": "form", "lark_grammar": form}]}
+    )
+
+
 class _Rules:
     def __init__(self, shape: Shape, schemas: Sequence[str], marks: Mapping[str, int]) -> None:
         self._shape = shape
@@ -72,6 +81,8 @@ class _Rules:
         yield from self._up_to("opening", "TEXT", CALL)
         if self._answer:
             yield f"answer: %json {self._answer[0]}"
+        if self._shape.form is not None:
+            yield "answer: @form"
         if self._arguments:
             yield from self._calls()
 
@@ -89,7 +100,7 @@ class _Rules:
         calls = f"{self._mark(CALL)} body more"
         if self._shape.must_call:
             return calls
-        if self._answer:
+        if self._answer or self._shape.form is not None:
             return f"answer | {calls}" if self._arguments else "answer"
         return "TEXT | opening body more"
 

@@ -74,15 +74,30 @@ class Function:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """What an answer reads like as a whole: one of the three.
+
+    ``choices``: one of these texts. ``regex``: what this matches, in Rust's syntax. ``grammar``:
+    what can be derived from ``start`` in Lark or from ``root`` in GBNF.
+    """
+
+    choices: tuple[str, ...] = ()
+    regex: str | None = None
+    grammar: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
     """What a reply is held to, for :meth:`Engine.grammar`.
 
-    An answer of ``schema`` (``None``: of any text), or calls of ``functions``, to which an answer
-    of any text may lead up. ``must_call``: calls and no answer. ``at_most_one``: of the calls.
-    Where there is a ``thought``, it is held to nothing.
+    An answer of ``schema`` or of ``form`` (of neither: of any text), or calls of ``functions``, to
+    which an answer of any text may lead up. ``must_call``: calls and no answer. ``at_most_one``: of
+    the calls. Where there is a ``thought``, it is held to nothing. No ``form`` goes with functions:
+    it might allow what reads like a call and is none.
     """
 
     schema: Mapping[str, Any] | None = None
+    form: Form | None = None
     functions: tuple[Function, ...] = ()
     must_call: bool = False
     at_most_one: bool = False

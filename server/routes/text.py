@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -12,8 +12,11 @@ from litestar import Request, Response, post
 
 from server.access import INFERENCE
 from server.choices import admit, choices_of, requests_for
-from server.engine.errors import PromptInvalid, PromptTooLong
-from server.engine.types import Engine, ModelCard
+from server.engine.errors import GrammarInvalid, PromptInvalid, PromptTooLong
+from server.engine.grammar import Grammar
+from server.engine.types import Engine, ModelCard, Shape
+from server.errors import grammar_refusal
+from server.functions import form_of
 from server.openapi import ERRORS, TextOperation
 from server.prompt import sampling
 from server.reply import Answer
@@ -21,6 +24,7 @@ from server.routes.answering import body_of, headers_of, respond, unless_gone
 from server.routes.provided import ProvidedEngine, ProvidedSettings
 from server.security import require_json
 from server.text_reply import TextReply
+from server.wire.constraint import constraint_of
 from server.wire.decode import decode_completion_request
 from server.wire.errors import InvalidRequest
 from server.wire.text import CompletionRequest, TextCompletion
@@ -67,6 +71,7 @@ async def _admit(
     """Everything that can be refused is refused here, while the status is still open."""
     given = prompts_of(asked)
     choices = choices_of(asked, engine, len(given))
+    grammar = await _grammar(engine, asked)
     prompts = []
     for one in given:
         with _own_words():
@@ -80,7 +85,14 @@ async def _admit(
             default_max_tokens=DEFAULT_MAX_TOKENS,
         )
         prompts.append(
-            (tokens, replace(how, prompt_logprobs=asked.logprobs if asked.echo else None))
+            (
+                tokens,
+                replace(
+                    how,
+                    prompt_logprobs=asked.logprobs if asked.echo else None,
+                    grammar=grammar,
+                ),
+            )
         )
     requests = requests_for(
         id, card, prompts, choices, priority=asked.priority, continues_text=True
@@ -97,6 +109,17 @@ async def _admit(
         has_usage=asked.has_usage,
     )
     return TextReply(answer, _echoes(engine, asked, [tokens for tokens, _ in prompts]))
+
+
+async def _grammar(engine: Engine, asked: CompletionRequest) -> Callable[[], Grammar] | None:
+    """What a reply, which goes on after the prompt, is held to by itself."""
+    constraint = constraint_of(asked)
+    if constraint is None:
+        return None
+    try:
+        return await engine.grammar(Shape(schema=constraint.schema, form=form_of(constraint)))
+    except GrammarInvalid as error:
+        raise grammar_refusal(error, constraint.param) from error
 
 
 @contextmanager

@@ -29,11 +29,13 @@ UNSUPPORTED_ANYWHERE: dict[str, tuple[object, ...]] = {
     "bad_words": ([],),
     "use_beam_search": (False,),
     "prompt_embeds": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "structured_outputs": (),
+    "prompt_logprobs": (),
+    "include_stop_str_in_output": (False,),
+    "return_token_ids": (False,),
+    "truncate_prompt_tokens": (),
+    "thinking_token_budget": (),
+    "grammar": ("",),
+    "json_schema": (),
 }
 UNSUPPORTED_IN_CHAT = UNSUPPORTED_ANYWHERE | {
     "functions": ([],),

@@ -27,6 +27,11 @@ UNSUPPORTED_IN_RESPONSES = UNSUPPORTED_ANYWHERE | {
     "modalities": (["text"],),
     "chat_template": (),
     "chat_template_kwargs": ({},),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "structured_outputs": (),
 }
 
 # Names of the chat API, and what this one calls the same thing.

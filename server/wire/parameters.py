@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -100,12 +100,47 @@ class StreamOptions(Inbound, frozen=True, kw_only=True):
     include_usage: bool = False
 
 
+JsonText = Annotated[str, Meta(min_length=1, description="A JSON schema as text.")]
+Texts = Annotated[list[str], Meta(min_length=1, description="The reply is one of these.")]
+Regex = Annotated[str, Meta(min_length=1, description="All of the reply matches it.")]
+GrammarText = Annotated[
+    str, Meta(min_length=1, description="Lark, from `start`, or GBNF, from `root`.")
+]
+
+
+class StructuredOutputs(Inbound, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What replies are held to, as vLLM has it: exactly one of the first five.
+
+    ``disable_fallback`` and ``disable_any_whitespace`` change nothing: there is one backend, and
+    JSON never has free white space.
+    """
+
+    json: dict[str, Any] | JsonText | None = None
+    json_object: bool | None = None
+    choice: Texts | None = None
+    regex: Regex | None = None
+    grammar: GrammarText | None = None
+    disable_fallback: bool | None = None
+    disable_any_whitespace: bool | None = None
+    disable_additional_properties: bool | None = None
+    whitespace_pattern: None = None
+    structural_tag: None = None
+
+
 class Parameters(CommonParameters, frozen=True, kw_only=True):
-    """The same for endpoints that make choices. ``user``, ``metadata`` and ``store`` do nothing."""
+    """The same for endpoints that make choices. ``user``, ``metadata`` and ``store`` do nothing.
+
+    ``guided_json`` and its like are older names for what ``structured_outputs`` says.
+    """
 
     max_tokens: MaxTokens | None = None
     n: Choices | None = None
     stream_options: StreamOptions | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: dict[str, Any] | JsonText | None = None
+    guided_choice: Texts | None = None
+    guided_regex: Regex | None = None
+    guided_grammar: GrammarText | None = None
 
     @property
     def has_usage(self) -> bool:

@@ -60,6 +60,29 @@ def test_an_adapter_saved_by_peft_is_registered(tmp_path: Path, registry: Regist
     assert registry.verify("poet") == []
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_what_peft_makes_of_all_linear_is_registered(tmp_path: Path, registry: Registry):
+    """Paths of modules, or with many layers their names; a pattern may stand in their place."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from adapters.base import read_base
+
+    path = tiny_base(tmp_path / "base")
+    base = read_base(path, "tiny")
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    saved = tmp_path / "saved"
+    get_peft_model(AutoModelForCausalLM.from_pretrained(path), lora).save_pretrained(saved)
+    assert registry.register(saved, "poet", base).manifest.target_modules == PROJECTIONS
+
+    edit_config(saved, target_modules=rf".*\.({'|'.join(PROJECTIONS)})")
+    assert registry.register(saved, "poet", base).manifest.target_modules == PROJECTIONS
+
+    edit_config(saved, target_modules=r".*\.(q_proj|v_proj)")
+    with pytest.raises(AdapterInvalid, match="unexpected: base_model"):
+        registry.register(saved, "poet", base)
+
+
 class TestFiles:
     @pytest.mark.parametrize("file", [CONFIG_FILE, WEIGHTS_FILE])
     def test_a_missing_file_is_named(self, registry: Registry, source: Path, base: Base, file: str):

@@ -19,6 +19,8 @@ GOOD: dict[str, Any] = {
     "target_modules": ["v_proj", "q_proj"],
 }
 
+_MODULES = ("self_attn.q_proj", "mlp.down_proj")
+
 
 def read(**changes: Any) -> tuple[LoraSettings | None, list[str]]:
     return read_settings(json.dumps(GOOD | changes).encode())
@@ -44,6 +46,25 @@ def test_everything_that_peft_writes_by_default():
     assert problems == []
     assert settings is not None
     assert settings.r == 4
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [f"model.layers.{layer}.{module}" for layer in (0, 11) for module in _MODULES],
+        [f"base_model.model.model.layers.0.{module}" for module in _MODULES],
+        ["self_attn.q_proj", "down_proj", "mlp.down_proj"],
+        r"model\.layers\.\d+\.(self_attn\.q_proj|mlp\.down_proj)",
+        r"(?:.*?(?:attn|mlp).*?(?:q_proj|down_proj).*?)|(?:\bmodel\.layers\.[\d]{1,}\.(?:q_proj))",
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_targets_may_be_paths_or_a_pattern(value: Any):
+    """As PEFT writes all-linear, and as Unsloth does: which projections is read out of them."""
+    settings, problems = read(target_modules=value)
+    assert problems == []
+    assert settings is not None
+    assert settings.target_modules == ("q_proj", "down_proj")
 
 
 def test_rank_stabilised_lora_scales_by_the_root_of_the_rank():
@@ -126,12 +147,12 @@ _NAMES = f"a list of names out of {', '.join(PROJECTIONS)}"
         (
             "target_modules",
             "all-linear",
-            f'target_modules is "all-linear", a pattern, but must be {_NAMES}',
+            f'target_modules is "all-linear", a pattern, but must name them or be {_NAMES}',
         ),
         (
             "target_modules",
             r"(\w+\.?)+!",
-            rf'target_modules is "(\\w+\\.?)+!", a pattern, but must be {_NAMES}',
+            rf'target_modules is "(\\w+\\.?)+!", a pattern, but must name them or be {_NAMES}',
         ),
         (
             "target_modules",

@@ -50,7 +50,7 @@ RULES = re.compile(
     r"|messages\[\d+\]\.(content|tool_call_id|tool_calls\[\d+\]\.function\.arguments)"
     r"|tools\[\d+\](\.function)?\.name|tool_choice(\.(function|tools\[\d+\]))?(\.name)?"
     r"|input|input\[\d+\]\.(arguments|call_id)|reasoning_effort|previous_response_id"
-    r"|dataset|run|definition|" + "|".join(UNSUPPORTED)
+    r"|structured_outputs(\.\w+)?|guided_\w+|dataset|run|definition|" + "|".join(UNSUPPORTED)
 )
 
 
