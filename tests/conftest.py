@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from tests.demo import Demo
     from tests.fakes import Script, ScriptedEngine
 
-OVER_THE_DEMO = ("tests/e2e/", "tests/clients/")
+# What tests of these folders share takes long to make: the one real demo, and the one browser.
+SHARED = {"tests/e2e/": "demo", "tests/clients/": "demo", "tests/browser/": "browser"}
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
@@ -48,16 +49,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ids = Counter(item.nodeid for item in items)
     if twice := [id_ for id_, count in ids.items() if count > 1]:
         raise pytest.UsageError(f"several tests are called {', '.join(twice)}")
-    items.sort(key=lambda item: not item.nodeid.startswith(OVER_THE_DEMO))
+    items.sort(key=lambda item: shared_by(item.nodeid) is None)
+
+
+def shared_by(nodeid: str) -> str | None:
+    """The name of what this test shares with those of whole folders."""
+    return next((name for folder, name in SHARED.items() if nodeid.startswith(folder)), None)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """One file is run by one process, and so are all tests over the one real demo."""
+    """One process runs a file, and all tests that share what takes long to make."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "demo" if nodeid.startswith(OVER_THE_DEMO) else nodeid.partition("::")[0]
+            return shared_by(nodeid) or nodeid.partition("::")[0]
 
     return ByFile(config, log)
 

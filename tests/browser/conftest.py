@@ -40,9 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """One browser for the tests of a file; each has its own profile in it.
+    """One browser for all tests of this folder; each has its own profile in it.
 
     Playwright's event loop runs in this thread until the end, and no other can meanwhile.
     """
