@@ -63,7 +63,14 @@ def test_no_text_from_elsewhere_becomes_markup(console: Open, settings: ServerSe
     (broken / "manifest.json").write_text(json.dumps({"format": HOSTILE}), "utf-8")
     page = console(Script(pieces=(HOSTILE,)))
     page.live.engine.cards.append(
-        card(HOSTILE, "pocket", state="broken", reason=HOSTILE, system_prompt=HOSTILE)
+        card(
+            HOSTILE,
+            "pocket",
+            digest="digest-poet",  # which is in memory
+            state="broken",
+            reason=HOSTILE,
+            system_prompt=HOSTILE,
+        )
     )
     logging.getLogger("server").warning("%s", HOSTILE)
 

@@ -59,6 +59,7 @@ def test_the_overview_counts_each_model(console: Open) -> None:
     row = page.locator("tbody tr", has=page.locator("th", has_text="cat"))
     expect(row.locator("td").nth(0)).to_have_text("1")
     expect(row.locator("td").nth(4)).to_have_text("3")
+    expect(row.locator("td").nth(7)).to_have_text("否")  # as it is not in memory
     expect(page.locator(".tile")).to_have_count(8)
     expect(page.locator(".tile.device")).to_contain_text("a scripted processor")
 

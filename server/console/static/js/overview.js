@@ -3,6 +3,7 @@
 import { text } from "./api.js";
 import { fill, h } from "./dom.js";
 import { bytes, number, t } from "./i18n.js";
+import { followModels } from "./models_list.js";
 import { parse, sum } from "./prometheus.js";
 
 const INTERVAL_MS = 2000;
@@ -18,6 +19,8 @@ export function overviewPage(place) {
   let before = null;
   let timer = 0;
   let isLeft = false;
+  let base = null;
+  const unfollow = followModels((found) => (base = found.find((each) => !each.parent)?.id ?? null));
 
   async function look() {
     timer = setTimeout(look, INTERVAL_MS);
@@ -33,7 +36,7 @@ export function overviewPage(place) {
       error.textContent = "";
       fill(tiles, tilesOf(samples, rate));
       fill(curve, h("h2", {}, t("overview.rate")), sparkline(history));
-      fill(table, h("h2", {}, t("overview.models")), models(samples));
+      fill(table, h("h2", {}, t("overview.models")), models(samples, base));
     } catch (failure) {
       error.textContent = failure.message;
     }
@@ -42,6 +45,7 @@ export function overviewPage(place) {
   look();
   return () => {
     isLeft = true;
+    unfollow();
     clearTimeout(timer);
   };
 }
@@ -103,22 +107,23 @@ function sparkline(values) {
   return svg;
 }
 
-function models(samples) {
+/** Those that were asked for or are in memory; others have nothing to tell. */
+function models(samples, base) {
   const names = new Set();
   for (const name of ["lccc_requests_total", "lccc_adapter_resident"]) for (const { labels } of samples.get(name) ?? []) names.add(labels.model);
   if (!names.size) return h("p", { class: "hint" }, t("overview.none"));
-  const rows = [...names].sort().map((model) => row(samples, model));
+  const rows = [...names].sort().map((model) => row(samples, model, model === base));
   const heads = ["model", "overview.requests", "overview.failed", "overview.prompt_tokens", "overview.cached", "overview.reply_tokens", "overview.ttft", "overview.gap", "overview.resident"];
   return h("table", {}, h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, t(head))))), h("tbody", {}, rows));
 }
 
-function row(samples, model) {
+function row(samples, model, isBase) {
   const of = (name, more = {}) => sum(samples, name, { model, ...more });
   const ended = ["stop", "length", "abort"].reduce((total, outcome) => total + of("lccc_requests_total", { outcome }), 0);
   const all = of("lccc_requests_total");
   const prompts = of("lccc_prompt_tokens_total");
   const mean = (name) => (of(`${name}_count`) ? `${Math.round((1000 * of(`${name}_sum`)) / of(`${name}_count`))} ms` : "–");
-  const resident = samples.get("lccc_adapter_resident")?.find(({ labels }) => labels.model === model);
+  const isResident = of("lccc_adapter_resident") > 0;
   const cells = [
     number(all),
     number(all - ended),
@@ -127,7 +132,7 @@ function row(samples, model) {
     number(of("lccc_reply_tokens_total")),
     mean("lccc_time_to_first_token_seconds"),
     mean("lccc_inter_token_latency_seconds"),
-    resident === undefined ? t("model.base") : t(resident.value ? "yes" : "no"),
+    t(isBase ? "model.base" : isResident ? "yes" : "no"),
   ];
   return h("tr", {}, h("th", { scope: "row" }, model), cells.map((cell) => h("td", {}, cell)));
 }
