@@ -41,10 +41,10 @@ class StepFails(LcccError):
     """A step cannot be computed on this GPU by the kernels that there are: no reply would come."""
 
     def __init__(self, error: Exception) -> None:
-        said = str(error).strip() or type(error).__name__
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         super().__init__(
-            "This GPU fails to compute a step with the engine's kernels, for the reason below. "
-            f"`--kernels torch` (LCCC_KERNELS=torch) serves without them, more slowly.\n{said}"
+            f"The engine's kernels fail on this GPU ({said}); the log says where. "
+            "`--kernels torch` (LCCC_KERNELS=torch) serves without them, more slowly."
         )
 
 
@@ -152,4 +152,5 @@ def _try_out(play: Callable[[], None], recorder: Recorder) -> None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
+        logger.exception("A step fails on this GPU.")
         raise StepFails(error) from error

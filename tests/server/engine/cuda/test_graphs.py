@@ -76,15 +76,19 @@ def test_where_recording_fails_steps_are_played(caplog: pytest.LogCaptureFixture
     assert played == [4, 2, 1]
 
 
-def test_what_cannot_be_played_is_not_served() -> None:
-    """As where a kernel does not fit a GPU: every reply would break off. It says what helps."""
+def test_what_cannot_be_played_is_not_served(caplog: pytest.LogCaptureFixture) -> None:
+    """As where a kernel does not fit a GPU: every reply would break off. It says what helps.
+
+    The log has the traceback, which is not shown with an expected failure.
+    """
 
     def play(size: int) -> None:
         if size == 2:
-            raise RuntimeError("out of resource: shared memory")
+            raise RuntimeError("out of resource: shared memory\nand more")
 
-    with pytest.raises(StepFails, match=r"(?s)--kernels torch.*out of resource: shared memory"):
+    with pytest.raises(StepFails, match=r"\(out of resource: shared memory\).*`--kernels torch`"):
         Graphs(play, [1, 2, 4], [()], Tape())
+    assert "RuntimeError: out of resource: shared memory\nand more" in caplog.text
 
 
 def test_where_memory_is_short_what_has_room_is_served(caplog: pytest.LogCaptureFixture) -> None:
