@@ -19,6 +19,9 @@ from server.engine.steps import Steps
 
 logger = logging.getLogger(__name__)
 
+# From here on Triton has products on a GPU's matrix units; before it takes minutes to compile one.
+KERNEL_CAPABILITY = (8, 0)
+
 
 class Model(Protocol):
     """Computes steps; the cache is the caller's.
@@ -62,6 +65,14 @@ def _cuda(config: EngineConfig, spec: DecoderSpec) -> Model | None:
         return None
     if find_spec("triton") is None:
         logger.warning("Triton is not installed: replies will come much more slowly.")
+        return None
+    capability = torch.cuda.get_device_capability()
+    if capability < KERNEL_CAPABILITY:
+        logger.warning(
+            "Kernels are for GPUs of compute capability 8.0 and more, and this one has %d.%d: "
+            "replies will come much more slowly.",
+            *capability,
+        )
         return None
     from server.engine.cuda import kernels
     from server.engine.cuda.model import CudaModel, is_supported

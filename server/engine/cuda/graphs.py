@@ -12,6 +12,8 @@ from typing import Generic, TypeVarTuple
 
 import torch
 
+from adapters.errors import LcccError
+
 logger = logging.getLogger(__name__)
 
 Variant = TypeVarTuple("Variant")
@@ -35,6 +37,17 @@ def _sizes(most: int, least: int) -> Iterator[int]:
     yield most
 
 
+class StepFails(LcccError):
+    """A step cannot be computed on this GPU by the kernels that there are: no reply would come."""
+
+    def __init__(self, error: Exception) -> None:
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        super().__init__(
+            f"The engine's kernels fail on this GPU ({said}); the log says where. "
+            "`--kernels torch` (LCCC_KERNELS=torch) serves without them, more slowly."
+        )
+
+
 class Recorder:
     """Records graphs for one stream, in which each is replayed after another.
 
@@ -47,11 +60,14 @@ class Recorder:
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(device)
 
-    def record(self, play: Callable[[], None]) -> torch.cuda.CUDAGraph:
-        """A graph of what ``play`` launches; it is played once before."""
-        with torch.cuda.stream(self._stream):  # kernels are compiled, and libraries prepared
+    def play(self, play: Callable[[], None]) -> None:
+        """Call ``play`` and wait for what it launches. Kernels are compiled, libraries prepared."""
+        with torch.cuda.stream(self._stream):
             play()
         self._stream.synchronize()
+
+    def record(self, play: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        """A graph of what ``play`` launches, which was played before."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
@@ -65,6 +81,9 @@ class Graphs(Generic[*Variant]):
 
     With a ``recorder`` all ``sizes`` of all ``variants`` are recorded, and replayed from the first
     time on. Without one, and where recording fails, they are played.
+
+    Raises:
+        StepFails: one of them cannot even be played, and not for want of memory.
     """
 
     def __init__(
@@ -104,12 +123,34 @@ class Graphs(Generic[*Variant]):
     def _record_all(self, variants: Sequence[tuple[*Variant]], recorder: Recorder) -> None:
         """Record the largest first, so that the others find room in its memory."""
         begun_s = perf_counter()
-        try:
-            for size, variant in product(reversed(self._sizes), variants):
-                play = partial(self._play, size, *variant)
+        every = list(product(reversed(self._sizes), variants))
+        logger.info(
+            "Recording %d CUDA graphs; kernels that are new to this GPU are compiled.", len(every)
+        )
+        for size, variant in every:
+            play = partial(self._play, size, *variant)
+            try:
+                _try_out(play, recorder)
                 self._graphs[size, *variant] = recorder.record(play)
-        except Exception:
-            logger.exception("Steps could not be recorded as graphs: they will be much slower.")
-            self._graphs.clear()
-        else:
-            logger.info("%d CUDA graphs recorded in %.1f s.", len(self), perf_counter() - begun_s)
+            except StepFails:
+                raise
+            except Exception:
+                logger.exception(
+                    "A step of %d could not be recorded as a graph: steps of this kind will be much"
+                    " slower. Where memory was short, lower --max-running or --kv-cache-tokens.",
+                    size,
+                )
+                self._graphs.clear()
+                return
+        logger.info("%d CUDA graphs recorded in %.1f s.", len(self), perf_counter() - begun_s)
+
+
+def _try_out(play: Callable[[], None], recorder: Recorder) -> None:
+    """Play once. Only with too little memory may a step fail, since smaller ones may do."""
+    try:
+        recorder.play(play)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        logger.exception("A step fails on this GPU.")
+        raise StepFails(error) from error

@@ -222,10 +222,10 @@ def multiply(
     shape = (cut.pieces, count, outputs) if in_pieces else (count, outputs)
     dtype = torch.float32 if in_pieces else x.dtype
     y = torch.empty(shape, dtype=dtype, device=x.device)
-    parts = min(MOST_PARTS, A_PROGRAMS // count)
-    shares = 0 if out is None else count * parts
+    # Each number of parts is a kernel of its own, so all sizes without adapters are the same one.
+    parts = 0 if out is None else min(MOST_PARTS, A_PROGRAMS // count)
     is_early = overlaps(step)
-    _multiply[(triton.cdiv(outputs, cut.rows) * cut.pieces + shares,)](
+    _multiply[(triton.cdiv(outputs, cut.rows) * cut.pieces + count * parts,)](
         x,
         weight,
         bias,

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
-from server.engine.cuda.graphs import Graphs, sizes_up_to
+from server.engine.cuda.graphs import Graphs, StepFails, sizes_up_to
 
 
 @pytest.mark.parametrize(
@@ -34,11 +35,13 @@ class Tape:
         self.recorded: list[Any] = []
         self._most = most
 
+    def play(self, play: Callable[[], None]) -> None:
+        play()
+
     def record(self, play: Callable[[], None]) -> Graph:
         if len(self.recorded) == self._most:
             raise RuntimeError("out of memory")
         self.recorded.append(play)
-        play()
         return Graph()
 
 
@@ -60,14 +63,40 @@ def test_all_sizes_and_variants_are_recorded_and_then_not_played_again() -> None
 
 
 def test_where_recording_fails_steps_are_played(caplog: pytest.LogCaptureFixture) -> None:
-    """None is replayed, though some were recorded before; the log says that it will be slow."""
+    """None is replayed, though some were recorded before; the log says which, and what it means."""
     played: list[int] = []
     graphs = Graphs(played.append, [1, 2, 4], [()], Tape(most=2))
     assert not len(graphs)
-    assert "could not be recorded" in caplog.text
+    assert "A step of 1 could not be recorded as a graph" in caplog.text
     played.clear()
 
     for size in (4, 2, 1):
         graphs.replay(size)
 
     assert played == [4, 2, 1]
+
+
+def test_what_cannot_be_played_is_not_served(caplog: pytest.LogCaptureFixture) -> None:
+    """As where a kernel does not fit a GPU: every reply would break off. It says what helps.
+
+    The log has the traceback, which is not shown with an expected failure.
+    """
+
+    def play(size: int) -> None:
+        if size == 2:
+            raise RuntimeError("out of resource: shared memory\nand more")
+
+    with pytest.raises(StepFails, match=r"\(out of resource: shared memory\).*`--kernels torch`"):
+        Graphs(play, [1, 2, 4], [()], Tape())
+    assert "RuntimeError: out of resource: shared memory\nand more" in caplog.text
+
+
+def test_where_memory_is_short_what_has_room_is_served(caplog: pytest.LogCaptureFixture) -> None:
+    """The largest step may have none while smaller ones have."""
+
+    def play(size: int) -> None:
+        if size == 4:
+            raise torch.OutOfMemoryError
+
+    assert not len(Graphs(play, [1, 2, 4], [()], Tape()))
+    assert "A step of 4 could not be recorded as a graph" in caplog.text
