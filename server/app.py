@@ -12,6 +12,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from adapters.base import find_base
+from adapters.structs import prepare_structs
 from server.access import hide_from_strangers, require_access
 from server.adapter_jobs import AdapterJobs
 from server.changes import Changes
@@ -233,6 +234,7 @@ def _running(make: Callable[[], Engine]) -> Callable[[Litestar], Any]:
             try:
                 if not engine.is_ready:
                     await engine.start()
+                prepare_structs()  # before routes read records in several threads
                 yield
             finally:
                 await engine.close()
