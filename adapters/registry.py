@@ -97,7 +97,8 @@ class Registry:
     def snapshot(self, known: Snapshot | None = None) -> Snapshot:
         """Every name, usable or broken.
 
-        What was ``known`` of this registry, and whose files have not changed, is not read again.
+        What was ``known`` of this registry, and whose record and manifest have not changed, is not
+        read again; whether its other files are there shows when they are loaded.
 
         Raises:
             AdapterError: the registry's directory cannot be listed.

@@ -14,6 +14,7 @@ from litestar.di import Provide
 from adapters.base import find_base
 from adapters.structs import prepare_structs
 from server.access import hide_from_strangers, require_access
+from server.adapter_cards import AdapterCards
 from server.adapter_jobs import AdapterJobs
 from server.changes import Changes
 from server.document import document
@@ -179,6 +180,7 @@ def _workshop(settings: ServerSettings) -> dict[str, Any]:
         "records": records,
         "jobs": jobs,
         "trainings": Trainings(home, settings.base, records, jobs),
+        "adapter_cards": AdapterCards(home),
         "adapter_jobs": AdapterJobs(home, settings.base, jobs),
         "sweeps": Sweeps(home, settings.base, jobs, uploads),
         "uploads": uploads,
@@ -266,7 +268,10 @@ def _doorkeeper(state: State) -> Doorkeeper:
     return state.doorkeeper
 
 
-_WORKSHOP = ("records", "jobs", "trainings", "adapter_jobs", "uploads", "sources", "sweeps")
+_WORKSHOP = (
+    *("records", "jobs", "trainings", "sweeps", "uploads", "sources"),
+    *("adapter_cards", "adapter_jobs"),
+)
 
 
 def _kept(name: str) -> Callable[[State], Any]:
