@@ -55,7 +55,7 @@ class Entry(msgspec.Struct, frozen=True):
         return found
 
 
-# Of a record and its adapter's files: when each was changed last, which it is, and its size.
+# Of a record and a manifest: when it was changed last, which file it is, and its size.
 Stamps = tuple[tuple[int, int, int], ...]
 
 
@@ -63,8 +63,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """What the registry held at one moment; ``broken`` gives a reason for each unusable name.
 
     ``unread`` are those of the broken that only could not be read just now. ``stamps`` tell whether
-    an entry's files have changed since they were read; those of an entry that was replaced just
-    then are left out.
+    an entry's record or manifest has changed since it was read; those of an entry that was replaced
+    just then are left out.
     """
 
     entries: dict[str, Entry]
@@ -108,14 +108,14 @@ def read_entry(layout: Layout, name: str) -> Entry:
 
 
 def stamps_of(layout: Layout, name: str, digest: str) -> Stamps | None:
-    """What tells a change of the record of ``name`` or of the files of its adapter, ``digest``.
+    """What tells a change of the record of ``name`` or of the manifest of its adapter, ``digest``.
 
     ``None`` where one of them cannot be looked at.
     """
-    blob = layout.blob(digest)
-    files = [f"{blob}/{file}" for file in (MANIFEST_FILE, CONFIG_FILE, WEIGHTS_FILE)]
-    try:  # of thousands a second: paths as objects would take most of the time
-        found = [os.lstat(path) for path in (str(layout.record(name)), *files)]
+    # Of thousands at once: paths as objects would take most of the time.
+    files = (f"{layout.record(name)}", f"{layout.blob(digest)}/{MANIFEST_FILE}")
+    try:
+        found = [os.lstat(file) for file in files]
     except OSError:
         return None
     return tuple((one.st_mtime_ns, one.st_ino, one.st_size) for one in found)

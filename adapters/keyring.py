@@ -11,6 +11,8 @@ import hmac
 import secrets
 import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -66,6 +68,16 @@ class KeyringUnreadable(LcccError):
         )
 
 
+class KeyringUnwritable(LcccError):
+    """The file of the keys cannot be written; the keys are as they were."""
+
+    def __init__(self, path: Path, reason: str | None) -> None:
+        super().__init__(
+            f"The keys in {path} could not be written: {reason}. They are as they were; make room "
+            "or fix the permissions, then run the same command again."
+        )
+
+
 class KeyExists(LcccError):
     """There is a key of this name."""
 
@@ -112,10 +124,9 @@ class Keyring:
         """Make a key called ``name``; returns the secret, which is stored nowhere.
 
         Raises:
-            KeyExists, KeyringUnreadable
+            KeyExists, KeyringUnreadable, KeyringUnwritable
         """
-        make_directories(self._disk, self._directory, 0o700)
-        with exclusive_lock(self._directory / ".lock"):
+        with self._writing():
             keys = self.keys()
             if any(key.name == name for key in keys):
                 raise KeyExists(name)
@@ -134,16 +145,25 @@ class Keyring:
         """Make the key called ``name`` invalid.
 
         Raises:
-            KeyNotFound, KeyringUnreadable
+            KeyNotFound, KeyringUnreadable, KeyringUnwritable
         """
         if not self._directory.is_dir():
             raise KeyNotFound(name, ())
-        with exclusive_lock(self._directory / ".lock"):
+        with self._writing():
             keys = self.keys()
             kept = tuple(key for key in keys if key.name != name)
             if kept == keys:
                 raise KeyNotFound(name, tuple(key.name for key in keys))
             self._write(kept)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            make_directories(self._disk, self._directory, 0o700)
+            with exclusive_lock(self._directory / ".lock"):
+                yield
+        except OSError as error:
+            raise KeyringUnwritable(self.path, error.strerror) from error
 
     def _write(self, keys: tuple[Key, ...]) -> None:
         encoded = msgspec.json.format(msgspec.json.encode(_File(version=1, keys=keys)), indent=2)

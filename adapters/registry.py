@@ -97,12 +97,15 @@ class Registry:
     def snapshot(self, known: Snapshot | None = None) -> Snapshot:
         """Every name, usable or broken.
 
-        What was ``known`` of this registry, and whose files have not changed, is not read again.
+        What was ``known`` of this registry, and whose record and manifest have not changed, is not
+        read again; whether its other files are there shows when they are loaded.
 
         Raises:
-            AdapterError: the registry's directory cannot be listed.
+            AdapterError: the registry's directory cannot be listed, or is gone since it was known.
         """
         known = known or Snapshot({}, {})
+        if known.entries and not self._layout.names.is_dir():  # it stays when all are removed
+            raise AdapterError(f"The registry {self.root} is gone; bring it back.")
         entries: dict[str, Entry] = {}
         broken: dict[str, str] = {}
         unread: set[str] = set()

@@ -8,7 +8,7 @@ import msgspec
 
 from adapters.base import Base
 from adapters.base_evaluations import BaseEvaluations
-from adapters.entry import Entry
+from adapters.entry import Entry, Snapshot
 from adapters.errors import AdapterError
 from adapters.home import Home
 from adapters.manifest import Evaluation
@@ -17,32 +17,45 @@ from server.engine.types import Device
 from server.wire.adapters import AdapterCard, AdapterList, AdapterRun, BaseCard, EvaluationCard
 
 
-def list_adapters(
-    home: Home,
-    base: Base,
-    device: Device,
-    resident: Collection[str],
-    served: Mapping[str, int],
-) -> AdapterList:
-    """What the registry of ``home`` has, and what was measured; reads their files.
+class AdapterCards:
+    """The adapters below ``home``, of which only what has changed is read again.
 
-    ``resident`` are digests of adapters in memory, ``served`` counts requests by model.
-
-    Raises:
-        AdapterError: the registry cannot be read.
+    May be asked from several threads.
     """
-    found = Registry(home.registry).snapshot()
-    broken = dict(found.broken)
-    measured: tuple[Evaluation, ...] = ()
-    try:
-        measured = BaseEvaluations(home.evaluations).of(base.ref)
-    except AdapterError as error:  # figures that are lost keep nobody from the rest
-        broken[base.name] = str(error)
-    return AdapterList(
-        base=_base(base, device, measured),
-        data=[_adapter(found.entries[name], resident, served) for name in sorted(found.entries)],
-        broken=broken,
-    )
+
+    def __init__(self, home: Home) -> None:
+        self._registry = Registry(home.registry)
+        self._evaluations = BaseEvaluations(home.evaluations)
+        self._known: Snapshot | None = None
+
+    def list(
+        self,
+        base: Base,
+        device: Device,
+        resident: Collection[str],
+        served: Mapping[str, int],
+    ) -> AdapterList:
+        """What the registry has, and what was measured; reads their files.
+
+        ``resident`` are digests of adapters in memory, ``served`` counts requests by model.
+
+        Raises:
+            AdapterError: the registry cannot be read.
+        """
+        self._known = found = self._registry.snapshot(self._known)
+        broken = dict(found.broken)
+        measured: tuple[Evaluation, ...] = ()
+        try:
+            measured = self._evaluations.of(base.ref)
+        except AdapterError as error:  # figures that are lost keep nobody from the rest
+            broken[base.name] = str(error)
+        return AdapterList(
+            base=_base(base, device, measured),
+            data=[
+                _adapter(found.entries[name], resident, served) for name in sorted(found.entries)
+            ],
+            broken=broken,
+        )
 
 
 def _base(base: Base, device: Device, measured: Iterable[Evaluation]) -> BaseCard:

@@ -12,7 +12,9 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from adapters.base import find_base
+from adapters.structs import prepare_structs
 from server.access import hide_from_strangers, require_access
+from server.adapter_cards import AdapterCards
 from server.adapter_jobs import AdapterJobs
 from server.changes import Changes
 from server.document import document
@@ -95,7 +97,8 @@ from server.uploads import Uploads
 # What handlers are given, by its name in the application's state.
 _KEPT = (
     *("engine", "settings", "responses", "metrics", "registrar", "doorkeeper"),
-    *("records", "jobs", "trainings", "adapter_jobs", "uploads", "sources", "sweeps"),
+    *("records", "jobs", "trainings", "sweeps", "uploads", "sources"),
+    *("adapter_cards", "adapter_jobs"),
 )
 
 
@@ -181,6 +184,7 @@ def _workshop(settings: ServerSettings) -> dict[str, Any]:
         "records": records,
         "jobs": jobs,
         "trainings": Trainings(home, settings.base, records, jobs),
+        "adapter_cards": AdapterCards(home),
         "adapter_jobs": AdapterJobs(home, settings.base, jobs),
         "sweeps": Sweeps(home, settings.base, jobs, uploads),
         "uploads": uploads,
@@ -242,6 +246,7 @@ def _running(make: Callable[[], Engine]) -> Callable[[Litestar], Any]:
             try:
                 if not engine.is_ready:
                     await engine.start()
+                prepare_structs()  # before routes read records in several threads
                 yield
             finally:
                 await engine.close()

@@ -61,7 +61,8 @@ class Doorkeeper:
 
     ``token`` is the secret of one server process: it opens everything as long as that runs, and is
     no key, so that it takes nobody's free entry away. Only its hash is kept.
-    The file of the keys is looked at for every request, so that a new or revoked key holds at once.
+    The file of the keys is looked at for every request, so that a new or revoked key holds at once;
+    where there was one and it is gone, nobody is let in.
     A browser shows, instead of a key, the cookie of one of ``sessions``, which lasts as long as the
     key that it was opened with.
     """
@@ -133,8 +134,10 @@ class Doorkeeper:
     def _current(self) -> tuple[Key, ...]:
         try:
             status = os.stat(self._keyring.path, follow_symlinks=False)  # noqa: PTH116 - one call
-        except FileNotFoundError:
-            self._stamp, self._keys = None, ()
+        except FileNotFoundError as error:
+            if self._keys:  # to revoke the last leaves a file without any: this is an accident
+                reason = "it is gone; bring it back, or start the server again to do without keys"
+                raise KeyringUnreadable(self._keyring.path, reason) from error
             return ()
         except OSError as error:
             raise KeyringUnreadable(self._keyring.path, str(error)) from error

@@ -10,6 +10,7 @@ start it.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import secrets
@@ -29,8 +30,11 @@ import msgspec
 from adapters.home import Home
 from adapters.storage import Disk, is_in_use, replace_file
 from server.command import check_arguments, error_in
+from server.errors import Problem, Refused
 from server.wire.jobs import JobProgress
 from training.runs import RunStore
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["train", "resume", "prepare", "merge", "evaluate", "sweep"]
 State = Literal["running", "completed", "failed", "cancelled"]
@@ -174,31 +178,34 @@ class Jobs:
         ``result`` is what it will leave behind.
 
         Raises:
-            Refused: 400, an argument is none.
-            OSError: the process cannot be started.
+            Refused: 400, an argument is none; 503, the process cannot be started.
         """
         check_arguments(arguments)
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._forget_old()
         now = time.time()
         stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime(now))
         job = Job(self._root / f"{stamp}-{secrets.token_hex(4)}")
-        job.directory.mkdir()
-        lock = os.open(job.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            process = self._process(job, arguments, lock)
-        except OSError:
-            shutil.rmtree(job.directory, ignore_errors=True)
-            raise
-        finally:
-            os.close(lock)  # the process has it too, and keeps it locked
         made = None if result is None else str(result)
-        record = JobRecord(kind, subject, tuple(arguments), now, process.pid, run, made)
-        replace_file(Disk(), job.directory / "job.json", msgspec.json.encode(record))
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            self._forget_old()
+            job.directory.mkdir()
+            process = self._locked_process(job, arguments)
+            record = JobRecord(kind, subject, tuple(arguments), now, process.pid, run, made)
+            _put_on_record(job, record, process)
+        except OSError as error:
+            shutil.rmtree(job.directory, ignore_errors=True)
+            raise Refused(_not_started(error)) from error
         # Whoever started a process has to ask for its end, or it stays in the table.
         threading.Thread(target=process.wait, name=f"job {job.id}", daemon=True).start()
         return job
+
+    def _locked_process(self, job: Job, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        lock = os.open(job.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return self._process(job, arguments, lock)
+        finally:
+            os.close(lock)  # the process has it too, and keeps it locked
 
     def _process(self, job: Job, arguments: Sequence[str], lock: int) -> subprocess.Popen[bytes]:
         where = ["--home", str(self._home.root)]
@@ -255,3 +262,23 @@ class Jobs:
         for path in sorted(self._directories(), reverse=True)[MOST_KEPT:]:
             if not is_in_use(path):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _put_on_record(job: Job, record: JobRecord, process: subprocess.Popen[bytes]) -> None:
+    """Write down what runs. A process that nobody could find again is ended."""
+    try:
+        replace_file(Disk(), job.directory / "job.json", msgspec.json.encode(record))
+    except OSError:
+        process.kill()
+        process.wait()
+        raise
+
+
+def _not_started(error: OSError) -> Problem:
+    logger.error("A process cannot be started: %s", error)
+    reason = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+    message = (
+        f"The process could not be started: {reason}. Nothing has begun; make room on the server's "
+        "disk or fix its permissions, then ask again."
+    )
+    return Problem(status=503, message=message, type="server_error", code="not_started")

@@ -25,10 +25,13 @@ from server.engine.types import Engine, ModelCard
 from server.page_protocol import page_protocol
 from server.protocol import with_deadlines
 from server.settings import ServerSettings
+from server.shortage import Shortage
 
 FAREWELL_S = 2.0
 _TICK_S = 0.05
 _BACKLOG = 2048
+# asyncio tries so often in a row, also where no file descriptor is left, and reports each time.
+_ACCEPTED_TOGETHER = 16
 # Idle connections are kept for longer than clients (httpx: 5 s) and proxies (60 s) keep them: else
 # we may close one just when a request comes, which its client then finds broken off.
 _KEEP_ALIVE_S = 75
@@ -178,7 +181,7 @@ class DrainingServer(uvicorn.Server):
             ws_per_message_deflate=False,  # what it costs in memory a page is not worth it
             loop="asyncio",
             lifespan="on",
-            backlog=_BACKLOG,
+            backlog=_ACCEPTED_TOGETHER,
             log_config=None,
             log_level=None,
             server_header=False,
@@ -197,6 +200,9 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn, then say so."""
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)  # uvicorn has taken the other for this
+        asyncio.get_running_loop().set_exception_handler(Shortage())
         if self.started and self._on_ready is not None and sockets:
             url = base_url(self._host, sockets[0])
             models = tuple(self.engine.models())

@@ -19,6 +19,7 @@ from adapters.conversation import Ending
 from adapters.entry import Entry
 from adapters.errors import AdapterError, RegistryUnreadable
 from adapters.generation_config import sampling_of
+from adapters.structs import prepare_structs
 from server.engine.admission import Admission
 from server.engine.bank import AdapterBank, AdapterTooLarge
 from server.engine.blocks import BlockPool
@@ -110,6 +111,7 @@ class LocalEngine:
             BaseInvalid: the base cannot be served, with the reason.
         """
         tokenizer, runner = await asyncio.to_thread(self._load)
+        prepare_structs()  # before adapters are read in several threads
         catalog = Catalog(
             self._config.base,
             self._config.registry_root,

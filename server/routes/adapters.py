@@ -10,7 +10,6 @@ from litestar.params import FromPath
 from litestar.response import Stream
 
 from server.access import ADMIN
-from server.adapter_cards import list_adapters
 from server.errors import Problem, Refused
 from server.job_cards import job_card
 from server.openapi import taking
@@ -26,12 +25,12 @@ from server.openapi_of_admin import (
 from server.registrar import Words
 from server.routes.answering import body_of, ignored_header
 from server.routes.provided import (
+    ProvidedAdapterCards,
     ProvidedAdapterJobs,
     ProvidedEngine,
     ProvidedMetrics,
     ProvidedRecords,
     ProvidedRegistrar,
-    ProvidedSettings,
 )
 from server.run_records import RunRecords
 from server.security import require_json
@@ -59,13 +58,11 @@ _BLOCK = 1 << 18
     responses=UNREADABLE,
 )
 async def all_adapters(
-    settings: ProvidedSettings, engine: ProvidedEngine, metrics: ProvidedMetrics
+    adapter_cards: ProvidedAdapterCards, engine: ProvidedEngine, metrics: ProvidedMetrics
 ) -> AdapterList:
     """Where each comes from, what was measured of it, and how much it is asked for."""
     resident, served = engine.load().resident, metrics.served()
-    return await asyncio.to_thread(
-        list_adapters, settings.home, engine.base, engine.device, resident, served
-    )
+    return await asyncio.to_thread(adapter_cards.list, engine.base, engine.device, resident, served)
 
 
 @post(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from server.adapter_cards import AdapterCards
 from server.adapter_jobs import AdapterJobs
 from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine
@@ -36,3 +37,4 @@ ProvidedSweeps = NamedDependency[SkipValidation[Sweeps]]
 ProvidedSources = NamedDependency[SkipValidation[Sources]]
 ProvidedUploads = NamedDependency[SkipValidation[Uploads]]
 ProvidedAdapterJobs = NamedDependency[SkipValidation[AdapterJobs]]
+ProvidedAdapterCards = NamedDependency[SkipValidation[AdapterCards]]

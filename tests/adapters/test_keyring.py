@@ -12,14 +12,27 @@ from adapters.keyring import (
     KeyNotFound,
     Keyring,
     KeyringUnreadable,
+    KeyringUnwritable,
     find,
     hashed,
 )
+from tests.adapters.disks import FullDisk
 
 
 @pytest.fixture
 def keyring(tmp_path: Path) -> Keyring:
     return Keyring(tmp_path / "home" / "keys")
+
+
+def test_a_full_disk_leaves_the_keys_as_they_were(keyring: Keyring) -> None:
+    """And is told as one, with what to do, whether a key was to come or to go."""
+    keyring.create("laptop")
+    before = keyring.keys()
+    keyring._disk = FullDisk(0)
+    for change in (lambda: keyring.create("phone"), lambda: keyring.revoke("laptop")):
+        with pytest.raises(KeyringUnwritable, match=r"No space left on device.*make room"):
+            change()
+    assert keyring.keys() == before
 
 
 def test_a_secret_opens_and_is_not_stored(keyring: Keyring) -> None:

@@ -72,6 +72,21 @@ def test_from_the_first_key_on_one_is_needed(client: TestClient[Any], keyring: K
     assert models(client).status_code == 200
 
 
+def test_where_the_keys_are_gone_nobody_is_let_in(
+    client: TestClient[Any], keyring: Keyring
+) -> None:
+    """As with a disk that is not mounted: that takes nobody's door away. Back again, they hold."""
+    secret = keyring.create("laptop")
+    assert models(client, bearer(secret)).status_code == 200
+    away = keyring.path.rename(keyring.path.with_name("away"))
+    for headers in ((), (bearer(secret),)):
+        gone = models(client, *headers)
+        assert (gone.status_code, gone.json()["error"]["code"]) == (503, "keys_unreadable")
+    away.rename(keyring.path)
+    assert models(client, bearer(secret)).status_code == 200
+    assert models(client).status_code == 401
+
+
 def test_a_revoked_key_is_refused_at_once(client: TestClient[Any], keyring: Keyring) -> None:
     """While others go on to hold."""
     lost, kept = keyring.create("lost"), keyring.create("kept")

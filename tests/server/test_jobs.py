@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapters.home import Home
+from server.errors import Refused
 from server.jobs import Job, JobEnded, JobNotFound, Jobs
 from tests.records import make_run
 from tests.waiting import eventually
@@ -27,6 +31,27 @@ def jobs(home: Home) -> Jobs:
 
 def ended(job: Job) -> bool:
     return eventually(lambda: job.state() != "running")
+
+
+def test_a_disk_without_room_starts_nothing(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused with what to do, and no process is left that nobody could find again."""
+    begun: list[subprocess.Popen[bytes]] = []
+    process = Jobs._process
+
+    def noted(*arguments: Any) -> subprocess.Popen[bytes]:
+        begun.append(process(*arguments))
+        return begun[-1]
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Jobs, "_process", noted)
+    monkeypatch.setattr("server.jobs.replace_file", full)
+    with pytest.raises(Refused, match=r"No space left on device\. Nothing has begun") as refused:
+        jobs.start("prepare", "none", ["data", "list"])
+    assert refused.value.problem.status == 503
+    assert [one.returncode for one in begun] == [-signal.SIGKILL]
+    assert jobs.all() == []
 
 
 def test_a_job_that_ends_well_is_complete(jobs: Jobs) -> None:

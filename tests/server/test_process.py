@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -27,7 +28,9 @@ from server.process import (
     listen,
 )
 from server.settings import ServerSettings
+from tests.conftest import LiveServer
 from tests.fakes import Script, ScriptedEngine
+from tests.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +40,9 @@ from pathlib import Path
 from adapters.home import Home
 from server.__main__ import run
 from server.settings import ServerSettings
+from tests.conftest import LiveServer
 from tests.fakes import Script, ScriptedEngine
+from tests.waiting import PATIENCE_S, eventually
 engine = ScriptedEngine(scripts=[eval(sys.argv[1])])
 settings = ServerSettings(home=Home(Path("/nowhere")), port=0, drain_timeout_s=float(sys.argv[2]))
 run(settings, engine=engine, on_ready=lambda serving: print(serving.api_url, flush=True))
@@ -127,6 +132,28 @@ def test_an_engine_that_ends_by_itself_ends_the_server(
 
     assert asked.result().rstrip().endswith("data: [DONE]")
     assert engine.is_closed
+
+
+def test_too_few_file_descriptors_are_told_once(
+    live: LiveServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With what to do, and not for each try to accept; who has waited is served."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with live() as server, socket.socket() as client:
+        client.settimeout(PATIENCE_S)
+        lowest_free = os.dup(client.fileno())
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+        try:
+            client.connect(("127.0.0.1", int(server.serving.base_url.rpartition(":")[2])))
+            client.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert eventually(lambda: "No new connection" in caplog.text)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+
+    assert "ulimit -n" in caplog.text
+    assert caplog.text.count("Too many open files") == 1
 
 
 def test_python_m_server_explains_a_missing_base(tmp_path: Path) -> None:

@@ -190,6 +190,20 @@ async def test_a_registry_that_cannot_be_read_keeps_what_was_known(
     assert names(catalog) == ["qwen3", "later", "poet"]
 
 
+async def test_a_registry_that_is_gone_keeps_what_was_known(base: Base, publish: Publish) -> None:
+    """As with a disk that is not mounted; one whose adapters were all removed is another matter."""
+    publish("poet")
+    catalog = catalog_of(base, publish.root)
+    await catalog.refresh()
+    away = publish.root.rename(publish.root.with_name("away"))
+    await catalog.refresh()
+    assert names(catalog) == ["qwen3", "poet"]
+    away.rename(publish.root)
+    publish.remove("poet")
+    await catalog.refresh()
+    assert names(catalog) == ["qwen3"]
+
+
 async def test_the_bases_name_means_the_base(base: Base, tmp_path: Path) -> None:
     """An adapter that was registered under it for another base does not take its place."""
     other = msgspec.structs.replace(base, name="other")

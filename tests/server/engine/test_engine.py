@@ -11,6 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from adapters.base import Base, read_base
@@ -336,6 +337,17 @@ async def test_when_the_thread_dies_everyone_is_told(
             await engine.submit(base.name, (1,))
         # What the dead thread left is not what this test is about.
         engine.engine._parts.loop._scheduler.remove(engine.sequences[0])
+
+
+async def test_types_are_known_before_threads_meet_them(base: Base, tmp_path: Path) -> None:
+    """As several adapters that are read at once do; see `adapters.structs`."""
+
+    class New(msgspec.Struct):
+        a: int
+
+    async with running(base, tmp_path):
+        New.__annotations__["a"] = "Nowhere"
+        assert msgspec.convert({"a": 1}, New) == New(1)
 
 
 # Closing
