@@ -54,7 +54,7 @@ class Int8Linear:
         low = whole - (high << 7)
         weight = self.codes.T
         product = torch._int_mm(high.to(torch.int8), weight) << 7  # noqa: SLF001 - torch has no other
-        return (product + torch._int_mm(low.to(torch.int8), weight))[:rows]  # noqa: SLF001
+        return (product + torch._int_mm(low.to(torch.int8), weight))[:rows]  # noqa: SLF001 - same
 
 
 def quantised_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
