@@ -158,7 +158,7 @@ def _crossed(flat: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, set[tuple[
     raw = padded.tobytes()
     parts = {_around(raw[begin[i] : at[i]], raw[at[i] : end[i]]) for i in rest.tolist()}
     # a whole character before that is no Han
-    return pairs, {(one, other) for one, other in parts if len(one) == 3 or one[0] & 0xC0 == 0x80}  # noqa: PLR2004
+    return pairs, {(one, other) for one, other in parts if len(one) == 3 or one[0] & 0xC0 == 0x80}  # noqa: PLR2004 - UTF-8
 
 
 def _follows_a_line(flat: np.ndarray, ends: np.ndarray) -> bool:
@@ -175,11 +175,11 @@ def _three_bytes(
     """The code points of characters of three bytes that begin ``at``, and where there is one."""
     first, second, third = (padded[at + step].astype(np.uint32) for step in range(3))
     code = (first & 15) << 12 | (second & 63) << 6 | (third & 63)
-    return code, (first & 0xF0 == 0xE0) & continues[at + 1] & continues[at + 2]  # noqa: PLR2004
+    return code, (first & 0xF0 == 0xE0) & continues[at + 1] & continues[at + 2]  # noqa: PLR2004 - UTF-8
 
 
 def _around(before: bytes, behind: bytes) -> tuple[bytes, bytes]:
     """The last character of the one, or what there is of it, and the first of the other."""
-    begins = [at for at, byte in enumerate(before) if byte & 0xC0 != 0x80]  # noqa: PLR2004
-    ends = [at for at, byte in enumerate(behind) if at and byte & 0xC0 != 0x80]  # noqa: PLR2004
+    begins = [at for at, byte in enumerate(before) if byte & 0xC0 != 0x80]  # noqa: PLR2004 - UTF-8
+    ends = [at for at, byte in enumerate(behind) if at and byte & 0xC0 != 0x80]  # noqa: PLR2004 - UTF-8
     return before[max(begins, default=0) :], behind[: min(ends, default=len(behind))]

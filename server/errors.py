@@ -165,8 +165,10 @@ def problem_of(error: Exception) -> Problem:
             return Problem(
                 status=error.status, message=error.message, param=error.param, code=error.code
             )
-        case EngineError() | TrainingError():
-            return _problem_below(error)
+        case EngineError():
+            return _engine_problem(error)
+        case TrainingError():
+            return _training_problem(error)
         case ClientGone():
             return _GONE
         case HTTPException():
@@ -187,10 +189,6 @@ def _http_problem(error: HTTPException) -> Problem:
             return Problem(status=error.status_code, message=error.detail)
         case _:
             return _BUG
-
-
-def _problem_below(error: EngineError | TrainingError) -> Problem:
-    return _engine_problem(error) if isinstance(error, EngineError) else _training_problem(error)
 
 
 def _training_problem(error: TrainingError) -> Problem:

@@ -128,7 +128,6 @@ _ADAPTER = Model(
 )
 _SAID = ReplyMessage(content="下雨天最适合睡觉啦喵～")
 
-
 ANSWERS: Mapping[str, Any] = {
     **examples_of_admin.ANSWERS,
     **examples_of_responses.ANSWERS,

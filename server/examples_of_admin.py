@@ -176,7 +176,6 @@ _EVALUATION = EvaluationCard(
 )
 _REGISTERED = RegisteredAdapter(name="cat", digest=_DIGEST)
 
-
 _TRIALS = (
     TrialCard(
         id="0b6f83a1d7",

@@ -25,7 +25,6 @@ from training.stages import OnNotedProgress, unheard
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = Path(__file__).with_name("chatml.jinja")
 UNIT_WEIGHT = 2000  # above the count of any word in the corpus

@@ -96,7 +96,7 @@ class Lora(Section, frozen=True, kw_only=True):
     r: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
     alpha: Positive = 32.0
     dropout: Share = 0.1
-    target_modules: Annotated[tuple[Projection, ...], msgspec.Meta(min_length=1)] = PROJECTIONS  # type: ignore[assignment]
+    target_modules: Annotated[tuple[Projection, ...], msgspec.Meta(min_length=1)] = PROJECTIONS  # type: ignore[assignment] # the same names
     plus_ratio: Annotated[float, msgspec.Meta(ge=1)] = 1.0
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import threading
@@ -13,9 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from admin.bench.errors import BenchFailed
+from admin.stopping import sigterm_as_ctrl_c
 
 # What our own servers want of their clients, whatever keys there are at home.
 OWN_KEY = secrets.token_urlsafe()
@@ -97,7 +96,7 @@ def own_server(home: Path, options: Sequence[str], say: Callable[[str], None]) -
     Raises:
         BenchFailed: it did not start.
     """
-    with _sigterm_as_interrupt():
+    with sigterm_as_ctrl_c():  # so that no server is left behind
         server = OwnServer(home, options)
         try:
             server.wait()
@@ -106,20 +105,3 @@ def own_server(home: Path, options: Sequence[str], say: Callable[[str], None]) -
                 say(f"The server of this benchmark ended by itself:\n{server.last_words()}")
         finally:
             server.stop()
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Unwind on SIGTERM, so that no server is left behind. Only the main thread can ask for it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from adapters.manifest import RunRef
     from adapters.registry import Entry, Registry
 
-
 HOW_TO_GET_ONE = """\
 No adapters yet.
   lccc-admin train --data DATASET --name NAME               trains one

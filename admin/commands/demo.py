@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +15,7 @@ from adapters.errors import AdapterError
 from admin.commands.base import obtain_base
 from admin.commands.train import run_training, tell_how_to_resume
 from admin.context import AdminContext, pass_admin
-from admin.stopping import INTERRUPTED
+from admin.stopping import INTERRUPTED, sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
     from adapters.base import Base
@@ -74,7 +71,7 @@ def demo(admin: AdminContext, once: bool, retrain: bool, port: int) -> None:
         api_key=_own_key(admin),
     )
     admin.output.say("Starting the server …")
-    with _sigterm_as_ctrl_c(), serve_in_thread(settings) as serving:
+    with sigterm_as_ctrl_c(), serve_in_thread(settings) as serving:
         if port and not serving.base_url.endswith(f":{port}"):
             admin.output.say(f"Port {port} is taken; serving at {serving.base_url} instead.")
         with ThreadPoolExecutor() as pool:
@@ -231,16 +228,6 @@ def _next_steps(serving: Serving, api_key: str) -> str:
             "",
         ]
     )
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Whoever ends the demo by SIGTERM gets the same orderly end."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _wait(admin: AdminContext) -> None:

@@ -86,9 +86,8 @@ WARM_UP = (0, 0, 0, 0)  # any tokens
 class LocalEngine:
     """An :class:`server.engine.types.Engine` on a thread of this process.
 
-    Every method runs on one event loop. Out-of-range sampling values raise ``ValueError``: the
-    caller checks what users send. ``load`` makes the model that computes; it is left out but by
-    benchmarks.
+    Every method runs on one event loop. ``load`` makes the model that computes; it is left out but
+    by benchmarks.
     """
 
     def __init__(

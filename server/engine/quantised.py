@@ -58,7 +58,7 @@ class Int8Linear:
         low = whole - (high << 7)
         weight = self.codes.T
         product = torch._int_mm(high.to(torch.int8), weight) << 7  # noqa: SLF001 - torch has no other
-        product += torch._int_mm(low.to(torch.int8), weight)  # noqa: SLF001
+        product += torch._int_mm(low.to(torch.int8), weight)  # noqa: SLF001 - same
         return product[:rows, : len(self.scales)]
 
 

@@ -369,6 +369,7 @@ class Engine(Protocol):
         """Admit a request.
 
         Raises:
-            UnknownModel, AdapterUnavailable, AdapterUnreadable, PromptTooLong, QueueFull,
-            EngineClosed
+            UnknownModel, AdapterUnavailable, AdapterUnreadable, PromptInvalid, PromptTooLong,
+            SamplingInvalid, QueueFull, EngineClosed
+            ValueError: the priority is out of range.
         """

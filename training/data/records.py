@@ -125,4 +125,4 @@ def _text_of_parts(parts: list[Any]) -> str | None:
         part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
         for part in parts
     ]
-    return "".join(texts) if all(isinstance(text, str) for text in texts) else None  # type: ignore[arg-type]
+    return "".join(texts) if all(isinstance(text, str) for text in texts) else None  # type: ignore[arg-type] # all are

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from training.evaluate import Validation
 
-
 MOST_NATS = 700.0  # exp of more is no number
 
 

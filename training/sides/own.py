@@ -38,8 +38,7 @@ def main(base: str, recipe: str, dataset: str, steps: str, device: str) -> None:
         for step in range(number * many, (number + 1) * many):
             optimisation.step(step, plan.step_examples(step))
 
-    while (number := playing.next_round()) is not None:
-        playing.play(lambda number=number: play(number))  # type: ignore[misc]
+    playing.play_all(play)
 
 
 if __name__ == "__main__":

@@ -50,8 +50,7 @@ def main(job_path: str) -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    while (number := playing.next_round()) is not None:
-        playing.play(lambda number=number: play(number))  # type: ignore[misc]
+    playing.play_all(play)
 
 
 def padded(

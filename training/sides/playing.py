@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TextIO
 
 LOOK_EVERY_S = 0.005
@@ -30,12 +31,17 @@ class Playing:
 
     def ready(self, **facts: Any) -> None:
         """Everything is loaded; ``facts`` are for the report."""
-        self._answer({"ready": facts})
+        self.answer({"ready": facts})
 
     def next_round(self) -> int | None:
         """The number of the round that is to be played now; ``None``: no more."""
         line = sys.stdin.readline()
         return json.loads(line)["round"] if line else None
+
+    def play_all(self, work: Callable[[int], None]) -> None:
+        """Play every round that is to be played; ``work`` is given its number."""
+        while (number := self.next_round()) is not None:
+            self.play(partial(work, number))
 
     def play(self, work: Callable[[], None]) -> None:
         """Do the work of one round, and answer how long it took and what memory it held."""
@@ -48,10 +54,7 @@ class Playing:
         self.answer(measuring.end())
 
     def answer(self, message: dict[str, Any]) -> None:
-        """Answer what was measured of a round that is over, perhaps with more."""
-        self._answer(message)
-
-    def _answer(self, message: dict[str, Any]) -> None:
+        """Send ``message``: that all is loaded, or what was measured of a round that is over."""
         self._answers.write(json.dumps(message) + "\n")
         self._answers.flush()
 
