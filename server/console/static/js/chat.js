@@ -12,6 +12,7 @@ import * as conversations from "./conversations.js";
 
 const MOST_COMPARED = 3;
 const MODELS = "lccc.models";
+const DRAFT = "lccc.draft"; // of this tab: another page is looked at in between
 
 /** Show the page in `place`; returns what ends it. */
 export function chatPage(place) {
@@ -46,7 +47,7 @@ class ChatPage {
     this.list = h("ul", { class: "conversations" });
     this.pickers = h("div", { class: "pickers" });
     this.log = h("div", { class: "log", role: "log", "aria-live": "polite", "aria-label": t("conversation"), tabindex: "0" });
-    this.input = h("textarea", { rows: "1", "aria-label": t("message"), placeholder: t("message.placeholder"), oninput: () => this.grow() });
+    this.input = h("textarea", { rows: "1", "aria-label": t("message"), placeholder: t("message.placeholder"), value: sessionStorage.getItem(DRAFT) ?? "", oninput: () => this.grow() });
     this.input.addEventListener("keydown", (event) => this.key(event));
     this.button = h("button", { type: "submit", class: "primary round" });
     const form = h("form", { class: "composer", onsubmit: (event) => this.submit(event) }, this.input, this.button);
@@ -271,7 +272,9 @@ class ChatPage {
     setTimeout(() => URL.revokeObjectURL(url), 0);
   }
 
+  /** Make room for what is typed, and keep it. */
   grow() {
+    sessionStorage.setItem(DRAFT, this.input.value);
     this.input.style.setProperty("height", "auto");
     this.input.style.setProperty("height", `${Math.min(200, this.input.scrollHeight)}px`);
   }
