@@ -332,3 +332,31 @@ def test_what_is_typed_is_still_there_after_a_look_at_another_page(console: Open
     page.press(".composer textarea", "Enter")
     page.reload()
     expect(page.locator(".composer textarea")).to_have_value("")
+
+
+def test_conversations_are_found_by_what_was_said(console: Open) -> None:
+    """By either side, in capitals or not; there is nothing to search in while they are few."""
+    page = console()
+    search = page.locator(".side input[type='search']")
+    expect(search).to_be_hidden()
+    page.evaluate("""() => {
+      for (let number = 0; number < 20; number += 1) {
+        const id = String(number).padStart(32, "0");
+        const replies = [{ model: "cat", content: `Answer ${number}.` }];
+        const turns = [{ role: "user", content: `问 ${number}？` }, { role: "assistant", replies }];
+        const about = { id, title: `第 ${number} 个`, created: 1, updated: number };
+        const kept = JSON.stringify({ ...about, models: ["cat"], system: "", sampling: {}, turns });
+        localStorage.setItem(`lccc.conversation.${id}`, kept);
+      }
+    }""")
+    page.reload()
+    titles = page.locator(".conversations li .plain")
+    expect(titles).to_have_count(20)
+
+    for said, found in (("answer 7", ["第 7 个"]), ("问 13", ["第 13 个"]), ("第 2 ", ["第 2 个"])):
+        search.fill(said)
+        expect(titles).to_have_text(found)
+    search.fill("nowhere")
+    expect(page.locator(".conversations")).to_have_text("没有找到")
+    search.fill("")
+    expect(titles).to_have_count(20)

@@ -43,6 +43,8 @@ export const words = {
   "conversation": ["对话", "Conversation"],
   "conversations": ["对话列表", "Conversations"],
   "conversations.none": ["还没有对话", "No conversations yet"],
+  "conversations.search": ["搜索对话", "Search conversations"],
+  "conversations.not_found": ["没有找到", "Nothing found"],
   "conversation.new": ["新对话", "New conversation"],
   "conversation.untitled": ["（无标题）", "(untitled)"],
   "conversation.remove": ["删除对话「{0}」？", "Remove the conversation “{0}”?"],
