@@ -34,11 +34,14 @@ class NoServer(ChatFailed):
 class ChatClient:
     """Talks to the server at ``url``, e.g. ``http://127.0.0.1:8000/v1``, with a key if it has one.
 
+    An address without a path means its ``/v1``.
     All methods raise :class:`ChatFailed` with a sentence for the user.
     """
 
     def __init__(self, url: str, *, api_key: str) -> None:
         self._url = url.rstrip("/")
+        if httpx.URL(self._url).path in ("", "/"):
+            self._url += "/v1"
         self._http = httpx.Client(
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S),

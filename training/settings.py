@@ -6,6 +6,7 @@ A value has sections, a section has fields; every field has a type, bounds and a
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,26 +60,31 @@ class SettingsFiles(Generic[Settings]):
             ) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self.error(f"{path} is not valid TOML: {error}") from error
-        for override in overrides:
-            self._apply(values, override)
-        return self.convert(values, str(path))
+        overridden = [self._apply(values, override) for override in overrides]
+        return self.convert(values, str(path), overridden)
 
     def decode(self, text: str, source: str) -> Settings:
         """The settings in ``text`` (TOML); ``source`` names it in errors."""
         return self.convert(msgspec.toml.decode(text), source)
 
-    def convert(self, values: Any, source: str) -> Settings:
-        """Check decoded ``values``."""
+    def convert(self, values: Any, source: str, overridden: Sequence[str] = ()) -> Settings:
+        """Check decoded ``values``; fields that were ``overridden`` are not the ``source``'s."""
+
+        def blamed(field: str) -> str:
+            is_given = any(re.match(rf"{re.escape(one)}\b", field) for one in overridden)
+            return "--set" if is_given else f"{source}:"
+
         if odd := next(not_finite(values), None):
-            raise self.error(f"{source}: {odd}: a finite number is needed.")
+            raise self.error(f"{blamed(odd)} {odd}: a finite number is needed.")
         try:
             return msgspec.convert(values, self.kind)
         except msgspec.ValidationError as error:
             problem, _, where = str(error).partition(" - at `$.")
             field = where.rstrip("`") or self.noun
-            raise self.error(f"{source}: {field}: {problem}.") from error
+            raise self.error(f"{blamed(field)} {field}: {problem}.") from error
 
-    def _apply(self, values: dict[str, Any], override: str) -> None:
+    def _apply(self, values: dict[str, Any], override: str) -> str:
+        """Write the override into ``values``; which field that was."""
         key, equals, text = override.partition("=")
         if not equals:
             field = next(f"{owner}.{names[0]}" for owner, names in self._fields().items())
@@ -88,6 +94,7 @@ class SettingsFiles(Generic[Settings]):
             values.setdefault(section, {})[name] = _value(text.strip())
         except UnicodeEncodeError:
             raise self.error(f"--set {section}.{name}: the value is not valid UTF-8.") from None
+        return f"{section}.{name}"
 
     def field(self, key: str, where: str) -> tuple[str, Any]:
         """The field that ``key`` means, as in an override: its name with the section, and its type.

@@ -50,6 +50,13 @@ def test_without_a_model_it_talks_to_the_first(live: LiveServer) -> None:
     assert [request.model for request in server.engine.requests] == ["base"]
 
 
+def test_an_address_without_a_path_will_do(live: LiveServer) -> None:
+    """As people type the one that they see in a browser."""
+    with live(Script(pieces=("喵",))) as server:
+        command = ["chat", "--url", server.url.removesuffix("/v1"), "--model", "poet"]
+        assert CliRunner().invoke(main, command, input="你好\n").stdout == "喵\n"
+
+
 def test_reset_forgets_and_system_instructs(live: LiveServer) -> None:
     """A system prompt stays over a reset, and goes with an empty ``/system``."""
     with live() as server:
@@ -113,12 +120,13 @@ def test_no_server_is_explained() -> None:
 
 
 def test_another_kind_of_server_is_explained(live: LiveServer) -> None:
-    """A URL without ``/v1`` is a common slip."""
+    """So is another path than ``/v1``."""
     with live() as server:
-        result = CliRunner().invoke(main, ["chat", "--url", server.serving.base_url], input="a\n")
+        url = f"{server.serving.base_url}/api"
+        result = CliRunner().invoke(main, ["chat", "--url", url], input="a\n")
 
     assert result.exit_code == 1
-    assert "Invalid URL (GET /models)." in result.stderr
+    assert "Invalid URL (GET /api/models)." in result.stderr
 
 
 def test_proxies_of_the_environment_are_not_asked(

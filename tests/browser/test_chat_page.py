@@ -267,3 +267,96 @@ def test_signing_out_shuts_the_console(console: Open) -> None:
     page.fill("[name=key]", page.live.serving.token)
     page.click("button.primary")
     expect(page.locator(".rail")).to_be_visible()
+
+
+WRITTEN = """\
+| 名字 | 分 |
+| --- | ---: |
+| 猫 | **9** |
+
+1. 一
+   - 里面
+   - 还有
+2. 二
+
+中间
+
+3. 三
+> 引用
+> > 再引用
+
+~~删~~ a|b
+***
+"""
+
+
+def test_tables_quotes_and_lists_within_lists_are_shown_as_such(console: Open) -> None:
+    """Numbers go on where a list was interrupted; a lone bar is text."""
+    page = console(Script(pieces=(WRITTEN,)))
+    say(page, "写")
+    text = page.locator(".reply .text")
+
+    expect(text.locator("hr")).to_have_count(1)
+    assert text.locator("th, td").all_inner_texts() == ["名字", "分", "猫", "9"]
+    assert text.locator("td.right strong").inner_text() == "9"
+    assert text.locator("ol > li > ul > li").all_inner_texts() == ["里面", "还有"]
+    assert text.locator("ol > li").count() == 3
+    assert text.locator("ol").last.get_attribute("start") == "3"
+    assert text.locator("blockquote blockquote").inner_text() == "再引用"
+    expect(text.locator("p", has=page.locator("del"))).to_have_text("删 a|b")
+
+
+def test_a_server_that_cannot_be_reached_is_said_in_the_pages_language(console: Open) -> None:
+    """In place of the browser's own words; the question can be asked again."""
+    page = console(Script(pieces=("在。",)))
+    page.route("**/v1/chat/completions", lambda route: route.abort())
+    say(page, "在吗")
+    expect(page.locator(".reply .error")).to_contain_text("连接不上服务器")
+    assert all("net::ERR" in error for error in page.seen.errors)
+    page.seen.errors.clear()
+
+    page.unroute("**/v1/chat/completions")
+    page.click(".reply [aria-label='重新生成']")
+    expect(page.locator(".reply .text")).to_have_text("在。")
+
+
+def test_what_is_typed_is_still_there_after_a_look_at_another_page(console: Open) -> None:
+    """Until it is sent."""
+    page = console()
+    page.fill(".composer textarea", "还没写完")
+    for place in ("#/models", "#/chat"):
+        page.evaluate("place => { location.hash = place }", place)
+        expect(page.locator("h1, .composer").first).to_be_visible()
+    expect(page.locator(".composer textarea")).to_have_value("还没写完")
+
+    page.press(".composer textarea", "Enter")
+    page.reload()
+    expect(page.locator(".composer textarea")).to_have_value("")
+
+
+def test_conversations_are_found_by_what_was_said(console: Open) -> None:
+    """By either side, in capitals or not; there is nothing to search in while they are few."""
+    page = console()
+    search = page.locator(".side input[type='search']")
+    expect(search).to_be_hidden()
+    page.evaluate("""() => {
+      for (let number = 0; number < 20; number += 1) {
+        const id = String(number).padStart(32, "0");
+        const replies = [{ model: "cat", content: `Answer ${number}.` }];
+        const turns = [{ role: "user", content: `问 ${number}？` }, { role: "assistant", replies }];
+        const about = { id, title: `第 ${number} 个`, created: 1, updated: number };
+        const kept = JSON.stringify({ ...about, models: ["cat"], system: "", sampling: {}, turns });
+        localStorage.setItem(`lccc.conversation.${id}`, kept);
+      }
+    }""")
+    page.reload()
+    titles = page.locator(".conversations li .plain")
+    expect(titles).to_have_count(20)
+
+    for said, found in (("answer 7", ["第 7 个"]), ("问 13", ["第 13 个"]), ("第 2 ", ["第 2 个"])):
+        search.fill(said)
+        expect(titles).to_have_text(found)
+    search.fill("nowhere")
+    expect(page.locator(".conversations")).to_have_text("没有找到")
+    search.fill("")
+    expect(titles).to_have_count(20)

@@ -22,6 +22,7 @@ from training.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
+UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 HEAD_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 26
 
@@ -58,7 +59,7 @@ class DialogueReader:
     Accepted are a JSON array of records, JSON Lines of records, an object ``{"train": […],
     "valid": […], "test": […]}`` of such arrays, and text with one dialogue a line and a tab
     between utterances. A record is ``["…", "…"]``, ``{"dialog": ["…", "…"]}``, or an object with
-    ``messages`` (OpenAI) or ``conversations`` (ShareGPT).
+    ``messages`` (OpenAI), ``conversations`` (ShareGPT) or a question with its answer (Alpaca).
 
     Raises:
         DataError: anything that cannot be read, naming the file, the record and the fault.
@@ -105,7 +106,10 @@ class DialogueReader:
         except Malformed as error:
             self._refuse(str(error))
         except UnicodeDecodeError as error:
-            self._refuse(f"not valid UTF-8 (byte 0x{error.object[error.start]:02x})")
+            self._refuse(
+                f"not valid UTF-8 (byte 0x{error.object[error.start]:02x}); a file in another "
+                "encoding has to be converted first, for example with `iconv -f GB18030 -t UTF-8`"
+            )
         except EOFError:
             self._refuse("the gzip stream ends early; the file is truncated")
         except (gzip.BadGzipFile, zlib.error) as error:
@@ -132,8 +136,11 @@ class DialogueReader:
 
     def _layout(self) -> Layout:
         """Look at the first characters and go back to the start."""
-        head = self._stream.read(HEAD_BYTES).removeprefix(BOM).decode("utf-8", "replace").lstrip()
+        first = self._stream.read(HEAD_BYTES)
         self._stream.seek(0)
+        if first.startswith(UTF16_BOMS):
+            self._refuse("the file is UTF-16; convert it first: `iconv -f UTF-16 -t UTF-8`")
+        head = first.removeprefix(BOM).decode("utf-8", "replace").lstrip()
         if not head:
             self._refuse("the file is empty")
         first_line = head.partition("\n")[0]
@@ -148,7 +155,8 @@ class DialogueReader:
             key = _FIRST_KEY.match(head)
             return Layout.SPLITS if key and key[1] in SPLIT_KEYS else Layout.LINES
         return self._refuse(
-            f"neither JSON nor JSON Lines nor tab-separated: it begins with {head[:12]!r}"
+            f"neither JSON nor JSON Lines nor tab-separated: it begins with {head[:12]!r}; a table "
+            "can be saved as text with tabs between its columns, a dialogue a row"
         )
 
     def _lines(self, layout: Layout) -> Iterator[Record]:

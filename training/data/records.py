@@ -1,7 +1,9 @@
-"""What one record of a file says: a list of utterances, or messages with roles.
+"""What one record of a file says: a list of utterances, messages with roles, or a question.
 
 Both of the usual shapes of messages are read: OpenAI's (``messages`` with ``role`` and
-``content``) and ShareGPT's (``conversations`` with ``from`` and ``value``).
+``content``) and ShareGPT's (``conversations`` with ``from`` and ``value``). So are questions with
+their answers, as Alpaca has them (``instruction``, ``input``, ``output``), with the ``system`` and
+``history`` that LLaMA-Factory knows beside them.
 """
 
 from __future__ import annotations
@@ -15,6 +17,15 @@ from training.data.stream import Malformed, json_kind, parse
 
 UTTERANCES = "dialog"
 MESSAGES = ("messages", "conversations", "conversation")
+
+# Of a question and its answer.
+PAIRS = (
+    ("instruction", "output"),
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("query", "response"),
+    ("question", "answer"),
+)
 
 ROLES: dict[str, Role] = {
     "user": "user",
@@ -66,7 +77,13 @@ def dialogue_of(value: Any) -> RawDialogue:
     for key in MESSAGES:
         if key in value:
             return _conversation(value, key)
-    raise Malformed(f'the object has no key "{UTTERANCES}", "{MESSAGES[0]}" or "{MESSAGES[1]}"')
+    for question, answer in PAIRS:
+        if question in value and answer in value:
+            return _answered(value, question, answer)
+    raise Malformed(
+        f'the object has no key "{UTTERANCES}", "{MESSAGES[0]}" or "{MESSAGES[1]}", and no '
+        f'"{PAIRS[0][0]}" with "{PAIRS[0][1]}" or another such pair'
+    )
 
 
 def _utterances(value: Any) -> list[str]:
@@ -99,6 +116,36 @@ def _conversation(record: dict[str, Any], key: str) -> RawDialogue:
             where = " after the first" if speaker in SYSTEM else ""
             return RawDialogue([], fault=f"{place} is of the role '{speaker}'{where}")
     return RawDialogue(texts, roles, "\n".join(filter(None, system)) or None)
+
+
+def _answered(record: dict[str, Any], question: str, answer: str) -> RawDialogue:
+    """A question, after those of its history, and the answer; ``input`` is more of the question."""
+    if isinstance(record[question], list) and isinstance(record[answer], list):
+        joined = {"messages": record[question] + record[answer], "system": record.get("system")}
+        return _conversation(joined, "messages")  # TRL's, in two parts
+    asked = [_text(record, question)]
+    if question == "instruction":
+        asked.append(_text(record, "input"))
+    texts = [*_history(record), "\n".join(filter(None, asked)), _text(record, answer)]
+    roles: list[Role] = ["user", "assistant"]
+    return RawDialogue(texts, roles * (len(texts) // 2), _text(record, "system") or None)
+
+
+def _history(record: dict[str, Any]) -> list[str]:
+    turns = record.get("history") or []
+    if not isinstance(turns, list):
+        raise Malformed(f"history is {json_kind(turns)}, not a list of pairs")
+    for index, turn in enumerate(turns):
+        if not isinstance(turn, list) or [type(text) for text in turn] != [str, str]:
+            raise Malformed(f"history[{index}] is no pair of texts")
+    return [text for turn in turns for text in turn]
+
+
+def _text(record: dict[str, Any], key: str) -> str:
+    text = record.get(key)
+    if text is not None and not isinstance(text, str):
+        raise Malformed(f"{key} is {json_kind(text)}, not a string")
+    return text or ""
 
 
 def _message(message: Any, place: str) -> tuple[str, str | None]:

@@ -189,6 +189,9 @@ BROKEN = {
     "a bad record in a split": (b'{"train": [["a"]], "test": [["a"], [0]]}', 2, '(in "test")'),
     "bad UTF-8 in a line": (b'["a","b"]\n["\xff"]', 2, "not valid UTF-8 (byte 0xff)"),
     "bad UTF-8 in an array": (b'[["a","b"],["c","d"],["\xff"]]', 3, "not valid UTF-8 (byte 0xff)"),
+    "GB18030": ('["你好","在"]\n'.encode("gb18030"), 1, "`iconv -f GB18030 -t UTF-8`"),
+    "UTF-16": ('["你好","在"]\n'.encode("utf-16"), None, "the file is UTF-16; convert it first"),
+    "a table": (b"question,answer\na,b\n", None, "saved as text with tabs between its columns"),
     "UTF-8 cut at the end": (b'[["a","b"],["\xe5\x90', 2, "not valid UTF-8 (byte 0xe5)"),
 }
 

@@ -45,6 +45,36 @@ READ: dict[str, tuple[Any, RawDialogue]] = {
         {"messages": [message("system", ""), message("user", "a")]},
         RawDialogue(["a"], [USER]),
     ),
+    "Alpaca": (
+        {"instruction": "a", "input": "b", "output": "c"},
+        RawDialogue(["a\nb", "c"], [USER, ASSISTANT]),
+    ),
+    "Alpaca with what LLaMA-Factory knows": (
+        {
+            "instruction": "c",
+            "input": "",
+            "output": "d",
+            "system": "x",
+            "history": [["a", "b"]],
+        },
+        RawDialogue(["a", "b", "c", "d"], [USER, ASSISTANT] * 2, "x"),
+    ),
+    "Alpaca with nulls": (
+        {"instruction": "a", "input": None, "output": "b", "system": None, "history": None},
+        RawDialogue(["a", "b"], [USER, ASSISTANT]),
+    ),
+    "a prompt and its completion": (
+        {"prompt": "a", "completion": "b", "input": "not part of it"},
+        RawDialogue(["a", "b"], [USER, ASSISTANT]),
+    ),
+    "the same as messages": (
+        {"prompt": [message("user", "a")], "completion": [message("assistant", "b")]},
+        RawDialogue(["a", "b"], [USER, ASSISTANT]),
+    ),
+    "a query and its response": (
+        {"query": "a", "response": "b"},
+        RawDialogue(["a", "b"], [USER, ASSISTANT]),
+    ),
     "parts of text": (
         {"messages": [message("user", [{"type": "text", "text": t} for t in "ab"])]},
         RawDialogue(["ab"], [USER]),
@@ -79,6 +109,15 @@ UNUSABLE: dict[str, tuple[list[Any], str]] = {
 MALFORMED: dict[str, tuple[Any, str]] = {
     "a number": (5.0, "expected a list of utterances, found a number"),
     "no known key": ({"text": []}, 'has no key "dialog", "messages" or "conversations"'),
+    "a question without an answer": ({"instruction": "a"}, '"instruction" with "output"'),
+    "several answers": (
+        {"instruction": "a", "output": ["b", "c"]},
+        "output is a list, not a string",
+    ),
+    "a history of no pairs": (
+        {"instruction": "a", "output": "b", "history": [["a"]]},
+        r"history\[0\] is no pair of texts",
+    ),
     "messages that are no list": ({"messages": "a"}, "messages is a string, not a list"),
     "a message that is none": ({"messages": ["a"]}, r"messages\[0\] is a string, not a message"),
     "no role": ({"messages": [{"content": "a"}]}, r"messages\[0\] has no role"),

@@ -1,5 +1,7 @@
 // Everything that goes over the network. The session's cookie is the browser's; no key is kept here.
 
+import { t } from "./i18n.js";
+
 const HEADERS = { "content-type": "application/json", "x-lccc-csrf": "1" };
 
 /** What the server refused, in its own words. */
@@ -22,6 +24,16 @@ export function whenSignedOut(callback) {
 /** Show the sign-in: the session has ended. */
 export const signedOut = () => onSignedOut();
 
+/** `fetch`, whose own words for a server that does not answer are the browser's, and in English. */
+async function send(path, init) {
+  try {
+    return await fetch(path, init);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error(t("connection.none"), { cause: error });
+  }
+}
+
 async function answered(response) {
   if (response.ok) return response;
   let body = null;
@@ -38,7 +50,7 @@ async function answered(response) {
 export async function request(method, path, body, options = {}) {
   const init = { method, headers: HEADERS, credentials: "same-origin", ...options };
   if (body !== undefined) init.body = JSON.stringify(body);
-  const response = await answered(await fetch(path, init));
+  const response = await answered(await send(path, init));
   return response.status === 204 ? null : response.json();
 }
 
@@ -47,21 +59,26 @@ export const post = (path, body, options) => request("POST", path, body, options
 export const del = (path, options) => request("DELETE", path, undefined, options);
 
 export async function text(path) {
-  return (await answered(await fetch(path, { headers: HEADERS, credentials: "same-origin" }))).text();
+  return (await answered(await send(path, { headers: HEADERS, credentials: "same-origin" }))).text();
 }
 
 /** The objects of a stream of server-sent events, to its end. An error in it is thrown. */
 export async function* stream(path, body, signal) {
   const response = await answered(
-    await fetch(path, { method: "POST", headers: HEADERS, credentials: "same-origin", body: JSON.stringify(body), signal }),
+    await send(path, { method: "POST", headers: HEADERS, credentials: "same-origin", body: JSON.stringify(body), signal }),
   );
-  for await (const data of events(response.body)) {
-    if (data === "[DONE]") return;
-    const chunk = JSON.parse(data);
-    if (chunk.error) throw new ApiError(200, chunk);
-    yield chunk;
+  try {
+    for await (const data of events(response.body)) {
+      if (data === "[DONE]") return;
+      const chunk = JSON.parse(data);
+      if (chunk.error) throw new ApiError(200, chunk);
+      yield chunk;
+    }
+  } catch (error) {
+    if (error.name === "AbortError" || error instanceof ApiError) throw error;
+    throw new Error(t("connection.lost"), { cause: error });
   }
-  throw new ApiError(200, { error: { message: "The stream broke off." } });
+  throw new Error(t("connection.lost"));
 }
 
 /** The `data` of each event; comments (pings) and other fields are passed over. */
@@ -94,7 +111,7 @@ export async function upload(file, onProgress, signal) {
   for (let offset = 0; offset < file.size; ) {
     const body = file.slice(offset, offset + PIECE_BYTES);
     const path = `/admin/uploads/${id}?offset=${offset}`;
-    const response = await answered(await fetch(path, { method: "PATCH", headers, credentials: "same-origin", body, signal }));
+    const response = await answered(await send(path, { method: "PATCH", headers, credentials: "same-origin", body, signal }));
     offset = (await response.json()).received;
     onProgress(offset / file.size);
   }

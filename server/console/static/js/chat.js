@@ -11,7 +11,9 @@ import { samplingFields } from "./sampling.js";
 import * as conversations from "./conversations.js";
 
 const MOST_COMPARED = 3;
+const FEW_CONVERSATIONS = 8; // are seen at a glance
 const MODELS = "lccc.models";
+const DRAFT = "lccc.draft"; // of this tab: another page is looked at in between
 
 /** Show the page in `place`; returns what ends it. */
 export function chatPage(place) {
@@ -44,9 +46,10 @@ class ChatPage {
 
   build(place) {
     this.list = h("ul", { class: "conversations" });
+    this.search = h("input", { type: "search", "aria-label": t("conversations.search"), placeholder: t("conversations.search"), oninput: () => this.showList() });
     this.pickers = h("div", { class: "pickers" });
     this.log = h("div", { class: "log", role: "log", "aria-live": "polite", "aria-label": t("conversation"), tabindex: "0" });
-    this.input = h("textarea", { rows: "1", "aria-label": t("message"), placeholder: t("message.placeholder"), oninput: () => this.grow() });
+    this.input = h("textarea", { rows: "1", "aria-label": t("message"), placeholder: t("message.placeholder"), value: sessionStorage.getItem(DRAFT) ?? "", oninput: () => this.grow() });
     this.input.addEventListener("keydown", (event) => this.key(event));
     this.button = h("button", { type: "submit", class: "primary round" });
     const form = h("form", { class: "composer", onsubmit: (event) => this.submit(event) }, this.input, this.button);
@@ -65,6 +68,7 @@ class ChatPage {
       "nav",
       { class: "side", "aria-label": t("conversations") },
       h("button", { type: "button", class: "tonal wide", onclick: () => this.open(this.begun()) }, icon("add"), t("conversation.new")),
+      this.search,
       this.list,
     );
     fill(place, h("div", { class: "chat" }, this.aside, h("section", { class: "talk" }, tools, this.log, form), this.panel));
@@ -80,7 +84,9 @@ class ChatPage {
 
   showList() {
     const all = conversations.kept();
-    const items = all.map((each) =>
+    this.search.hidden = all.length <= FEW_CONVERSATIONS;
+    const wanted = this.search.hidden ? "" : this.search.value.trim();
+    const items = all.filter((each) => !wanted || conversations.has(each, wanted)).map((each) =>
       h(
         "li",
         { class: each.id === this.conversation.id ? "current" : "" },
@@ -88,7 +94,7 @@ class ChatPage {
         iconButton("remove", `${t("remove")}: ${each.title}`, () => this.remove(each)),
       ),
     );
-    fill(this.list, items.length ? items : h("li", { class: "empty" }, t("conversations.none")));
+    fill(this.list, items.length ? items : h("li", { class: "empty" }, t(wanted ? "conversations.not_found" : "conversations.none")));
   }
 
   showPickers() {
@@ -271,7 +277,9 @@ class ChatPage {
     setTimeout(() => URL.revokeObjectURL(url), 0);
   }
 
+  /** Make room for what is typed, and keep it. */
   grow() {
+    sessionStorage.setItem(DRAFT, this.input.value);
     this.input.style.setProperty("height", "auto");
     this.input.style.setProperty("height", `${Math.min(200, this.input.scrollHeight)}px`);
   }

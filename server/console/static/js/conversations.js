@@ -36,6 +36,12 @@ export function kept() {
   return found.sort((a, b) => b.updated - a.updated);
 }
 
+/** Whether its title, or anything said in it, has `text`, in capitals or not. */
+export function has(conversation, text) {
+  const said = conversation.turns.flatMap((turn) => turn.content ?? turn.replies?.map((reply) => reply.content) ?? []);
+  return [conversation.title, ...said].some((each) => each?.toLowerCase().includes(text.toLowerCase()));
+}
+
 export const find = (id) => read(PREFIX + id);
 
 function read(key) {

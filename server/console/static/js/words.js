@@ -16,6 +16,8 @@ export const words = {
   "theme.light": ["浅色", "light"],
   "theme.dark": ["深色", "dark"],
   "sign.out": ["退出登录", "Sign out"],
+  "connection.none": ["连接不上服务器。请检查网络和服务器，然后再试一次。", "The server cannot be reached. Check the network and the server, then try again."],
+  "connection.lost": ["连接中断，内容不完整。", "The connection broke off; this is not the whole of it."],
   "unreachable": ["连接不上服务器，正在重试……", "The server cannot be reached; trying again …"],
   "close": ["关闭", "Close"],
   "cancel": ["取消", "Cancel"],
@@ -32,15 +34,17 @@ export const words = {
   // Sign-in
   "sign.in": ["登录", "Sign in"],
   "sign.in.hint": [
-    "请输入管理员密钥（lccc-admin keys create NAME --scope admin），或使用 lccc-admin serve 启动时打印的链接。",
+    "请输入管理密钥（lccc-admin keys create NAME --scope admin），或使用 lccc-admin serve 启动时打印的链接。",
     "Enter an admin key (lccc-admin keys create NAME --scope admin), or follow the link that lccc-admin serve prints when it starts.",
   ],
-  "sign.in.key": ["管理员密钥", "Admin key"],
+  "sign.in.key": ["管理密钥", "Admin key"],
 
   // Chat
   "conversation": ["对话", "Conversation"],
   "conversations": ["对话列表", "Conversations"],
   "conversations.none": ["还没有对话", "No conversations yet"],
+  "conversations.search": ["搜索对话", "Search conversations"],
+  "conversations.not_found": ["没有找到", "Nothing found"],
   "conversation.new": ["新对话", "New conversation"],
   "conversation.untitled": ["（无标题）", "(untitled)"],
   "conversation.remove": ["删除对话「{0}」？", "Remove the conversation “{0}”?"],
