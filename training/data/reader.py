@@ -18,6 +18,7 @@ from typing import NamedTuple, NoReturn, Self, cast
 from training.data.dialogue import RawDialogue
 from training.data.records import dialogue_of, parse_dialogue
 from training.data.stream import JsonText, Malformed
+from training.data.table import Header, header_of, rows
 from training.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -43,6 +44,7 @@ class Layout(Enum):
     SPLITS = "a JSON object of splits"
     LINES = "one JSON dialogue a line"
     TABS = "one dialogue a line, its utterances parted by tabs"
+    TABLE = "a table of questions and answers, its columns named in the first row"
 
 
 class Record(NamedTuple):
@@ -57,9 +59,10 @@ class DialogueReader:
     """The dialogues of one file, plain or gzip. Use it as a context manager and iterate it once.
 
     Accepted are a JSON array of records, JSON Lines of records, an object ``{"train": […],
-    "valid": […], "test": […]}`` of such arrays, and text with one dialogue a line and a tab
-    between utterances. A record is ``["…", "…"]``, ``{"dialog": ["…", "…"]}``, or an object with
-    ``messages`` (OpenAI), ``conversations`` (ShareGPT) or a question with its answer (Alpaca).
+    "valid": […], "test": […]}`` of such arrays, text with one dialogue a line and a tab between
+    utterances, and tables of questions and answers (:mod:`training.data.table`). A record is
+    ``["…", "…"]``, ``{"dialog": ["…", "…"]}``, or an object with ``messages`` (OpenAI),
+    ``conversations`` (ShareGPT) or a question with its answer (Alpaca).
 
     Raises:
         DataError: anything that cannot be read, naming the file, the record and the fault.
@@ -125,6 +128,9 @@ class DialogueReader:
         if layout in (Layout.LINES, Layout.TABS):
             yield from self._lines(layout)
             return
+        if layout is Layout.TABLE:
+            yield from self._table()
+            return
         text = JsonText(self._stream)
         if layout is Layout.ARRAY:
             yield from self._array(text, None)
@@ -144,8 +150,11 @@ class DialogueReader:
         if not head:
             self._refuse("the file is empty")
         first_line = head.partition("\n")[0]
-        if "\t" in first_line and not first_line.startswith(_JSON_STARTS):
-            return Layout.TABS
+        if not first_line.startswith(_JSON_STARTS):
+            if header_of(first_line.rstrip("\r")):
+                return Layout.TABLE
+            if "\t" in first_line:
+                return Layout.TABS
         if head[0] == "[":
             inside = head[1:].lstrip()
             # a list of strings is one dialogue, so its file has one a line; [] may be either
@@ -155,9 +164,26 @@ class DialogueReader:
             key = _FIRST_KEY.match(head)
             return Layout.SPLITS if key and key[1] in SPLIT_KEYS else Layout.LINES
         return self._refuse(
-            f"neither JSON nor JSON Lines nor tab-separated: it begins with {head[:12]!r}; a table "
-            "can be saved as text with tabs between its columns, a dialogue a row"
+            f"neither JSON nor JSON Lines nor tab-separated: it begins with {head[:12]!r}; of a "
+            "table (CSV), the first row has to name a column `question` and one `answer`"
         )
+
+    def _table(self) -> Iterator[Record]:
+        texts = self._texts()
+        header = cast("Header", header_of(next(text for text in texts if text.strip()).strip()))
+        number = self._record + 1  # of the line where a row begins
+        try:
+            for row in rows(texts, header):
+                if row and not self._stepped_over():
+                    yield Record(number, dialogue_of(row), None)
+                number = self._record + 1
+        except Malformed:
+            self._record = number
+            raise
+
+    def _texts(self) -> Iterator[str]:
+        while line := self._next_line():
+            yield line.decode("utf-8")
 
     def _lines(self, layout: Layout) -> Iterator[Record]:
         read = _utterances_by_tabs if layout is Layout.TABS else parse_dialogue

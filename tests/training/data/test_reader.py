@@ -99,6 +99,38 @@ def test_tab_separated_text_has_one_dialogue_a_line(
         ]
 
 
+TABLE = (
+    "\ufeff编号,问题,回答,备注\n",
+    '1,你好,"你好，\n世界",\n',
+    ",,,\n",
+    '3,"他说""早""",早\n',
+)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_table_has_one_question_and_answer_a_row(
+    tmp_path: Path, compress: Callable[[bytes], bytes], delimiter: str, line_end: str
+) -> None:
+    """As spreadsheets save it; other columns are left out, and rows are numbered by their line."""
+    table = "".join(TABLE).replace(",", delimiter).replace("\n", line_end)
+    records = read(written(tmp_path, compress(table.encode()), "table.csv"))
+
+    assert [(record.number, *record.dialogue.utterances) for record in records] == [
+        (2, "你好", f"你好，{line_end}世界"),
+        (5, '他说"早"', "早"),
+    ]
+    assert all(record.dialogue.roles == ["user", "assistant"] for record in records)
+
+
+def test_a_table_has_system_prompts_and_more_of_a_question(tmp_path: Path) -> None:
+    """Columns are called as Alpaca's keys are, however they are written."""
+    (record,) = read(written(tmp_path, "Instruction, input ,output,SYSTEM\n答,在吗,在,猫\n"))
+
+    assert record.dialogue == RawDialogue(["答\n在吗", "在"], ["user", "assistant"], "猫")
+
+
 def test_tabs_in_json_are_white_space(tmp_path: Path) -> None:
     """Also in the first line, which then is no tab-separated text."""
     path = written(tmp_path, '[\t["a",\t"b"],\n\t["c", "d"]]')
@@ -115,8 +147,9 @@ SPLITS = {"train": [["a", "b"], ["c", "d"]], "test": [["e", "f"]]}
         '\n["a","b"]\n\n["c","d"]\n["e","f"]',
         "a\tb\n \nc\td\ne\tf",
         json.dumps(SPLITS),
+        "question,answer\na,b\n\nc,d\ne,f",
     ],
-    ids=["array", "lines", "tabs", "splits"],
+    ids=["array", "lines", "tabs", "splits", "table"],
 )
 @pytest.mark.parametrize("skip", range(5))
 def test_records_can_be_skipped(tmp_path: Path, content: str, skip: int) -> None:
@@ -191,7 +224,18 @@ BROKEN = {
     "bad UTF-8 in an array": (b'[["a","b"],["c","d"],["\xff"]]', 3, "not valid UTF-8 (byte 0xff)"),
     "GB18030": ('["你好","在"]\n'.encode("gb18030"), 1, "`iconv -f GB18030 -t UTF-8`"),
     "UTF-16": ('["你好","在"]\n'.encode("utf-16"), None, "the file is UTF-16; convert it first"),
-    "a table": (b"question,answer\na,b\n", None, "saved as text with tabs between its columns"),
+    "a table of unknown columns": (b"text,label\na,b\n", None, "has to name a column `question`"),
+    "a table with one name twice": (
+        "问题,回答,question\n".encode(),
+        None,
+        "two columns have one name",
+    ),
+    "a row with too many cells": (
+        b"question,answer\na,b\nc,d,e\n",
+        3,
+        "the row has 3 cells, and the first row names 2",
+    ),
+    "a cell without an end": (b'question,answer\na,b\nc,"d\ne,f\n', 3, "unexpected end of data"),
     "UTF-8 cut at the end": (b'[["a","b"],["\xe5\x90', 2, "not valid UTF-8 (byte 0xe5)"),
 }
 

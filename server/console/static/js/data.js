@@ -45,7 +45,7 @@ class DataPage {
   }
 
   uploading() {
-    this.file = h("input", { type: "file", accept: ".json,.jsonl,.gz,.tsv,.txt", required: true });
+    this.file = h("input", { type: "file", accept: ".json,.jsonl,.gz,.csv,.tsv,.txt", required: true });
     this.name = h("input", { required: true, autocomplete: "off", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]{0,127}" });
     this.rules = h("select", {}, h("option", { value: "default" }, t("data.rules.default")), h("option", { value: "lccc" }, t("data.rules.lccc")));
     const share = (value) => h("input", { type: "number", min: "0", max: "0.9", step: "any", value, required: true });
