@@ -143,7 +143,7 @@ def test_hanging_up_within_a_body_is_no_failure_of_ours(
     "sent",
     [
         b"\x00\x01\x02\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/9.9\r\nconnection: close\r\n\r\n",  # h11 takes it for 1.1
         b"GET /health HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n",
         b"GET /health HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 200_000,
     ],
