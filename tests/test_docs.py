@@ -29,8 +29,18 @@ from training.sweeps.definition import read_sweep
 from training.sweeps.trials import expand
 
 ROOT = Path(__file__).parents[1]
-READMES = ("README.md", "README.zh-CN.md")
-DOCUMENTS = (*READMES, "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "openapi/README.md")
+CHAPTERS = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+ENGLISH = ("README.md", *(f"docs/{name}" for name in CHAPTERS))
+CHINESE = ("README.zh-CN.md", *(f"docs/zh/{name}" for name in CHAPTERS))
+DOCUMENTS = (
+    *ENGLISH,
+    *CHINESE,
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "openapi/README.md",
+)
+in_both_languages = pytest.mark.parametrize("manual", [ENGLISH, CHINESE], ids=["en", "zh"])
 PROGRAM = "lccc-admin"
 NOT_IN_THE_OPENAPI_DOCUMENT = {
     ("GET", "/admin/events"),
@@ -52,22 +62,31 @@ class Block(NamedTuple):
     text: str
 
 
-def read(document: str) -> str:
-    return (ROOT / document).read_text(encoding="utf-8")
+def read(*documents: str) -> str:
+    """The text of all of them, one after the other."""
+    return "\n".join((ROOT / one).read_text(encoding="utf-8") for one in documents)
 
 
-def blocks(document: str, *languages: str) -> list[Block]:
-    found = [Block(*groups) for groups in _BLOCK.findall(read(document))]
-    return [block for block in found if not languages or block.language in languages]
+def blocks(*documents: str, language: str = "") -> list[Block]:
+    """The fenced blocks, of one language or of all."""
+    found = [Block(*groups) for groups in _BLOCK.findall(read(*documents))]
+    return [block for block in found if language in ("", block.language)]
 
 
-def prose(document: str) -> str:
-    return _BLOCK.sub("", read(document))
+def prose(*documents: str) -> str:
+    """What is outside of fenced blocks."""
+    return _BLOCK.sub("", read(*documents))
 
 
-def shell_commands(document: str) -> Iterator[list[str]]:
+def anchors(document: str) -> set[str]:
+    """The fragments that lead to its headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+def shell_commands(*documents: str) -> Iterator[list[str]]:
     """The words of every simple command in the shell blocks; pipes and comments part them."""
-    for block in blocks(document, "sh"):
+    for block in blocks(*documents, language="sh"):
         for line in block.text.replace("\\\n", " ").splitlines():
             lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
             lexer.whitespace_split = True
@@ -87,9 +106,9 @@ def ours(lines: Iterable[list[str]]) -> list[list[str]]:
     return [words[1:] for words in lines if words[:1] == [PROGRAM]]
 
 
-def spans(document: str) -> list[list[str]]:
+def spans(*documents: str) -> list[list[str]]:
     """The words of every code span in the text."""
-    return [shlex.split(span) for span in _SPAN.findall(prose(document))]
+    return [shlex.split(span) for span in _SPAN.findall(prose(*documents))]
 
 
 def commands(
@@ -104,9 +123,10 @@ def commands(
             yield from commands(child, (*path, name))
 
 
-def table_spans(document: str, column: int = 0) -> list[list[str]]:
+def table_spans(*documents: str, column: int = 0) -> list[list[str]]:
     """The code spans in a column of every table row."""
-    rows = (line.strip("|").split("|") for line in prose(document).splitlines() if line[:1] == "|")
+    lines = prose(*documents).splitlines()
+    rows = (line.strip("|").split("|") for line in lines if line[:1] == "|")
     return [_SPAN.findall(row[column]) for row in rows if len(row) > column]
 
 
@@ -179,10 +199,10 @@ def test_a_wrong_command_does_not_pass(
     assert complaint(parse, arguments)
 
 
-@pytest.mark.parametrize("document", READMES)
-def test_every_command_is_in_the_table(document: str) -> None:
+@in_both_languages
+def test_every_command_is_in_the_table(manual: tuple[str, ...]) -> None:
     """Each command, and each group that has options, begins a row of the commands table."""
-    listed = ours(row[0].split() for row in table_spans(document) if row)
+    listed = ours(row[0].split() for row in table_spans(*manual) if row)
 
     missing = [
         path
@@ -194,10 +214,10 @@ def test_every_command_is_in_the_table(document: str) -> None:
     assert any(row[0] == "--home" for row in listed), "the root group has an option"
 
 
-@pytest.mark.parametrize("document", READMES)
-def test_options_named_in_the_table_are_the_commands_own(document: str) -> None:
+@in_both_languages
+def test_options_named_in_the_table_are_the_commands_own(manual: tuple[str, ...]) -> None:
     """A row of the commands table describes only options that its command has."""
-    rows = zip(table_spans(document), table_spans(document, 1), strict=True)
+    rows = zip(table_spans(*manual), table_spans(*manual, column=1), strict=True)
     for (command, *_), described in ((row, text) for row, text in rows if row):
         words = command.split()
         if words[0] != PROGRAM:
@@ -212,35 +232,35 @@ def test_options_named_in_the_table_are_the_commands_own(document: str) -> None:
         assert named <= known, command
 
 
-@pytest.mark.parametrize("document", READMES)
-def test_the_endpoint_table_is_the_openapi_document(document: str) -> None:
+@in_both_languages
+def test_the_endpoint_table_is_the_openapi_document(manual: tuple[str, ...]) -> None:
     """Method and path of every operation, and no other."""
     paths = json.loads(read("openapi/openapi.json"))["paths"]
     operations = {(method.upper(), path) for path, item in paths.items() for method in item}
 
     listed = set(
-        re.findall(r"^\| (GET|POST|PUT|PATCH|DELETE) \| `([^`]+)`", prose(document), re.MULTILINE)
+        re.findall(r"^\| (GET|POST|PUT|PATCH|DELETE) \| `([^`]+)`", prose(*manual), re.MULTILINE)
     )
 
     assert listed == operations | NOT_IN_THE_OPENAPI_DOCUMENT
 
 
-@pytest.mark.parametrize("document", READMES)
-def test_every_request_parameter_is_named(document: str) -> None:
+@in_both_languages
+def test_every_request_parameter_is_named(manual: tuple[str, ...]) -> None:
     """Those honoured have a row of a table; those refused are listed, and no others."""
-    text = prose(document)
-    rows = {span for row in table_spans(document) for span in row}
+    text = prose(*manual)
+    rows = {span for row in table_spans(*manual) for span in row}
     refused = next(line for line in text.splitlines() if line.startswith("`functions`"))
 
     assert set(ChatRequest.__struct_fields__) <= rows
     assert set(_SPAN.findall(refused)) == UNSUPPORTED_IN_CHAT.keys()
 
 
-@pytest.mark.parametrize("document", READMES)
-def test_every_parameter_of_a_response_is_named(document: str) -> None:
+@in_both_languages
+def test_every_parameter_of_a_response_is_named(manual: tuple[str, ...]) -> None:
     """The same for the responses API."""
-    text = prose(document)
-    rows = {span for row in table_spans(document) for span in row}
+    text = prose(*manual)
+    rows = {span for row in table_spans(*manual) for span in row}
     refused = next(line for line in text.splitlines() if line.startswith("`background`"))
     at_the_top = re.split(", and|；", refused)[0]
 
@@ -248,8 +268,8 @@ def test_every_parameter_of_a_response_is_named(document: str) -> None:
     assert set(_SPAN.findall(at_the_top)) == UNSUPPORTED_IN_RESPONSES.keys()
 
 
-@pytest.mark.parametrize("document", READMES)
-def test_every_environment_variable_is_named(document: str) -> None:
+@in_both_languages
+def test_every_environment_variable_is_named(manual: tuple[str, ...]) -> None:
     """Each variable that an option declares is in the text."""
     declared = {
         parameter.envvar
@@ -258,20 +278,20 @@ def test_every_environment_variable_is_named(document: str) -> None:
         if isinstance(parameter.envvar, str)
     }
 
-    named = set(_SPAN.findall(prose(document)))
+    named = set(_SPAN.findall(prose(*manual)))
 
     assert declared <= named
 
 
-@pytest.mark.parametrize("document", READMES)
-def test_the_requests_of_curl_are_ones_the_server_takes(document: str) -> None:
+@in_both_languages
+def test_the_requests_of_curl_are_ones_the_server_takes(manual: tuple[str, ...]) -> None:
     """The body after `-d` is decoded without a refusal and without an ignored field."""
     decoders: dict[str, Callable[[bytes], Decoded[Any]]] = {
         "chat/completions": decode_chat_request,
         "completions": decode_completion_request,
         "load_lora_adapter": lambda body: decode_body(body, LoadAdapterRequest),
     }
-    calls = [words for words in shell_commands(document) if words[:1] == ["curl"]]
+    calls = [words for words in shell_commands(*manual) if words[:1] == ["curl"]]
     seen = set()
 
     for words in calls:
@@ -283,23 +303,23 @@ def test_the_requests_of_curl_are_ones_the_server_takes(document: str) -> None:
     assert seen == decoders.keys()
 
 
-@pytest.mark.parametrize("document", READMES)
-def test_examples_are_of_the_language_they_say(document: str) -> None:
+@in_both_languages
+def test_examples_are_of_the_language_they_say(manual: tuple[str, ...]) -> None:
     """Python compiles, JSON and JSON Lines parse."""
-    for block in blocks(document, "python"):
-        compile(block.text, document, "exec")
-    for block in blocks(document, "json"):
+    for block in blocks(*manual, language="python"):
+        compile(block.text, "an example", "exec")
+    for block in blocks(*manual, language="json"):
         json.loads(block.text)
-    for block in blocks(document, "jsonl"):
+    for block in blocks(*manual, language="jsonl"):
         for line in block.text.splitlines():
             json.loads(line)
 
 
-@pytest.mark.parametrize("document", READMES)
-def test_the_sweeps_are_ones_that_can_be_read(document: str, tmp_path: Path) -> None:
+@in_both_languages
+def test_the_sweeps_are_ones_that_can_be_read(manual: tuple[str, ...], tmp_path: Path) -> None:
     """Their fields exist, their values are in bounds, and there are trials."""
     (tmp_path / "my-recipe.toml").touch()
-    sweeps = [block for block in blocks(document, "toml") if "[fields]" in block.text]
+    sweeps = [block for block in blocks(*manual, language="toml") if "[fields]" in block.text]
 
     for block in sweeps:
         (tmp_path / "sweep.toml").write_text(block.text, encoding="utf-8")
@@ -318,13 +338,16 @@ def test_every_make_target_exists(document: str) -> None:
     assert named <= targets
 
 
-def test_the_readmes_are_in_step() -> None:
+@pytest.mark.parametrize(("english", "chinese"), list(zip(ENGLISH, CHINESE, strict=True)))
+def test_both_languages_are_in_step(english: str, chinese: str) -> None:
     """The same headings by number and level, and the same code but for comments."""
     headings = [
-        [len(level) for level in re.findall(r"^(#+) ", prose(one), re.MULTILINE)] for one in READMES
+        [len(level) for level in re.findall(r"^(#+) ", prose(one), re.MULTILINE)]
+        for one in (english, chinese)
     ]
     code = [
-        [(block.language, _COMMENT.sub("", block.text)) for block in blocks(one)] for one in READMES
+        [(block.language, _COMMENT.sub("", block.text)) for block in blocks(one)]
+        for one in (english, chinese)
     ]
 
     assert headings[0] == headings[1]
@@ -333,11 +356,25 @@ def test_the_readmes_are_in_step() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_relative_link_leads_somewhere(document: str) -> None:
-    """Files and directories that the documents link to are in the repository."""
+    """Files, directories and headings that the documents link to are in the repository."""
     links = [link for link in _LINK.findall(prose(document)) if "://" not in link]
-    here = (ROOT / document).parent
+    broken = []
+    for link in links:
+        path, _, fragment = link.partition("#")
+        target = (ROOT / document).parent / path if path else ROOT / document
+        if not target.exists() or (fragment and fragment not in anchors(str(target))):
+            broken.append(link)
 
-    assert not [link for link in links if not (here / link.partition("#")[0]).exists()]
+    assert not broken
+
+
+@in_both_languages
+def test_every_chapter_is_found_from_the_readme(manual: tuple[str, ...]) -> None:
+    """The front page links to each, and each links back."""
+    readme, *chapters = manual
+
+    assert set(chapters) <= set(_LINK.findall(prose(readme)))
+    assert all(f"/{readme})" in prose(chapter) for chapter in chapters)
 
 
 def test_paths_named_in_the_architecture_exist() -> None:

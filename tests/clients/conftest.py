@@ -16,7 +16,7 @@ import pytest
 from adapters.home import Home
 from server.background import serve_in_thread
 from server.settings import ServerSettings
-from tests.clients.readme import python_examples
+from tests.clients.manual import python_examples
 from tests.clients.stage import KEY, Stage
 from tests.demo import Demo
 
@@ -59,7 +59,7 @@ def servers(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture(scope="package")
 def python_clients(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What ``python/run.py`` says: LangChain, LiteLLM and the README's Python examples."""
+    """What ``python/run.py`` says: LangChain, LiteLLM and the documents' Python examples."""
     if not PYTHON.exists():
         pytest.skip("the Python clients are not installed: `make test` does it")
     examples = [

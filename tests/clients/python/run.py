@@ -3,7 +3,7 @@
 Run by the tests in an environment of its own, because those clients need other versions than we
 do; one process for all, because importing them takes longer than the rest.
 stdin is JSON, ``{"stage", "key", "pocket", "examples"}``: two addresses, the key of the first, and
-code of the README. stdout is JSON: for each client and check ``{"gave": value}`` or
+code of the documents. stdout is JSON: for each client and check ``{"gave": value}`` or
 ``{"raised": traceback}``, for each example likewise what it printed.
 """
 
@@ -34,7 +34,7 @@ def printed(example: str) -> str:
     """What an example prints, run as a script is."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        code = compile(example, "README.md", "exec", dont_inherit=True)
+        code = compile(example, "an example", "exec", dont_inherit=True)
         exec(code, {"__name__": "__main__"})
     return said.getvalue()
 

@@ -1,4 +1,4 @@
-"""The README's examples as printed, but for the port, against a real server."""
+"""The documents' examples as printed, but for the port, against a real server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.clients.conftest import NODE, Answers, Servers, apart, node
-from tests.clients.readme import curl_examples, node_examples, python_examples
+from tests.clients.manual import curl_examples, node_examples, python_examples
 
 pytestmark = pytest.mark.timeout(700)
 PRINTED = "http://127.0.0.1:8000/v1"

@@ -1,11 +1,12 @@
-"""The README's examples of talking to a server, as they are printed."""
+"""The documents' examples of talking to a server, as they are printed."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"  # README.zh-CN.md has the same, see test_docs.py
+ROOT = Path(__file__).parents[2]
+MANUAL = ("README.md", "docs/api.md")  # the Chinese ones have the same, see test_docs.py
 
 
 def python_examples() -> list[str]:
@@ -25,5 +26,5 @@ def curl_examples() -> list[str]:
 
 def blocks(language: str) -> list[str]:
     """The text of every fenced block of a language."""
-    text = README.read_text(encoding="utf-8")
+    text = "\n".join((ROOT / one).read_text(encoding="utf-8") for one in MANUAL)
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
