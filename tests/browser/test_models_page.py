@@ -42,6 +42,28 @@ def registry(settings: ServerSettings) -> Registry:
     return registry
 
 
+def test_one_of_many_models_is_found(console: Open) -> None:
+    """Some are shown at a time, and more on demand; a part of the name finds one in all of them."""
+    page = console()
+    cards, search = page.locator("article.card"), page.get_by_role("searchbox")
+    page.click(".rail >> text=模型")
+    expect(cards).to_have_count(3)
+    expect(search).to_be_hidden()
+    page.click(".rail >> text=概览")
+    page.live.engine.cards.extend(card(f"Poet-{number}", "pocket") for number in range(60))
+    page.click(".rail >> text=模型")
+
+    expect(cards).to_have_count(24)
+    page.get_by_role("button", name="还有 39 个").click()
+    expect(cards).to_have_count(48)
+    search.fill("poet-59")
+    expect(cards.locator("h2")).to_have_text(["Poet-59"])
+    search.fill("nobody")
+    expect(page.locator(".cards")).to_have_text("没有名称含有这些字的模型。")
+    search.fill("")
+    expect(cards).to_have_count(24)
+
+
 def test_models_are_compared_by_what_was_measured(
     console: Open, registry: Registry, settings: ServerSettings
 ) -> None:

@@ -11,6 +11,8 @@ import { followJobs } from "./jobs_view.js";
 import { followModels } from "./models_list.js";
 
 const INTERVAL_MS = 5000; // for what no list tells: requests served, what is in memory
+const FEW = 8; // models among which nobody needs to search
+const MOST = 24; // cards at a time: a server may have thousands of adapters
 
 export function modelsPage(place) {
   return new ModelsPage(place).end;
@@ -21,6 +23,7 @@ class ModelsPage {
     this.models = [];
     this.known = { base: null, data: [], broken: {} };
     this.hidden = new Set(); // adapters that are left out of the comparison
+    this.most = MOST;
     this.build(place);
     this.unfollow = followModels((models) => {
       this.models = models;
@@ -42,14 +45,16 @@ class ModelsPage {
   }
 
   build(place) {
+    this.search = h("input", { type: "search", "aria-label": t("models.search"), placeholder: t("models.search"), oninput: () => this.showUpTo(MOST) });
     this.list = h("div", { class: "cards" });
+    this.more = h("button", { type: "button", class: "chip", onclick: () => this.showUpTo(this.most + MOST) });
     this.jobs = h("section", { class: "jobs", "aria-label": t("jobs") });
     this.table = h("section", { class: "card" });
     this.error = h("p", { class: "error", role: "alert" });
     const register = h("button", { type: "button", class: "primary with-icon", onclick: () => this.said(openRegister()) }, icon("add"), t("run.register"));
     this.evaluate = h("button", { type: "button", class: "tonal with-icon", onclick: () => this.said(openEvaluation(this.known.base.name, this.known.data.map((each) => each.name))) }, icon("compare"), t("evaluate"));
     const head = h("div", { class: "page-head" }, h("h1", {}, t("page.models")), h("div", { class: "buttons" }, this.evaluate, register));
-    fill(place, h("div", { class: "page" }, head, h("p", { class: "hint" }, t("models.hint")), this.error, this.jobs, this.list, this.table));
+    fill(place, h("div", { class: "page" }, head, h("p", { class: "hint" }, t("models.hint")), this.error, this.jobs, this.search, this.list, this.more, this.table));
   }
 
   said(doing) {
@@ -71,12 +76,28 @@ class ModelsPage {
     }
   }
 
+  showUpTo(most) {
+    this.most = most;
+    this.show();
+  }
+
+  /** Those whose names have in them what is searched for, which is nothing among few. */
+  found() {
+    this.search.hidden = this.models.length <= FEW;
+    const wanted = this.search.hidden ? "" : this.search.value.trim().toLowerCase();
+    return this.models.filter((each) => each.id.toLowerCase().includes(wanted));
+  }
+
   show() {
     const { base, data } = this.known;
+    const found = this.found();
+    const shown = found.slice(0, this.most);
     this.evaluate.disabled = !base;
     const held = document.activeElement?.getAttribute("aria-label");
     const of = (model) => data.find((each) => each.name === model.id);
-    fill(this.list, this.models.map((model) => (model.parent ? this.adapter(model, of(model)) : card(model, baseFacts(model, base)))));
+    fill(this.list, shown.map((model) => (model.parent ? this.adapter(model, of(model)) : card(model, baseFacts(model, base)))), found.length || this.search.hidden ? null : h("p", { class: "hint" }, t("models.unfound")));
+    this.more.hidden = shown.length === found.length;
+    this.more.textContent = t("models.more", number(found.length - shown.length));
     if (held && document.activeElement === document.body) this.list.querySelector(`[aria-label="${CSS.escape(held)}"]`)?.focus();
     showEvaluations(this.table, this.known, this.hidden);
   }

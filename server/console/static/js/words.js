@@ -93,6 +93,9 @@ export const words = {
   "no": ["否", "no"],
 
   // Models
+  "models.search": ["按名称搜索模型", "Search models by name"],
+  "models.more": ["再显示一些（还有 {0} 个）", "Show more ({0} left)"],
+  "models.unfound": ["没有名称含有这些字的模型。", "No model has that in its name."],
   "models.hint": ["新注册的适配器两秒内会出现在这里，无需重启或刷新。", "An adapter that is registered appears here within two seconds, without a restart or a reload."],
   "models.kind": ["类型", "Kind"],
   "models.adapter.of": ["{0} 的适配器", "adapter of {0}"],
