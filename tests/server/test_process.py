@@ -227,7 +227,7 @@ def test_the_network_is_refused_without_a_word_of_the_user(settings: ServerSetti
 
 def test_idle_connections_outlast_the_clients_patience(settings: ServerSettings) -> None:
     """They have 5 s (httpx) and 60 s (nginx); who closes last breaks no request off."""
-    assert DrainingServer(settings, ScriptedEngine()).config.timeout_keep_alive > 60
+    assert DrainingServer(settings, ScriptedEngine(), None).config.timeout_keep_alive > 60
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")
