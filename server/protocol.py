@@ -16,10 +16,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from server.errors import Problem
 from server.gate import new_request_id
-from server.unread import Unread
+from server.unread import ReadOrGivenUp
 
 
-class DeadlineProtocol(H11Protocol):
+class DeadlineProtocol(ReadOrGivenUp, H11Protocol):
     """Closes connections whose request does not arrive in time, or whose answer is not read.
 
     ``header_timeout_s`` runs from the connection, or from the first byte of a further request;
@@ -29,15 +29,13 @@ class DeadlineProtocol(H11Protocol):
 
     header_timeout_s = 10.0
     body_timeout_s = 60.0
-    send_timeout_s = 60.0
 
     _deadline: asyncio.TimerHandle | None = None
     _awaited: object = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Expect a header."""
         super().connection_made(transport)
-        self._unread = Unread(transport, self.loop, self.send_timeout_s)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -48,19 +46,9 @@ class DeadlineProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """Expect the rest of what a pipelining client has already begun."""
         super().on_response_complete()
-        self._unread.watch()
+        self.unread.watch()
         if self.conn.trailing_data[0]:
             self._watch()
-
-    def pause_writing(self) -> None:
-        """Wait for the client to read."""
-        super().pause_writing()
-        self._unread.pause()
-
-    def resume_writing(self) -> None:
-        """It has read."""
-        super().resume_writing()
-        self._unread.resume()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP in the same shape as everything else."""
@@ -87,7 +75,6 @@ class DeadlineProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing more."""
         self._expect(None, 0)
-        self._unread.forget()
         super().connection_lost(exc)
 
     def _watch(self) -> None:

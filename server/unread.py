@@ -8,6 +8,7 @@ waits to write more.
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 
 class Unread:
@@ -59,3 +60,30 @@ class Unread:
             return
         self._left = left if is_final else None
         self._timer = self._loop.call_later(self._patience_s, self._look)
+
+
+class ReadOrGivenUp(asyncio.Protocol):
+    """Stands before a protocol, whose client is given up if it reads nothing for a while."""
+
+    send_timeout_s = 60.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        super().connection_made(transport)
+        written = cast("asyncio.WriteTransport", transport)
+        self.unread = Unread(written, asyncio.get_running_loop(), self.send_timeout_s)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self.unread.pause()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self.unread.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self.unread.forget()
+        super().connection_lost(exc)

@@ -40,7 +40,10 @@ def header_of(line: str) -> Header | None:
         Malformed: two columns have one name.
     """
     for delimiter in DELIMITERS:
-        cells = next(csv.reader([line], delimiter=delimiter), [])
+        try:
+            cells = next(csv.reader([line], delimiter=delimiter), [])
+        except csv.Error:  # a return in the midst of it, which no table has there
+            return None
         keys = tuple(_COLUMNS.get(cell.strip().lower()) for cell in cells)
         if any(set(pair) <= set(keys) for pair in PAIRS):
             named = [key for key in keys if key is not None]

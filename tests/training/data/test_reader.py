@@ -91,7 +91,7 @@ def test_tab_separated_text_has_one_dialogue_a_line(
     tmp_path: Path, compress: Callable[[bytes], bytes]
 ) -> None:
     """As CDial-GPT trains from; a line may begin with a bracket, as Weibo's emoji do."""
-    for first in ("你 好\t在 吗\t在", "[哈哈]\t在 吗", "{微笑}\t在 吗"):
+    for first in ("你 好\t在 吗\t在", "[哈哈]\t在 吗", "{微笑}\t在 吗", "你\r好\t在"):
         path = written(tmp_path, compress(f"{first}\r\n\n早\t\t早 安\n".encode()))
         assert [(record.number, record.dialogue.utterances) for record in read(path)] == [
             (1, first.split("\t")),
