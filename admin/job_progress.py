@@ -1,7 +1,7 @@
 """How far a job is: a small file in its directory, which is replaced again and again.
 
-Only a process that the server started writes one (``admin.job``); what reads it is ``server.jobs``.
-It is of no use after a crash, so nothing waits for the disk.
+Only a process that the server started writes one (``admin.job``); what reads it is
+``server.console.jobs``. It is of no use after a crash, so nothing waits for the disk.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from adapters.errors import LcccError
 from admin.stopping import announced, on_request
 
 if TYPE_CHECKING:
-    from training.group import Group
+    from training.execution.group import Group
 
 LOOK_EVERY_S = 0.1
 
@@ -207,12 +207,12 @@ def _free_port() -> int:
 @contextmanager
 def joined(directory: Path | None) -> Iterator[Group]:
     """The processes that train together; why this one breaks off is told in ``directory``."""
-    from training.group import ALONE
+    from training.execution.group import ALONE
 
     if directory is None:
         yield ALONE
         return
-    from training.processes import Processes
+    from training.execution.processes import Processes
 
     sys.argv = ["lccc-admin", *sys.argv[1 : sys.argv.index("--group")]]  # what the record shows
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from admin.context import AdminContext
 
 if TYPE_CHECKING:
-    from training.duration import Duration
-    from training.plan import Plan
+    from training.planning.duration import Duration
+    from training.planning.plan import Plan
 
 
 def print_plan(admin: AdminContext, plan: Plan, *, as_json: bool) -> None:
@@ -17,9 +17,9 @@ def print_plan(admin: AdminContext, plan: Plan, *, as_json: bool) -> None:
     Raises:
         RecipeError: settings that do not go together.
     """
-    from training.duration import expected_duration
-    from training.feasibility import NOT_SERVED, check_feasible
-    from training.model import training_device
+    from training.nn.model import training_device
+    from training.planning.duration import expected_duration
+    from training.planning.feasibility import NOT_SERVED, check_feasible
     from training.runs import RunStore
     from training.train import remarks_on
 
@@ -37,7 +37,7 @@ def print_plan(admin: AdminContext, plan: Plan, *, as_json: bool) -> None:
 
 
 def _rows(plan: Plan, duration: Duration | None) -> list[tuple[str, str]]:
-    from training.space import needed_bytes
+    from training.planning.space import needed_bytes
 
     report, memory = plan.report, plan.memory_estimate()
     return [
@@ -65,7 +65,7 @@ def _steps(plan: Plan) -> str:
 
 
 def _checkpointing(plan: Plan) -> str:
-    from training.recomputation import Recomputation
+    from training.planning.recomputation import Recomputation
 
     again = Recomputation.of(plan)
     state = "on" if plan.recipe.training.gradient_checkpointing else "off"
@@ -93,8 +93,8 @@ def _as_data(plan: Plan, duration: Duration | None) -> dict[str, Any]:
     """The same as values; sizes are in bytes."""
     import msgspec
 
+    from training.planning.space import needed_bytes
     from training.recipe import DEFAULT_RECIPE, read_recipe
-    from training.space import needed_bytes
 
     recipe = msgspec.to_builtins(plan.recipe)
     usual = msgspec.to_builtins(read_recipe(DEFAULT_RECIPE))

@@ -16,7 +16,7 @@ from admin.output import Output
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
-    from training.plan import Plan
+    from training.planning.plan import Plan
     from training.runs import Event, Run
     from training.stages import OnNotedProgress, OnProgress, OnStage, Stage
 
@@ -151,7 +151,7 @@ def _bar(*columns: ProgressColumn, transient: bool = False) -> Progress:
 
 
 class TrainingProgress:
-    """Follows one training: implements ``training.journal.Progress``."""
+    """Follows one training: implements ``training.execution.journal.Progress``."""
 
     def __init__(self, output: Output, label: str) -> None:
         self._output = output

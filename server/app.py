@@ -13,22 +13,28 @@ from litestar.di import Provide
 
 from adapters.base import find_base
 from adapters.structs import prepare_structs
-from server.access import hide_from_strangers, require_access
-from server.adapter_cards import AdapterCards
-from server.adapter_jobs import AdapterJobs
-from server.changes import Changes
-from server.document import document
-from server.doorkeeper import Doorkeeper
+from server.access.doorkeeper import Doorkeeper
+from server.access.origins import HostPolicy
+from server.access.scopes import hide_from_strangers, require_access
+from server.console.adapter_cards import AdapterCards
+from server.console.adapter_jobs import AdapterJobs
+from server.console.changes import Changes
+from server.console.feed import Sources
+from server.console.jobs import Jobs
+from server.console.logbook import Logbook
+from server.console.run_records import RunRecords
+from server.console.sweeps import Sweeps
+from server.console.trainings import Trainings
+from server.console.uploads import Uploads
 from server.engine.types import Engine
 from server.errors import handle_error
-from server.feed import Sources
-from server.gate import Gate
-from server.jobs import Jobs
-from server.logbook import Logbook
-from server.metered import MeteredEngine
-from server.metrics import Metrics
-from server.options import list_all_methods
-from server.query import require_known_query
+from server.http.gate import Gate
+from server.http.options import list_all_methods
+from server.http.query import require_known_query
+from server.http.sse import leave_shutdown_to_us
+from server.monitoring.metered import MeteredEngine
+from server.monitoring.metrics import Metrics
+from server.openapi.document import document
 from server.registrar import Registrar
 from server.responses.store import ResponseStore
 from server.routes.adapters import (
@@ -86,13 +92,7 @@ from server.routes.sweeps import (
 )
 from server.routes.text import create_completion
 from server.routes.tokens import detokenize, tokenize
-from server.run_records import RunRecords
-from server.security import HostPolicy
 from server.settings import ServerSettings
-from server.sse import leave_shutdown_to_us
-from server.sweeps import Sweeps
-from server.trainings import Trainings
-from server.uploads import Uploads
 
 # What handlers are given, by its name in the application's state.
 _KEPT = (

@@ -248,7 +248,7 @@ def _line(request: Request[Any, Any, Any]) -> str:
 def allowed_methods(app: Litestar, path: str) -> list[str]:
     """The methods that ``path`` answers to, found by asking the router for each.
 
-    ``HEAD`` is ``GET`` to it: :mod:`server.gate` sees to that.
+    ``HEAD`` is ``GET`` to it: :mod:`server.http.gate` sees to that.
     """
     asked = {"HEAD": "GET"}
     return [method for method in _METHODS if _routes(app, path, asked.get(method, method))]

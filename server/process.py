@@ -19,13 +19,13 @@ import uvicorn
 
 from adapters.errors import LcccError
 from adapters.keyring import new_secret
+from server.access.doorkeeper import Doorkeeper
 from server.app import create_app
-from server.doorkeeper import Doorkeeper
 from server.engine.types import Engine, ModelCard
-from server.page_protocol import page_protocol
-from server.protocol import with_deadlines
+from server.http.page_protocol import page_protocol
+from server.http.protocol import with_deadlines
+from server.http.shortage import Shortage
 from server.settings import ServerSettings
-from server.shortage import Shortage
 
 FAREWELL_S = 2.0
 _TICK_S = 0.05

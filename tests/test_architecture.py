@@ -37,6 +37,27 @@ def test_our_packages_are_the_ones_imported() -> None:
         assert Path(package.__file__).is_relative_to(ROOT)
 
 
+def test_tests_mirror_the_packages() -> None:
+    """A folder of tests is a package's, and what tests a package's module lies in its folder.
+
+    Commands and endpoints are tested from outside, in one folder whatever packages are behind them.
+    """
+    outside = {ROOT / "admin" / "commands", ROOT / "server" / "routes", ROOT / "server" / "wire"}
+    strays = []
+    for name in ("adapters", "admin", "server", "training"):
+        for path in (ROOT / "tests" / name).rglob("test_*.py"):
+            folder = ROOT / path.parent.relative_to(ROOT / "tests")
+            module = f"{path.stem.removeprefix('test_')}.py"
+            homes = {found.parent for found in folder.glob(f"*/{module}")}
+            is_astray = folder == ROOT / name and homes and not homes & outside
+            if not (folder / "__init__.py").exists():
+                strays.append(f"{path.relative_to(ROOT)}: there is no such package")
+            elif is_astray and not (folder / module).exists():
+                strays.append(f"{path.relative_to(ROOT)}: its module is in a package")
+
+    assert strays == []
+
+
 def every_test() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Every test function with the place where it stands."""
     for path in sorted((ROOT / "tests").rglob("test_*.py")):

@@ -33,7 +33,7 @@ MARKS = (
     *("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
     *("<think>", "</think>", "<|fim_pad|>"),
 )
-TEMPLATE = Path(__file__).parent.parent / "training" / "chatml.jinja"
+TEMPLATE = Path(__file__).parent.parent / "training" / "pocket" / "chatml.jinja"
 
 SHAPE = {
     "hidden_size": 64,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from training.model import BF16_CAPABILITY, cpu_computes_bf16
+from training.nn.model import BF16_CAPABILITY, cpu_computes_bf16
 
 
 @dataclass(frozen=True, slots=True)

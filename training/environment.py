@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import torch
 
-from training.model import training_device
-from training.plan import Plan
+from training.nn.model import training_device
+from training.planning.plan import Plan
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "lccc-chat")
 

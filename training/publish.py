@@ -9,11 +9,11 @@ from msgspec import UNSET
 from adapters.manifest import CONFIG_FILE, MANIFEST_FILE, Manifest, RunRef
 from adapters.peft_config import LoraSettings, survey_settings
 from adapters.storage import sha256_of
-from training.checkpoint import weights_at
-from training.journal import Journal
-from training.loop import Loop
-from training.model import adapter_state, save_adapter
-from training.plan import Plan
+from training.execution.checkpoint import weights_at
+from training.execution.journal import Journal
+from training.execution.loop import Loop
+from training.nn.model import adapter_state, save_adapter
+from training.planning.plan import Plan
 
 
 def write_adapter(loop: Loop, journal: Journal) -> None:

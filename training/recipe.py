@@ -127,9 +127,10 @@ class Training(Section, frozen=True, kw_only=True):
     """The optimisation. ``batch_size`` counts dialogues, ``max_steps`` optimiser steps.
 
     ``mode``: ``exact`` makes optimiser steps of ``batch_size * gradient_accumulation`` dialogues,
-    ``throughput`` of as many as fill a forward; :mod:`training.pace` says what that changes, and
-    ``learning_rate_scaling`` how the learning rate grows with them. ``tokens_per_forward`` bounds a
-    forward (0: ``batch_size`` times ``prompt.max_length``, in throughput mode 4,096).
+    ``throughput`` of as many as fill a forward; :mod:`training.planning.pace` says what that
+    changes, and ``learning_rate_scaling`` how the learning rate grows with them.
+    ``tokens_per_forward`` bounds a forward (0: ``batch_size`` times ``prompt.max_length``, in
+    throughput mode 4,096).
     ``share_prefix`` computes what all dialogues of a forward begin with, the system prompt, once:
     the gradient is the same, but dropout on it is drawn once (not with NEFTune, whose noise is each
     dialogue's own).

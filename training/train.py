@@ -17,28 +17,28 @@ import torch
 
 from adapters.base import Base
 from adapters.registry import Entry, Registry
-from training.breakdown import recorded
 from training.data.dataset import PreparedDataset
 from training.data.token_cache import load_tokenizer
 from training.device_lock import device_held
 from training.environment import environment
-from training.feasibility import NOT_SERVED, check_feasible
-from training.follower import follow
-from training.group import ALONE, Group, Order
-from training.journal import Journal, Progress
-from training.loop import Loop
-from training.model import compute_dtype, load_model, training_device
-from training.optimisation import ShouldStop
-from training.plan import Plan, make_plan
+from training.execution.breakdown import recorded
+from training.execution.follower import follow
+from training.execution.group import ALONE, Group, Order
+from training.execution.journal import Journal, Progress
+from training.execution.loop import Loop
+from training.execution.optimisation import ShouldStop
+from training.execution.resume import resumable
+from training.execution.share import Share
+from training.nn.model import compute_dtype, load_model, training_device
+from training.planning.feasibility import NOT_SERVED, check_feasible
+from training.planning.plan import Plan, make_plan
+from training.planning.recomputation import Recomputation, device_memory
+from training.planning.space import check_room
 from training.publish import write_adapter
 from training.quiet import quiet_libraries
 from training.recipe import Recipe
-from training.recomputation import Recomputation, device_memory
-from training.resume import resumable
 from training.runs import Run, RunStatus, RunStore
 from training.scores.sampling import Sampling
-from training.share import Share
-from training.space import check_room
 from training.stages import OnProgress, unheard
 from training.trackers import Trackers
 
@@ -97,8 +97,8 @@ def train(  # noqa: PLR0913 - what a training may be told, by name
         TrainingFailed: broken off; the run says so and keeps its checkpoints. As ``NoRoom`` also
             before anything is written: the disk would not suffice.
         DeviceBusy: another training is on the GPU.
-        RunBusy, ResumeRefused: it runs elsewhere, or :func:`training.resume.resumable` refuses; the
-            run's record is untouched.
+        RunBusy, ResumeRefused: it runs elsewhere, or :func:`training.execution.resume.resumable`
+            refuses; the run's record is untouched.
         AdapterInvalid: the result was refused by the registry.
     """
     check_feasible(plan)

@@ -106,7 +106,7 @@ def measure_data(
         BenchFailed: a side fails, or the sides' tokens differ.
     """
     from training.data.workers import processors
-    from training.random_dialogues import write_random_dialogues
+    from training.synthetic.dialogues import write_random_dialogues
 
     found = obtain_base(admin, base)
     many = processes or processors()

@@ -175,8 +175,8 @@ async def _read_events(_engine: LocalEngine, generation: Generation) -> None:
 
 
 async def _read_frames(engine: LocalEngine, generation: Generation) -> None:
-    from server.chat_reply import ChatReply
-    from server.reply import Answer
+    from server.replies.chat import ChatReply
+    from server.replies.reply import Answer
 
     answer = Answer(
         id=generation.id, model=engine.base.name, generations=[generation], piece=engine.piece

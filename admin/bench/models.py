@@ -27,7 +27,7 @@ def obtain_adapters(admin: AdminContext, base: Base, count: int) -> list[str]:
         BenchFailed: an adapter that someone trained has one of the names.
     """
     from adapters.registry import Registry
-    from training.random_adapter import make_random_adapter
+    from training.synthetic.adapter import make_random_adapter
 
     registry = Registry(admin.home.registry)
     names = adapter_names(count)

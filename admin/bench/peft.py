@@ -26,7 +26,7 @@ from admin.commands.base import obtain_base
 from admin.context import AdminContext
 
 if TYPE_CHECKING:
-    from training.peft_batch import PeftBatch
+    from training.sides.peft_batch import PeftBatch
 
 
 def measure_peft(admin: AdminContext, asked: EngineOptions) -> Report:
@@ -49,7 +49,7 @@ def measure_peft(admin: AdminContext, asked: EngineOptions) -> Report:
 async def _play(
     admin: AdminContext, asked: EngineOptions, base: Base, adapters: dict[str, Path]
 ) -> dict[str, list[Round]]:
-    from training.peft_batch import PeftBatch
+    from training.sides.peft_batch import PeftBatch
 
     prompter = Prompter(asked.workload, token_counter(base))
     peer = PeftBatch(base, adapters)

@@ -29,8 +29,9 @@ class SideReport(msgspec.Struct, frozen=True, kw_only=True):
 
     ``tokens`` are those of the dialogues, without padding. ``peak_bytes`` is allocated on the GPU,
     or resident in the side's process. ``mfu`` is the arithmetic that these dialogues take at least
-    (``training/flops.py``) as a share of what the device could do in that time; ``None`` on a CPU.
-    ``cpu_seconds`` are those of all processors together, which other processes do not lengthen.
+    (``training/planning/flops.py``) as a share of what the device could do in that time; ``None``
+    on a CPU. ``cpu_seconds`` are those of all processors together, which other processes do not
+    lengthen.
     """
 
     dialogues: int

@@ -125,7 +125,7 @@ def _nearer(rng: random.Random, text: str, missing: int, tokens_a_character: flo
 @cache
 def common_han() -> str:
     """The 3,755 characters of level 1 of GB 2312, which make up nearly all modern text."""
-    from training.random_tokenizer import han
+    from training.synthetic.tokenizer import han
 
     signs, common = 682, 3755
     return "".join(list(han())[signs : signs + common])

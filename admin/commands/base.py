@@ -120,7 +120,7 @@ def _can_be_had(name: str) -> bool:
 
 def _build_pocket(admin: AdminContext) -> None:
     from admin.progress import progress_bar
-    from training.pocket import build_pocket
+    from training.pocket.base import build_pocket
 
     admin.output.say("Building 'pocket' from the bundled dialogues (once, about a minute).")
     with progress_bar(admin.output, POCKET) as advance:
@@ -129,7 +129,7 @@ def _build_pocket(admin: AdminContext) -> None:
 
 def _make_bench_base(admin: AdminContext) -> None:
     from admin.progress import progress_bar
-    from training.random_base import make_random_base
+    from training.synthetic.base import make_random_base
 
     admin.output.say(f"Making '{BENCH_BASE}', random weights in Qwen3-0.6B's shape (1.2 GB, once).")
     with progress_bar(admin.output, BENCH_BASE) as advance:

@@ -287,7 +287,7 @@ def _base(admin: AdminContext, name: str | None) -> Base | None:
 
 def _encoding(recipe: str | None, overrides: Sequence[str]) -> Encoding:
     """How a recipe turns dialogues into tokens."""
-    from training.plan import encoding_of
+    from training.planning.plan import encoding_of
     from training.recipe import DEFAULT_RECIPE, read_recipe
 
     return encoding_of(read_recipe(recipe or DEFAULT_RECIPE, overrides))

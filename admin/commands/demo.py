@@ -113,7 +113,7 @@ def _train(admin: AdminContext, base: Base, adapter: str, character: str, *, ret
     """Prepare the sample dialogues of ``adapter`` and train it, unless that has been done."""
     from adapters.registry import Registry
     from training.data.dataset import prepare
-    from training.grammar import SAMPLES
+    from training.pocket.grammar import SAMPLES
     from training.recipe import read_recipe
     from training.train import plan_training
 

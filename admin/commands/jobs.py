@@ -13,7 +13,7 @@ from admin.options import json_option
 from admin.output import local_time
 
 if TYPE_CHECKING:
-    from server.jobs import Job
+    from server.console.jobs import Job
 
 CANCEL_TIMEOUT_S = 60.0
 POLL_S = 0.1
@@ -35,7 +35,7 @@ def jobs() -> None:
 @pass_admin
 def list_jobs(admin: AdminContext, as_json: bool) -> None:
     """List the jobs, newest first."""
-    from server.jobs import Jobs
+    from server.console.jobs import Jobs
 
     found = Jobs(admin.home).all()
     if as_json:
@@ -82,7 +82,7 @@ def show_job(admin: AdminContext, job_id: str, as_json: bool) -> None:
 @pass_admin
 def cancel_job(admin: AdminContext, job_id: str) -> None:
     """End a job, and wait until its process has removed what is half made."""
-    from server.jobs import JobEnded
+    from server.console.jobs import JobEnded
 
     job = _job(admin, job_id)
     try:
@@ -101,7 +101,7 @@ def cancel_job(admin: AdminContext, job_id: str) -> None:
 
 
 def _job(admin: AdminContext, job_id: str) -> Job:
-    from server.jobs import JobNotFound, Jobs
+    from server.console.jobs import JobNotFound, Jobs
 
     try:
         return Jobs(admin.home).get(job_id)

@@ -181,7 +181,7 @@ def serve(admin: AdminContext, /, log_level: str, **given: Any) -> None:
     Ctrl-C stops it: running replies may finish first, a second Ctrl-C ends them.
     """
     from server.__main__ import run
-    from server.doorkeeper import Doorkeeper
+    from server.access.doorkeeper import Doorkeeper
     from server.settings import ServerSettings
 
     settings = ServerSettings(home=admin.home, **given)

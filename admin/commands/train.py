@@ -21,8 +21,8 @@ from admin.stopping import stop_on_signal
 if TYPE_CHECKING:
     from adapters.base import Base
     from training.data.dataset import PreparedDataset
-    from training.group import Group
-    from training.plan import Plan
+    from training.execution.group import Group
+    from training.planning.plan import Plan
     from training.recipe import Recipe
     from training.runs import Run
     from training.train import Outcome
@@ -241,7 +241,7 @@ def run_training(  # noqa: PLR0913 - what a training may be told, by name
     """
     from adapters.registry import Registry
     from admin.progress import TrainingProgress
-    from training.group import ALONE
+    from training.execution.group import ALONE
     from training.runs import RunStore
     from training.train import train as run_train
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from server.chat_admission import admit_chat
 from server.engine.types import Engine, ModelCard, SamplingParams
-from server.prompt import first_given
-from server.reply import Answer
+from server.replies.admission import admit_chat
+from server.replies.defaults import first_given
+from server.replies.reply import Answer
 from server.responses.chat import chat_of
 from server.responses.ids import new_id
 from server.responses.items import items_of

@@ -10,13 +10,13 @@ from typing import ClassVar
 import msgspec
 from msgspec.structs import replace
 
-from server.choice import Choice
-from server.choices import events
-from server.logprobs import chat_logprobs
-from server.parts import ContentPart, Part
-from server.reply import Answer, Reply
+from server.http.sse import frame
+from server.replies.choice import Choice
+from server.replies.choices import events
+from server.replies.logprobs import chat_logprobs
+from server.replies.parts import ContentPart, Part
+from server.replies.reply import Answer, Reply
 from server.responses.writer import ItemWriter
-from server.sse import frame
 from server.wire.completions import TokenLogprob, Usage
 from server.wire.errors import ErrorEnvelope
 from server.wire.response_events import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from server.chat_prompt import chat_prompt
 from server.engine.errors import PromptTooLong
 from server.engine.types import Engine, ModelCard
+from server.replies.chat_prompt import chat_prompt
 from server.responses.chat import Chat, chat_of
 from server.responses.turns import Turn, exchanges, without_oldest
 from server.wire.responses import ResponsesRequest

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import count
 
-from server.parts import ArgumentsPart, CallPart, ContentPart, Part, ReasoningPart
+from server.replies.parts import ArgumentsPart, CallPart, ContentPart, Part, ReasoningPart
 from server.responses.ids import new_id
 from server.wire.completions import TokenLogprob
 from server.wire.response_events import (

@@ -9,11 +9,13 @@ from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath
 from litestar.response import Stream
 
-from server.access import ADMIN
+from server.access.origins import require_json
+from server.access.scopes import ADMIN
+from server.console.job_cards import job_card
+from server.console.run_records import RunRecords
 from server.errors import Problem, Refused
-from server.job_cards import job_card
-from server.openapi import taking
-from server.openapi_of_admin import (
+from server.openapi.operations import taking
+from server.openapi.operations_of_admin import (
     EVALUATE_ERRORS,
     MERGE_ERRORS,
     NO_ADAPTER,
@@ -32,8 +34,6 @@ from server.routes.provided import (
     ProvidedRecords,
     ProvidedRegistrar,
 )
-from server.run_records import RunRecords
-from server.security import require_json
 from server.wire.adapters import (
     AdapterList,
     EvaluationRequest,

@@ -12,12 +12,12 @@ from litestar import Request, Response
 from litestar.exceptions import InternalServerException
 from litestar.types import Receive
 
-from server.choices import abort
 from server.engine.types import Generation, ModelCard
 from server.errors import ClientGone
-from server.reply import Reply
+from server.http.sse import EventStream
+from server.replies.choices import abort
+from server.replies.reply import Reply
 from server.settings import ServerSettings
-from server.sse import EventStream
 from server.wire.parameters import CommonParameters
 
 _T = TypeVar("_T")

@@ -7,13 +7,13 @@ from typing import Any
 
 from litestar import Request, Response, post
 
-from server.access import INFERENCE
-from server.chat_admission import admit_chat
-from server.chat_reply import ChatReply
-from server.openapi import ERRORS, ChatOperation
+from server.access.origins import require_json
+from server.access.scopes import INFERENCE
+from server.openapi.operations import ERRORS, ChatOperation
+from server.replies.admission import admit_chat
+from server.replies.chat import ChatReply
 from server.routes.answering import body_of, headers_of, respond, unless_gone
 from server.routes.provided import ProvidedEngine, ProvidedSettings
-from server.security import require_json
 from server.wire.completions import ChatCompletion
 from server.wire.decode import decode_chat_request
 

@@ -22,8 +22,8 @@ from litestar import Request, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from server.access import FREE
-from server.pages import HEADERS
+from server.access.scopes import FREE
+from server.http.pages import HEADERS
 
 FILES = Path(__file__).parent.parent / "console" / "static"
 TYPES = {

@@ -9,13 +9,15 @@ import msgspec
 from litestar import Request, Response, get, patch, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from server.access import ADMIN
-from server.command import command
-from server.datasets import dataset_names, find_dataset, list_datasets
+from server.access.origins import require_json
+from server.access.scopes import ADMIN
+from server.console.command import command
+from server.console.datasets import dataset_names, find_dataset, list_datasets
+from server.console.job_cards import job_card
+from server.console.uploads import UploadNotFound, UploadOutOfStep, Uploads, UploadTooLarge
 from server.errors import Problem, Refused
-from server.job_cards import job_card
-from server.openapi import taking
-from server.openapi_of_admin import (
+from server.openapi.operations import taking
+from server.openapi.operations_of_admin import (
     DATASET_ERRORS,
     PIECE_ERRORS,
     PREPARE_ERRORS,
@@ -25,8 +27,6 @@ from server.openapi_of_admin import (
 )
 from server.routes.answering import body_of, ignored_header, unless_gone
 from server.routes.provided import ProvidedJobs, ProvidedSettings, ProvidedUploads
-from server.security import require_json
-from server.uploads import UploadNotFound, UploadOutOfStep, Uploads, UploadTooLarge
 from server.wire.datasets import (
     DatasetCard,
     DatasetList,

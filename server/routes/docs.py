@@ -14,8 +14,8 @@ from litestar import Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from server.access import FREE
-from server.pages import HEADERS
+from server.access.scopes import FREE
+from server.http.pages import HEADERS
 
 _OURS = Path(__file__).parent.parent / "docs"
 # A blueprint for Flask, which is never imported: here it is a directory with Swagger UI.

@@ -10,10 +10,10 @@ import msgspec
 from litestar import WebSocket, websocket
 from litestar.exceptions import WebSocketDisconnect
 
-from server.access import ADMIN
-from server.doorkeeper import Doorkeeper
-from server.feed import Feed, encoded
-from server.jobs import JobNotFound
+from server.access.doorkeeper import Doorkeeper
+from server.access.scopes import ADMIN
+from server.console.feed import Feed, encoded
+from server.console.jobs import JobNotFound
 from server.routes.provided import ProvidedDoorkeeper, ProvidedEngine, ProvidedSources
 from server.wire.events import Command, Complaint
 from training.errors import RunNotFound

@@ -6,9 +6,9 @@ from typing import Any
 
 from litestar import Response, get
 
-from server.access import FREE
+from server.access.scopes import FREE
 from server.errors import NOT_READY
-from server.openapi import READY_ERRORS
+from server.openapi.operations import READY_ERRORS
 from server.routes.provided import ProvidedEngine
 from server.wire.models import Health
 

@@ -7,11 +7,11 @@ import asyncio
 from litestar import get, post
 from litestar.params import FromPath
 
-from server.access import ADMIN
+from server.access.scopes import ADMIN
+from server.console.job_cards import job_card
+from server.console.jobs import Job, JobEnded, JobNotFound, Jobs
 from server.errors import Problem, Refused, wrong_state
-from server.job_cards import job_card
-from server.jobs import Job, JobEnded, JobNotFound, Jobs
-from server.openapi_of_admin import CANCEL_ERRORS, NO_JOB
+from server.openapi.operations_of_admin import CANCEL_ERRORS, NO_JOB
 from server.routes.provided import ProvidedJobs
 from server.wire.jobs import JobCard, JobList
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from litestar import get
 from litestar.params import QueryParameter
 
-from server.access import ADMIN
+from server.access.scopes import ADMIN
 from server.routes.provided import ProvidedSources
 from server.wire.logs import LogLines
 

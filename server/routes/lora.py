@@ -6,17 +6,12 @@ from typing import Any
 
 from litestar import Request, Response, post
 
-from server.access import ADMIN
-from server.openapi import (
-    LOAD_ERRORS,
-    UNLOAD_ERRORS,
-    LoadAdapterOperation,
-    taking,
-)
+from server.access.origins import require_json
+from server.access.scopes import ADMIN
+from server.openapi.operations import LOAD_ERRORS, UNLOAD_ERRORS, LoadAdapterOperation, taking
 from server.registrar import Words
 from server.routes.answering import body_of, ignored_header
 from server.routes.provided import ProvidedRegistrar
-from server.security import require_json
 from server.wire.decode import decode_body
 from server.wire.lora import LoadAdapterRequest, UnloadAdapterRequest
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from litestar import Response, get
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from server.access import INFERENCE
+from server.access.scopes import INFERENCE
 from server.routes.provided import ProvidedMetrics
 from server.wire.models import Version
 

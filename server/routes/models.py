@@ -6,9 +6,9 @@ import msgspec
 from litestar import get
 from litestar.params import FromPath
 
-from server.access import INFERENCE
+from server.access.scopes import INFERENCE
 from server.engine.types import ModelCard
-from server.openapi import LOOKUP_ERRORS
+from server.openapi.operations import LOOKUP_ERRORS
 from server.routes.provided import ProvidedEngine
 from server.wire.models import Model, ModelList, Sampling
 

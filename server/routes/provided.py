@@ -8,20 +8,20 @@ from __future__ import annotations
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
-from server.adapter_cards import AdapterCards
-from server.adapter_jobs import AdapterJobs
-from server.doorkeeper import Doorkeeper
+from server.access.doorkeeper import Doorkeeper
+from server.console.adapter_cards import AdapterCards
+from server.console.adapter_jobs import AdapterJobs
+from server.console.feed import Sources
+from server.console.jobs import Jobs
+from server.console.run_records import RunRecords
+from server.console.sweeps import Sweeps
+from server.console.trainings import Trainings
+from server.console.uploads import Uploads
 from server.engine.types import Engine
-from server.feed import Sources
-from server.jobs import Jobs
-from server.metrics import Metrics
+from server.monitoring.metrics import Metrics
 from server.registrar import Registrar
 from server.responses.store import ResponseStore
-from server.run_records import RunRecords
 from server.settings import ServerSettings
-from server.sweeps import Sweeps
-from server.trainings import Trainings
-from server.uploads import Uploads
 
 ProvidedEngine = NamedDependency[SkipValidation[Engine]]
 ProvidedSettings = NamedDependency[SkipValidation[ServerSettings]]

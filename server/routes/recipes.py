@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 from litestar import Request, Response, get, post
 
-from server.access import ADMIN
-from server.openapi import taking
-from server.openapi_of_admin import PLAN_ERRORS
-from server.recipes import known_bases, recipe_cards
+from server.access.origins import require_json
+from server.access.scopes import ADMIN
+from server.console.recipes import known_bases, recipe_cards
+from server.openapi.operations import taking
+from server.openapi.operations_of_admin import PLAN_ERRORS
 from server.routes.answering import body_of, ignored_header, unless_gone
 from server.routes.provided import ProvidedSettings, ProvidedTrainings
-from server.security import require_json
 from server.wire.decode import decode_body
 from server.wire.recipes import RecipeList, TrainingPlan
 from server.wire.runs import TrainingRequest

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from server.access import INFERENCE
-from server.openapi import ERRORS, KEPT_ERRORS, ResponsesOperation
+from server.access.origins import require_json
+from server.access.scopes import INFERENCE
+from server.openapi.operations import ERRORS, KEPT_ERRORS, ResponsesOperation
 from server.responses.admission import admit_response
 from server.responses.store import Kept, ResponseStore
 from server.routes.answering import body_of, headers_of, respond, unless_gone
 from server.routes.provided import ProvidedEngine, ProvidedResponses, ProvidedSettings
-from server.security import require_json
 from server.wire.decode_responses import decode_responses_request
 from server.wire.errors import InvalidRequest, NotKept
 from server.wire.response_objects import Item, ItemList, ResponseDeleted, ResponseObject

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 from litestar import Request, Response, get, post
 from litestar.params import FromPath, QueryParameter
 
-from server.access import ADMIN
-from server.job_cards import job_card
-from server.openapi import taking
-from server.openapi_of_admin import NO_RUN, RESUME_ERRORS, STOP_ERRORS
+from server.access.origins import require_json
+from server.access.scopes import ADMIN
+from server.console.job_cards import job_card
+from server.console.run_records import card, log_text
+from server.openapi.operations import taking
+from server.openapi.operations_of_admin import NO_RUN, RESUME_ERRORS, STOP_ERRORS
 from server.routes.answering import body_of, ignored_header
 from server.routes.provided import ProvidedRecords, ProvidedTrainings
-from server.run_records import card, log_text
-from server.security import require_json
 from server.wire.decode import decode_body
 from server.wire.jobs import JobCard
 from server.wire.runs import LogText, RunCard, RunDetail, RunList, RunMetrics, TrainingRequest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar import Response, get
 
-from server.access import FREE
+from server.access.scopes import FREE
 from server.routes.provided import ProvidedDocument
 
 

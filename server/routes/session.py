@@ -6,14 +6,14 @@ from typing import Any
 
 from litestar import Request, Response, delete, get, post
 
-from server.access import ADMIN, FREE
-from server.doorkeeper import INSUFFICIENT, UNMEANT
+from server.access.doorkeeper import INSUFFICIENT, UNMEANT
+from server.access.origins import require_json
+from server.access.scopes import ADMIN, FREE
+from server.access.sessions import LONGEST_S, Session, cookie, is_meant
 from server.errors import Refused
-from server.openapi import SESSION_ERRORS, taking
+from server.openapi.operations import SESSION_ERRORS, taking
 from server.routes.answering import body_of
 from server.routes.provided import ProvidedDoorkeeper
-from server.security import require_json
-from server.sessions import LONGEST_S, Session, cookie, is_meant
 from server.wire.decode import decode_body
 from server.wire.session import OpenSession, SignIn
 

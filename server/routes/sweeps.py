@@ -9,10 +9,11 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import FromPath, QueryParameter
 
-from server.access import ADMIN
-from server.job_cards import job_card
-from server.openapi import taking
-from server.openapi_of_admin import (
+from server.access.origins import require_json
+from server.access.scopes import ADMIN
+from server.console.job_cards import job_card
+from server.openapi.operations import taking
+from server.openapi.operations_of_admin import (
     NO_SWEEP,
     SWEEP_PLAN_ERRORS,
     SWEEP_RESUME_ERRORS,
@@ -21,7 +22,6 @@ from server.openapi_of_admin import (
 )
 from server.routes.answering import body_of, ignored_header, unless_gone
 from server.routes.provided import ProvidedSweeps
-from server.security import require_json
 from server.wire.decode import decode_body
 from server.wire.jobs import JobCard
 from server.wire.sweeps import SweepCard, SweepDetail, SweepList, SweepPlan, SweepRequest

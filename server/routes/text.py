@@ -10,20 +10,20 @@ from typing import Any, cast
 
 from litestar import Request, Response, post
 
-from server.access import INFERENCE
-from server.choices import admit, choices_of, requests_for
+from server.access.origins import require_json
+from server.access.scopes import INFERENCE
 from server.engine.errors import GrammarInvalid, PromptInvalid, PromptTooLong
 from server.engine.grammar import Grammar
 from server.engine.types import Engine, ModelCard, Shape
 from server.errors import grammar_refusal
-from server.functions import form_of
-from server.openapi import ERRORS, TextOperation
-from server.prompt import sampling
-from server.reply import Answer
+from server.openapi.operations import ERRORS, TextOperation
+from server.replies.choices import admit, choices_of, requests_for
+from server.replies.defaults import sampling
+from server.replies.functions import form_of
+from server.replies.reply import Answer
+from server.replies.text import TextReply
 from server.routes.answering import body_of, headers_of, respond, unless_gone
 from server.routes.provided import ProvidedEngine, ProvidedSettings
-from server.security import require_json
-from server.text_reply import TextReply
 from server.wire.constraint import constraint_of
 from server.wire.decode import decode_completion_request
 from server.wire.errors import InvalidRequest

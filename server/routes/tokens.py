@@ -8,14 +8,14 @@ from typing import Any
 
 from litestar import Request, Response, post
 
-from server.access import INFERENCE
-from server.chat_prompt import chat_prompt
+from server.access.origins import require_json
+from server.access.scopes import INFERENCE
 from server.engine.types import Engine, ModelCard
-from server.logprobs import token_text
-from server.openapi import TOKEN_ERRORS, TOKENIZE_ERRORS, taking
+from server.openapi.operations import TOKEN_ERRORS, TOKENIZE_ERRORS, taking
+from server.replies.chat_prompt import chat_prompt
+from server.replies.logprobs import token_text
 from server.routes.answering import body_of, ignored_header
 from server.routes.provided import ProvidedEngine
-from server.security import require_json
 from server.wire.decode import decode_body, decode_tokenize_request
 from server.wire.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 

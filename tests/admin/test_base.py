@@ -39,7 +39,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         on_progress(1, 1, "")
         tiny_base(directory)
 
-    monkeypatch.setattr("training.pocket.build_pocket", build_pocket)
+    monkeypatch.setattr("training.pocket.base.build_pocket", build_pocket)
     return places
 
 

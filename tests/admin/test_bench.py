@@ -32,7 +32,7 @@ from tests.conftest import LiveServer
 from tests.fakes import Script
 from tests.tiny import random_adapter, tiny_base
 from tests.waiting import eventually
-from training.random_base import make_random_base
+from training.synthetic.base import make_random_base
 
 pytestmark = pytest.mark.filterwarnings(
     # peft 0.21 on adapters that are given to it one after the other
@@ -417,7 +417,7 @@ def test_the_base_is_made_when_it_is_first_needed(
             directory, SMALL_BASE, first_control_token=2000, on_progress=on_progress
         )
 
-    monkeypatch.setattr("training.random_base.make_random_base", small)
+    monkeypatch.setattr("training.synthetic.base.make_random_base", small)
     sizes = ["--prompt-tokens", "20", "--output-tokens", "4", "--requests", "2"]
 
     result = bench(tmp_path, "engine", *sizes, "--rounds", "1")

@@ -19,8 +19,8 @@ from training.data.assembly import Assembler
 from training.data.dataset import prepare
 from training.data.encode import Encoding
 from training.data.encoded import TARGET
-from training.random_dialogues import write_random_dialogues
 from training.sides.data_peer import IGNORED, convert, encoder
+from training.synthetic.dialogues import write_random_dialogues
 
 
 @pytest.mark.parametrize("way", ["turns", "batched"])

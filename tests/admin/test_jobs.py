@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from adapters.home import Home
 from admin.cli import main
-from server.jobs import Jobs
+from server.console.jobs import Jobs
 from tests.records import make_run
 
 

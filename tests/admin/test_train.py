@@ -208,7 +208,7 @@ def test_a_dry_run_gets_no_base(
     """It says why one is needed and how to get it, and builds or downloads nothing."""
     done: list[str] = []
     monkeypatch.setattr("training.download.download_base", done.append)
-    monkeypatch.setattr("training.pocket.build_pocket", lambda *_, **__: done.append("pocket"))
+    monkeypatch.setattr("training.pocket.base.build_pocket", lambda *_, **__: done.append("pocket"))
 
     result = new(home, base, "--dry-run")
 

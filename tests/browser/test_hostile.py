@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.jobs import Jobs
+from server.console.jobs import Jobs
 from server.settings import ServerSettings
 from tests.browser.conftest import Open
 from tests.fakes import Script, card

@@ -11,7 +11,7 @@ from adapters.base import read_base
 from adapters.base_evaluations import BaseEvaluations
 from adapters.manifest import Evaluation
 from adapters.registry import Registry
-from server.jobs import Jobs
+from server.console.jobs import Jobs
 from server.settings import ServerSettings
 from tests.browser.conftest import Open
 from tests.browser.test_accessibility import barriers, needs_axe

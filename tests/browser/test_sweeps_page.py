@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.jobs import Jobs
+from server.console.jobs import Jobs
 from server.settings import ServerSettings
 from tests.browser.conftest import PHONE, Open
 from tests.browser.test_accessibility import AXE, barriers
@@ -108,7 +108,7 @@ def test_a_sweep_is_started_from_the_page(
         }
 
     monkeypatch.setattr(Jobs, "start", slowly)
-    monkeypatch.setattr("server.sweeps.command", planned)
+    monkeypatch.setattr("server.console.sweeps.command", planned)
     with run.held():
         page = console(color_scheme="dark")
         page.click(".rail >> text=训练")

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from adapters.prompt import render_prompt, render_reply
 from tests.demo import Demo
-from training.pocket_corpus import read_sample
+from training.pocket.corpus import read_sample
 
 pytestmark = pytest.mark.timeout(700)
 SHIFT = 9  # intents of a theme: the reply of the same intent number in the next theme

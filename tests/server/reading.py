@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from server.parts import ArgumentsPart, CallPart, ContentPart, PartReader, ReasoningPart
+from server.replies.parts import ArgumentsPart, CallPart, ContentPart, PartReader, ReasoningPart
 
 KINDS: dict[type, str] = {ContentPart: "c", ReasoningPart: "r", CallPart: "f", ArgumentsPart: "a"}
 

@@ -13,7 +13,7 @@ from litestar.testing import TestClient
 
 from server.engine.errors import PromptInvalid, PromptTooLong
 from server.engine.types import Piece, Scored, TokenLogprobs
-from server.logprobs import prompt_logprobs
+from server.replies.logprobs import prompt_logprobs
 from tests.conftest import LiveServer
 from tests.fakes import Script, ScriptedEngine
 

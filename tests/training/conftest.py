@@ -10,7 +10,7 @@ import pytest
 from adapters.base import Base, read_base
 from tests.tiny import tiny_base
 from training.data.dataset import PreparedDataset, prepare
-from training.plan import Plan
+from training.planning.plan import Plan
 from training.recipe import Recipe, read_recipe
 
 LINES = ["今天好热", "多喝水吧", "我好困", "早点睡吧", "想吃火锅", "走吧", "加班到10点", "辛苦了"]

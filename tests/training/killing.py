@@ -93,7 +93,7 @@ def dying_at(change: int) -> Iterator[list[int]]:
         for name in ("write", "sync", "rename"):
             patch.setattr(Disk, name, mortal(getattr(Disk, name)))
         patch.setattr(EventLog, "append", mortal(EventLog.append))
-        patch.setattr("training.checkpoint.shutil.rmtree", mortal(_remove_tree))
+        patch.setattr("training.execution.checkpoint.shutil.rmtree", mortal(_remove_tree))
         yield count
 
 

@@ -21,12 +21,12 @@ from adapters.registry import Registry
 from adapters.storage import Disk
 from tests.training.conftest import MakePlan
 from training.errors import NoRoom, RecipeError, ResumeRefused, RunBusy, TrainingFailed
-from training.evaluate import Validation
 from training.optimizer import Paging
-from training.plan import Plan
+from training.planning.plan import Plan
 from training.recipe import decode_recipe
 from training.runs import Event, EventLog, Kind, Run, RunStore
 from training.runs.reader import read_events
+from training.scores.validation import Validation
 from training.train import Outcome, train
 
 
@@ -205,7 +205,7 @@ def test_the_published_weights_are_those_of_the_best_step(
     """A training that gets worse after its best validation publishes the best, not the last."""
     measured = iter([5.0, 4.0, 6.0])
     monkeypatch.setattr(
-        "training.share.validate",
+        "training.execution.share.validate",
         lambda *_, **__: Validation(nll=next(measured), tokens=1, characters=1),
     )
     plan = make_plan("training.max_steps=9", "record.keep_checkpoints=1")
@@ -282,7 +282,7 @@ def test_a_best_from_before_the_stop_stays_the_best(
     """Status and manifest name the best step of the whole run, not of its resumed part."""
     measured = iter([1.0, 5.0, 6.0])
     monkeypatch.setattr(
-        "training.share.validate",
+        "training.execution.share.validate",
         lambda *_, **__: Validation(nll=next(measured), tokens=1, characters=1),
     )
     plan = make_plan("training.max_steps=9", "record.keep_checkpoints=1")
@@ -551,7 +551,7 @@ def test_a_training_without_room_leaves_no_trace(
     make_plan: MakePlan, run_training: RunTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is refused before the run exists."""
-    monkeypatch.setattr("training.space.RECORD_BYTES", 1 << 62)
+    monkeypatch.setattr("training.planning.space.RECORD_BYTES", 1 << 62)
 
     with pytest.raises(NoRoom, match="will need about"):
         run_training(make_plan())
@@ -561,8 +561,8 @@ def test_a_training_without_room_leaves_no_trace(
 @pytest.mark.parametrize(
     ("seam", "what"),
     [
-        ("training.share.validate", "The validation loss of step 3 is not finite"),
-        ("training.loop.adapter_state", "LoRA's weights of step 2 are not finite"),
+        ("training.execution.share.validate", "The validation loss of step 3 is not finite"),
+        ("training.execution.loop.adapter_state", "LoRA's weights of step 2 are not finite"),
     ],
 )
 def test_what_is_not_finite_is_neither_kept_nor_published(
@@ -575,8 +575,8 @@ def test_what_is_not_finite_is_neither_kept_nor_published(
 ) -> None:
     """A validation, and weights that are about to be saved."""
     broken: dict[str, Any] = {
-        "training.share.validate": Validation(nll=math.nan, tokens=1, characters=1),
-        "training.loop.adapter_state": {"a": torch.tensor([1.0, math.inf])},
+        "training.execution.share.validate": Validation(nll=math.nan, tokens=1, characters=1),
+        "training.execution.loop.adapter_state": {"a": torch.tensor([1.0, math.inf])},
     }
     monkeypatch.setattr(seam, lambda *_, **__: broken[seam])
 
@@ -597,7 +597,7 @@ def test_a_training_that_gets_no_better_ends_early(
     """
     measured = iter([5.0, 4.0, 4.5, 4.2])
     monkeypatch.setattr(
-        "training.share.validate",
+        "training.execution.share.validate",
         lambda *_, **__: Validation(nll=next(measured), tokens=1, characters=1),
     )
     plan = make_plan("training.max_steps=60", "training.early_stopping_patience=2")

@@ -17,7 +17,7 @@ from transformers.models.qwen3 import modeling_qwen3  # noqa: F401 - the same
 from adapters.base import read_base
 from tests.training.killing import Nobody
 from training.data.dataset import PreparedDataset
-from training.processes import Processes
+from training.execution.processes import Processes
 from training.recipe import read_recipe
 from training.runs import RunStore
 from training.train import assist, plan_training, train

@@ -10,8 +10,8 @@ import msgspec
 import torch
 
 from training.data.encode import Example
-from training.model import target_logits
-from training.packing import packs
+from training.nn.model import target_logits
+from training.nn.packing import packs
 from training.stages import OnProgress
 
 TOKENS_PER_FORWARD = 512

@@ -27,7 +27,7 @@ from training.export.gguf_file import check_possible, differences, write_gguf
 from training.export.merge import new_directory, write_merged
 from training.export.ollama import MODELFILE, modelfile
 from training.export.probe import probe_examples
-from training.model import load_base, training_device
+from training.nn.model import load_base, training_device
 from training.quiet import quiet_libraries
 from training.recipe import Quantization
 from training.stages import OnStage, Stages, unheard

@@ -23,7 +23,7 @@ def probe_dialogues(dataset: PreparedDataset | None) -> list[Dialogue]:
             found = list(islice(dataset.split(split), DIALOGUES))
             if found:
                 return found
-    from training.pocket_corpus import read_sample
+    from training.pocket.corpus import read_sample
 
     return [Dialogue(lines) for lines in read_sample("everyday")["test"][:DIALOGUES]]
 

@@ -1,7 +1,7 @@
 """Checkpoints on disk as anyone can judge them, without torch.
 
 A checkpoint is a directory ``step-<N>`` with LoRA's weights, the optimiser's state and a manifest
-that has the SHA-256 of each file. Written they are by :mod:`training.checkpoint`.
+that has the SHA-256 of each file. Written they are by :mod:`training.execution.checkpoint`.
 """
 
 from __future__ import annotations

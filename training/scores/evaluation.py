@@ -18,14 +18,14 @@ from training.data.encode import Encoding
 from training.data.roles import RolePolicy, conversations
 from training.data.token_cache import encode_split, load_tokenizer
 from training.errors import DataError
-from training.evaluate import validate
-from training.model import compute_dtype, load_base, training_device
+from training.nn.model import compute_dtype, load_base, training_device
 from training.quiet import quiet_libraries
 from training.recipe import Quantization
 from training.scores.measures import characters
 from training.scores.questions import Question, asked, asked_in, with_reply
 from training.scores.replies import end_tokens
 from training.scores.score import Answer, Asked, ask, likelihood, measures, of_texts
+from training.scores.validation import validate
 from training.stages import OnProgress, OnStage, Stages, unheard
 
 

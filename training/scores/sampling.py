@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from training.data.token_cache import load_tokenizer
-from training.plan import Plan, encoding_of
+from training.planning.plan import Plan, encoding_of
 from training.runs import Sample
 from training.scores.questions import asked_in
 from training.scores.replies import end_tokens

@@ -24,7 +24,7 @@ from training.stages import OnProgress, unheard
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from training.evaluate import Validation
+    from training.scores.validation import Validation
 
 MOST_NATS = 700.0  # exp of more is no number
 

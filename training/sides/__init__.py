@@ -1,1 +1,5 @@
-"""The sides of ``bench train``: ours, a plain loop, and TRL, each in a process of its own."""
+"""What benchmarks set beside each other.
+
+Of ``bench train`` the sides, each in a process of its own: ours, a plain loop, and TRL. Of
+``bench peft`` PEFT's own batches.
+"""

@@ -14,13 +14,13 @@ from adapters.base import Base
 from training.data.dataset import PreparedDataset, prepare
 from training.data.example import Example
 from training.errors import RecipeError
-from training.flops import training_flops
-from training.model import compute_dtype, training_device
-from training.packing import packs
-from training.plan import Plan
-from training.random_dialogues import write_random_dialogues
+from training.nn.model import compute_dtype, training_device
+from training.nn.packing import packs
+from training.planning.flops import training_flops
+from training.planning.plan import Plan
 from training.recipe import Mode, Recipe
 from training.sides.job import Job
+from training.synthetic.dialogues import write_random_dialogues
 from training.train import plan_training
 
 IGNORED = -100

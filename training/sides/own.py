@@ -9,8 +9,8 @@ import torch
 
 from adapters.base import read_base
 from training.data.dataset import PreparedDataset
-from training.model import load_model
-from training.optimisation import Optimisation
+from training.execution.optimisation import Optimisation
+from training.nn.model import load_model
 from training.recipe import decode_recipe
 from training.sides.playing import Playing
 from training.train import plan_training

@@ -10,7 +10,7 @@ import msgspec
 import torch
 
 from adapters.base import read_base
-from training.model import load_model, trainable
+from training.nn.model import load_model, trainable
 from training.optimizer import Paging, make_optimizer
 from training.recipe import Recipe
 from training.sides.job import Job

@@ -9,13 +9,13 @@ import msgspec
 
 from adapters.base import Base
 from training.data.dataset import PreparedDataset
-from training.duration import Speeds
 from training.errors import SweepError, TrainingError
-from training.feasibility import check_feasible
-from training.plan import planned_again
+from training.planning.duration import Speeds
+from training.planning.feasibility import check_feasible
+from training.planning.plan import planned_again
+from training.planning.space import needed_bytes
 from training.recipe import Recipe, changed_recipe
 from training.runs import RunStore
-from training.space import needed_bytes
 from training.stages import OnProgress, unheard
 from training.sweeps.trials import sentence
 from training.train import plan_training
@@ -44,7 +44,7 @@ def estimates(
     Raises:
         SweepError: one cannot be trained, or, where the best is to be registered, not be served;
             or nothing is there to choose the best by.
-        DataError: as :func:`training.plan.make_plan`.
+        DataError: as :func:`training.planning.plan.make_plan`.
     """
     first = plan_training(base, common, dataset, on_progress)
     if not first.validation:

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 from server.engine.errors import GrammarInvalid
 from server.engine.guidance import Guidance
 from server.engine.types import Function, Shape, Thought
-from server.parts import ArgumentsPart, CallPart, ContentPart, ReasoningPart
-from server.qwen_reader import QwenReader
+from server.replies.parts import ArgumentsPart, CallPart, ContentPart, ReasoningPart
+from server.replies.qwen_reader import QwenReader
 from tests.server.engine.walking import TOKENIZERS, allowed, walk
 
 NASTY = '// {"a": %json} \n */ "</tool_call><|im_end|>\\'

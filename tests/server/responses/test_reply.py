@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from server.engine.types import GenerationRequest, TokenLogprobs
-from server.parts import ContentPart, ReasoningPart
-from server.reply import Answer
+from server.replies.parts import ContentPart, ReasoningPart
+from server.replies.reply import Answer
 from server.responses.reply import ResponseReply
 from server.wire.response_events import TextDelta
 from tests.fakes import Script, ScriptedEngine, ScriptedGeneration

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.parts import ArgumentsPart, CallPart, ContentPart, Part, ReasoningPart
+from server.replies.parts import ArgumentsPart, CallPart, ContentPart, Part, ReasoningPart
 from server.responses.writer import ItemWriter
 from server.wire.completions import TokenLogprob
 from server.wire.response_events import (

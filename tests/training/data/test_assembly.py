@@ -26,7 +26,7 @@ from training.data.encode import Encoding, encode_dialogue
 from training.data.encoded import Encoded
 from training.data.roles import RolePolicy
 from training.errors import DataError
-from training.random_tokenizer import random_tokenizer
+from training.synthetic.tokenizer import random_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -15,10 +15,10 @@ from training.data.dataset import PreparedDataset
 from training.data.encode import Encoding
 from training.data.token_cache import encode_split, load_tokenizer
 from training.errors import DataError
-from training.evaluate import validate
 from training.recipe import Quantization
 from training.scores.evaluation import Candidate, Conditions, Results, evaluate
 from training.scores.metrics import METRICS
+from training.scores.validation import validate
 from training.stages import Stage
 
 FP32 = Quantization(kind="none", compute_dtype="fp32")

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from admin.records.watch import sentence
 from tests.training.conftest import MakePlan
 from training.errors import RecipeError
-from training.feasibility import check_feasible
-from training.plan import Plan
+from training.planning.feasibility import check_feasible
+from training.planning.plan import Plan
 from training.runs import Event, Run, RunStore
 from training.trackers import values_of
 from training.train import train

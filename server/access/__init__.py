@@ -1,0 +1,1 @@
+"""Who may use the server: the scope of a route, keys, cookies, and where a request comes from."""

@@ -1,0 +1,1 @@
+"""What is HTTP whatever is asked: connections, the layer around every request, streams."""

@@ -1,0 +1,1 @@
+"""What Prometheus reads: figures by model, and who counts them."""

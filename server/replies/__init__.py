@@ -1,0 +1,1 @@
+"""From a conversation or a text to replies on the wire, whichever endpoint it came in through."""

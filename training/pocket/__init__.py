@@ -1,0 +1,1 @@
+"""The base `pocket`: a small real chat model, built on this machine."""
