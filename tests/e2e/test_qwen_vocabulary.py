@@ -19,8 +19,8 @@ from adapters.base import read_base
 from server.engine.guidance import Guidance
 from server.engine.tokenizer import Tokenizer
 from server.engine.types import Function, Shape
-from server.parts import CallPart, ContentPart
-from server.qwen_reader import QwenReader
+from server.replies.parts import CallPart, ContentPart
+from server.replies.qwen_reader import QwenReader
 from tests.server.engine.walking import walk
 from tests.tiny import tiny_base
 from tests.training.data.test_assembly import QWEN3_LIKE, alone
