@@ -53,10 +53,12 @@ def _rows(plan: Plan, again: Recomputation, duration: Duration | None) -> list[t
         ("tokens in one forward", f"{plan.tokens_per_forward} at most"),
         ("learning rate", f"{plan.pace.recipe.training.learning_rate:.3g}"),
         ("trainable parameters", f"{plan.trainable_parameters:,}"),
-        ("memory (estimate)", f"{sum(memory.values()) / 2**20:,.0f} MiB"),
-        *((f"  {name}", f"{size / 2**20:,.0f} MiB") for name, size in memory.items()),
+        ("memory (estimate)", _mib(again.needed)),
+        *((f"  {name}", _mib(size)) for name, size in memory.items()),
         ("gradient checkpointing", _checkpointing(again)),
-        ("disk (at most)", f"{needed_bytes(plan) / 2**20:,.0f} MiB"),
+        ("  memory if all, if none", f"{_mib(again.needed_with)}, {_mib(again.needed_without)}"),
+        ("  memory that may be used", _mib(again.usable)),
+        ("disk (at most)", _mib(needed_bytes(plan))),
         ("time of the steps", _time(duration)),
     ]
 
@@ -71,13 +73,12 @@ def _checkpointing(again: Recomputation) -> str:
     setting = again.setting if isinstance(again.setting, str) else str(again.setting).lower()
     return (
         f"{setting}: {again.layers} of {again.of} layers computed again, {again.times:.2f} times "
-        f"the arithmetic; {_mib(again.needed_with)} MiB if all were, "
-        f"{_mib(again.needed_without)} if none were, and {_mib(again.usable)} may be used"
+        "the arithmetic"
     )
 
 
 def _mib(size: int) -> str:
-    return f"{size / 2**20:,.0f}"
+    return f"{size / 2**20:,.0f} MiB"
 
 
 def _time(duration: Duration | None) -> str:
