@@ -50,21 +50,56 @@ def cpu_share(root: Path = ROOT) -> int | None:
     return min(shares, default=None)
 
 
+def memory_left(root: Path = ROOT) -> int | None:
+    """Bytes that Linux's control groups still grant; ``None``: no limit.
+
+    The least of the own group's and those above it. Pages of files that were not used of late count
+    as free, as the kernel takes them first (kernel's documentation, ``admin-guide/cgroup-v2.rst``,
+    ``memory.max``; ``cgroup-v1/memory.rst``).
+    """
+    left = []
+    for group, is_first_version in _groups(root, "memory"):
+        limit, used = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            if is_first_version
+            else ("memory.max", "memory.current")
+        )
+        sizes = [_text(group / name).strip() for name in (limit, used)]
+        if all(map(_WHOLE.fullmatch, sizes)):
+            most, now = map(int, sizes)
+            left.append(max(0, most - now + _unused_files(group)))
+    return min(left, default=None)
+
+
+def _unused_files(group: Path) -> int:
+    """Bytes of pages of files in ``group`` that were not used of late."""
+    lines = (line.split() for line in _text(group / "memory.stat").splitlines())
+    named = {words[0]: words[1] for words in lines if len(words) == 2}  # noqa: PLR2004 - a pair
+    found = named.get("total_inactive_file") or named.get("inactive_file") or "0"
+    return int(found) if _WHOLE.fullmatch(found) else 0
+
+
 def _quotas(root: Path) -> Iterator[tuple[int, int]]:
     """Microseconds of processor time in so many microseconds, for each group that has a limit."""
+    for group, is_first_version in _groups(root, "cpu"):
+        quota = _text(group / "cpu.cfs_quota_us") + " " + _text(group / "cpu.cfs_period_us")
+        fields = (quota if is_first_version else _text(group / "cpu.max")).split()
+        if len(fields) == 2 and all(map(_WHOLE.fullmatch, fields)):  # noqa: PLR2004 - a pair
+            yield int(fields[0]), int(fields[1])
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
+    """The groups of this process and those above, and whether they are of the first version."""
     groups = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        is_first_version = "cpu" in controllers.split(",")
+        is_first_version = controller in controllers.split(",")
         if controllers and not is_first_version:
             continue
-        mount = groups / "cpu" if is_first_version else groups
+        mount = groups / controller if is_first_version else groups
         own = mount / path.strip("/")
         for group in (own, *own.parents):
-            quota = _text(group / "cpu.cfs_quota_us") + " " + _text(group / "cpu.cfs_period_us")
-            fields = (quota if is_first_version else _text(group / "cpu.max")).split()
-            if len(fields) == 2 and all(map(_WHOLE.fullmatch, fields)):  # noqa: PLR2004 - a pair
-                yield int(fields[0]), int(fields[1])
+            yield group, is_first_version
             if group == mount:
                 break
 

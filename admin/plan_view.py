@@ -9,6 +9,7 @@ from admin.context import AdminContext
 if TYPE_CHECKING:
     from training.planning.duration import Duration
     from training.planning.plan import Plan
+    from training.planning.recomputation import Recomputation
 
 
 def print_plan(admin: AdminContext, plan: Plan, *, as_json: bool) -> None:
@@ -20,26 +21,28 @@ def print_plan(admin: AdminContext, plan: Plan, *, as_json: bool) -> None:
     from training.nn.model import training_device
     from training.planning.duration import expected_duration
     from training.planning.feasibility import NOT_SERVED, check_feasible
+    from training.planning.recomputation import Recomputation
     from training.runs import RunStore
-    from training.train import remarks_on
 
     check_feasible(plan)
-    duration = expected_duration(plan, RunStore(admin.home.runs))
+    again = Recomputation.decided(plan, training_device(), neighbours=plan.processes)
+    duration = expected_duration(plan, RunStore(admin.home.runs), again.layers)
     if as_json:
-        admin.output.json(_as_data(plan, duration))
+        admin.output.json(_as_data(plan, again, duration))
         return
     admin.output.data(plan.recipe.toml())
-    admin.output.table(("plan", ""), _rows(plan, duration))
-    for sentence in remarks_on(plan, training_device()):
+    admin.output.table(("plan", ""), _rows(plan, again, duration))
+    if sentence := plan.pace.sentence(plan.recipe, plan.total_steps):
         admin.output.say(sentence)
+    admin.output.say(again.sentence)
     if not plan.recipe.lora.is_served:
         admin.output.warn(NOT_SERVED)
 
 
-def _rows(plan: Plan, duration: Duration | None) -> list[tuple[str, str]]:
+def _rows(plan: Plan, again: Recomputation, duration: Duration | None) -> list[tuple[str, str]]:
     from training.planning.space import needed_bytes
 
-    report, memory = plan.report, plan.memory_estimate()
+    report, memory = plan.report, again.memory
     return [
         ("base", plan.base.name),
         ("dataset", plan.dataset.name),
@@ -50,10 +53,12 @@ def _rows(plan: Plan, duration: Duration | None) -> list[tuple[str, str]]:
         ("tokens in one forward", f"{plan.tokens_per_forward} at most"),
         ("learning rate", f"{plan.pace.recipe.training.learning_rate:.3g}"),
         ("trainable parameters", f"{plan.trainable_parameters:,}"),
-        ("memory (estimate)", f"{sum(memory.values()) / 2**20:,.0f} MiB"),
-        *((f"  {name}", f"{size / 2**20:,.0f} MiB") for name, size in memory.items()),
-        ("gradient checkpointing", _checkpointing(plan)),
-        ("disk (at most)", f"{needed_bytes(plan) / 2**20:,.0f} MiB"),
+        ("memory (estimate)", _mib(again.needed)),
+        *((f"  {name}", _mib(size)) for name, size in memory.items()),
+        ("gradient checkpointing", _checkpointing(again)),
+        ("  memory if all, if none", f"{_mib(again.needed_with)}, {_mib(again.needed_without)}"),
+        ("  memory that may be used", _mib(again.usable)),
+        ("disk (at most)", _mib(needed_bytes(plan))),
         ("time of the steps", _time(duration)),
     ]
 
@@ -64,15 +69,16 @@ def _steps(plan: Plan) -> str:
     return f"{plan.total_steps} of {per_step} dialogues{instead} ({plan.steps_per_epoch} an epoch)"
 
 
-def _checkpointing(plan: Plan) -> str:
-    from training.planning.recomputation import Recomputation
-
-    again = Recomputation.of(plan)
-    state = "on" if plan.recipe.training.gradient_checkpointing else "off"
+def _checkpointing(again: Recomputation) -> str:
+    setting = again.setting if isinstance(again.setting, str) else str(again.setting).lower()
     return (
-        f"{state}; with it {again.times:.2f} times the arithmetic, and for the largest forward "
-        f"{again.memory_with / 2**20:,.0f} instead of {again.memory_without / 2**20:,.0f} MiB"
+        f"{setting}: {again.layers} of {again.of} layers computed again, {again.times:.2f} times "
+        "the arithmetic"
     )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
 
 
 def _time(duration: Duration | None) -> str:
@@ -89,7 +95,7 @@ def _cut(plan: Plan) -> int:
     return sum(count for what, count in plan.report.cut.items() if what != "nothing")
 
 
-def _as_data(plan: Plan, duration: Duration | None) -> dict[str, Any]:
+def _as_data(plan: Plan, again: Recomputation, duration: Duration | None) -> dict[str, Any]:
     """The same as values; sizes are in bytes."""
     import msgspec
 
@@ -98,7 +104,6 @@ def _as_data(plan: Plan, duration: Duration | None) -> dict[str, Any]:
 
     recipe = msgspec.to_builtins(plan.recipe)
     usual = msgspec.to_builtins(read_recipe(DEFAULT_RECIPE))
-    memory = plan.memory_estimate()
     return {
         "recipe": recipe,
         "changed": [
@@ -118,8 +123,17 @@ def _as_data(plan: Plan, duration: Duration | None) -> dict[str, Any]:
         "steps_per_epoch": plan.steps_per_epoch,
         "dialogues_per_step": plan.pace.dialogues_per_step,
         "trainable_parameters": plan.trainable_parameters,
-        "memory": memory,
-        "memory_total": sum(memory.values()),
+        "memory": again.memory,
+        "memory_total": again.needed,
+        "recomputation": {
+            "setting": again.setting,
+            "layers": again.layers,
+            "of": again.of,
+            "times": again.times,
+            "needed_with": again.needed_with,
+            "needed_without": again.needed_without,
+            "usable": again.usable,
+        },
         "disk": needed_bytes(plan),
         "pace": duration,
         "is_served": plan.recipe.lora.is_served,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -63,6 +63,7 @@ OptimizerName = Literal[
     "sgd",
 ]
 Mode = Literal["exact", "throughput"]
+GradientCheckpointing: TypeAlias = bool | Literal["auto"]
 LearningRateScaling = Literal["sqrt", "linear", "none"]
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -134,6 +135,9 @@ class Training(Section, frozen=True, kw_only=True):
     ``share_prefix`` computes what all dialogues of a forward begin with, the system prompt, once:
     the gradient is the same, but dropout on it is drawn once (not with NEFTune, whose noise is each
     dialogue's own).
+    ``gradient_checkpointing`` computes the activations of all layers (true), of none (false), or of
+    as many as the memory asks for (``auto``) again; the result is the same, and
+    :mod:`training.planning.recomputation` decides.
     ``scheduler_options`` are those of transformers' scheduler of that name. ``neftune_alpha`` adds
     noise to the embeddings while training (Jain et al. 2023; 0: none).
     ``early_stopping_patience``: how many validations in a row may fail to lower the loss by more
@@ -155,7 +159,7 @@ class Training(Section, frozen=True, kw_only=True):
     weight_decay: NotNegative = 0.001
     max_grad_norm: Positive = 0.3
     optimizer: OptimizerName = "paged_adamw_32bit"
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: GradientCheckpointing = "auto"
     neftune_alpha: NotNegative = 0.0
     early_stopping_patience: CountOrNone = 0
     early_stopping_min_delta: NotNegative = 0.0

@@ -32,7 +32,7 @@ from training.execution.share import Share
 from training.nn.model import compute_dtype, load_model, training_device
 from training.planning.feasibility import NOT_SERVED, check_feasible
 from training.planning.plan import Plan, make_plan
-from training.planning.recomputation import Recomputation, device_memory
+from training.planning.recomputation import Recomputation
 from training.planning.space import check_room
 from training.publish import write_adapter
 from training.quiet import quiet_libraries
@@ -121,13 +121,16 @@ def train(  # noqa: PLR0913 - what a training may be told, by name
                 remarks.append(NOT_SERVED)
             for remark in remarks:
                 journal.warn(remark)
-            for sentence in remarks_on(plan, device):
+            if sentence := plan.pace.sentence(plan.recipe, plan.total_steps):
                 journal.note(sentence)
             begun = checkpoint.manifest.step if checkpoint else 0
             journal.report_to(Trackers.open(report_to, run, plan.recipe, begun))
-            model, stop = _load(plan, device), _Stop(journal, should_stop)
+            again = Recomputation.decided(plan, device, neighbours=group.local_size)
+            if again.is_notable:
+                journal.note(again.sentence)
+            model, stop = _load(plan, device, again), _Stop(journal, should_stop)
             sampling = Sampling(plan) if plan.recipe.record.sample_every else None
-            loop = Loop(plan, model, journal, identity, stop, group, sampling)
+            loop = Loop(plan, model, journal, identity, again, stop, group, sampling)
             if checkpoint is not None:
                 loop.resume(checkpoint)
             entry = None
@@ -159,16 +162,8 @@ def assist(plan: Plan, group: Group) -> None:
     """
     device = training_device()
     with device_held(device), quiet_libraries():
-        follow(Share(plan, _load(plan, device), group), group)
-
-
-def remarks_on(plan: Plan, device: torch.device) -> list[str]:
-    """What whoever trains should know of the plan: what its mode changes, what slows it down."""
-    said = [
-        plan.pace.sentence(plan.recipe, plan.total_steps),
-        Recomputation.of(plan).sentence(plan, device_memory(device)),
-    ]
-    return [sentence for sentence in said if sentence]
+        again = Recomputation.decided(plan, device, neighbours=group.local_size)
+        follow(Share(plan, _load(plan, device, again), group), group)
 
 
 class _Stop:
@@ -196,10 +191,12 @@ def _identity(plan: Plan, device: torch.device) -> dict[str, str]:
     return identity | ({"adalora": str(recipe.adalora)} if recipe.lora.kind == "adalora" else {})
 
 
-def _load(plan: Plan, device: torch.device) -> PeftModel:
+def _load(plan: Plan, device: torch.device, again: Recomputation) -> PeftModel:
     """The model with LoRA's weights as the seed draws them."""
     torch.manual_seed(plan.recipe.training.seed)
-    return load_model(plan.base, plan.pace.recipe, device, plan.total_steps)
+    return load_model(
+        plan.base, plan.pace.recipe, device, plan.total_steps, recomputed_layers=again.layers
+    )
 
 
 def _first_status(plan: Plan, adapter: str, sweep: str | None) -> RunStatus:

@@ -6,9 +6,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import msgspec
 
 from admin.bench.errors import BenchFailed
 from admin.bench.report import machine
@@ -20,14 +22,17 @@ from admin.context import AdminContext
 if TYPE_CHECKING:
     import torch
 
-    from training.recipe import Recipe
+    from training.recipe import GradientCheckpointing, Recipe
     from training.sides.material import Lesson
 
-SideName = Literal["exact", "padded", "trl", "throughput", "trl-packed"]
+SideName = Literal[
+    "exact", "exact-auto", "padded", "trl", "throughput", "throughput-auto", "trl-packed"
+]
 SIDES: tuple[SideName, ...] = get_args(SideName)
-OURS: tuple[SideName, ...] = ("exact", "throughput")
+KEEPING: tuple[SideName, ...] = ("exact-auto", "throughput-auto")
+OURS: tuple[SideName, ...] = ("exact", "throughput", *KEEPING)
 OF_TRL: tuple[SideName, ...] = ("trl", "trl-packed")
-FILLED: tuple[SideName, ...] = ("throughput", "trl-packed")
+FILLED: tuple[SideName, ...] = ("throughput", "throughput-auto", "trl-packed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,7 @@ def measure_train(admin: AdminContext, asked: TrainOptions) -> TrainReport:
         asked.recipe, [*asked.overrides, f"training.tokens_per_forward={asked.tokens_per_forward}"]
     )
     check_comparable(recipe)
+    recipe = _checkpointing(recipe, recipe.training.gradient_checkpointing is not False)
     device = device_named(asked.device)
     base = obtain_base(admin, asked.base)
     with tempfile.TemporaryDirectory(prefix="lccc-bench-") as folder:
@@ -97,7 +103,7 @@ def measure_train(admin: AdminContext, asked: TrainOptions) -> TrainReport:
         steps=asked.steps,
         rounds=asked.rounds,
         tokens_per_forward=asked.tokens_per_forward,
-        gradient_checkpointing=recipe.training.gradient_checkpointing,
+        gradient_checkpointing=recipe.training.gradient_checkpointing is True,
         sides=sides,
         ratios=ratios_of(sides),
     )
@@ -147,7 +153,19 @@ def _lessons(
     dataset = random_dataset(place, many, asked.seed)
     exact = lesson(base, recipe, dataset, "exact", asked.steps, asked.rounds)
     filled = lesson(base, recipe, dataset, "throughput", asked.steps, asked.rounds)
-    return {name: filled if name in FILLED else exact for name in names}
+    chosen = {name: filled if name in FILLED else exact for name in names}
+    return {name: _keeping(one) if name in KEEPING else one for name, one in chosen.items()}
+
+
+def _keeping(lesson: Lesson) -> Lesson:
+    """The same for a side that decides by the memory which activations are kept."""
+    plan = replace(lesson.plan, recipe=_checkpointing(lesson.plan.recipe, "auto"))
+    return replace(lesson, plan=plan)
+
+
+def _checkpointing(recipe: Recipe, setting: GradientCheckpointing) -> Recipe:
+    training = msgspec.structs.replace(recipe.training, gradient_checkpointing=setting)
+    return msgspec.structs.replace(recipe, training=training)
 
 
 @dataclass(frozen=True)
@@ -159,7 +177,7 @@ class _Starts:
     python: Path | None
 
     def command(self, name: SideName, lesson: Lesson) -> list[str]:
-        if name in ("exact", "throughput"):
+        if name in OURS:
             recipe = self.place / f"{name}.toml"
             recipe.write_text(lesson.plan.recipe.toml(), encoding="utf-8")
             where = (str(lesson.plan.base.path), str(recipe), str(lesson.plan.dataset.path))

@@ -14,12 +14,20 @@ if TYPE_CHECKING:
     from training.sides.material import Counts
 
 # Which side is measured against which; both train on the same dialogues.
-PAIRS = (("exact", "padded"), ("exact", "trl"), ("throughput", "trl-packed"))
+PAIRS = (
+    ("exact-auto", "exact"),
+    ("exact", "padded"),
+    ("exact", "trl"),
+    ("throughput-auto", "throughput"),
+    ("throughput", "trl-packed"),
+)
 TITLES = {
     "exact": "exact mode",
+    "exact-auto": "exact mode, activations kept as memory allows",
     "padded": "padded to max_length",
     "trl": "TRL, dynamic padding",
     "throughput": "throughput mode",
+    "throughput-auto": "throughput mode, activations kept as memory allows",
     "trl-packed": "TRL, packed (bfd)",
 }
 
@@ -30,8 +38,10 @@ class SideReport(msgspec.Struct, frozen=True, kw_only=True):
     ``tokens`` are those of the dialogues, without padding. ``peak_bytes`` is allocated on the GPU,
     or resident in the side's process. ``mfu`` is the arithmetic that these dialogues take at least
     (``training/planning/flops.py``) as a share of what the device could do in that time; ``None``
-    on a CPU. ``cpu_seconds`` are those of all processors together, which other processes do not
-    lengthen.
+    on a CPU. Of our own sides, ``recomputed_layers`` is how many layers compute their activations
+    again, and ``estimated_bytes`` what was to be expected of ``peak_bytes``
+    (``training/planning/footprint.py``). ``cpu_seconds`` are those of all processors together,
+    which other processes do not lengthen.
     """
 
     dialogues: int
@@ -43,6 +53,8 @@ class SideReport(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_s: float
     peak_bytes: int
     mfu: float | None
+    recomputed_layers: int | None = None
+    estimated_bytes: int | None = None
 
     @classmethod
     def of(
@@ -69,7 +81,18 @@ class SideReport(msgspec.Struct, frozen=True, kw_only=True):
             tokens_per_s=tokens / total,
             peak_bytes=max(one.peak_bytes for one in played),
             mfu=flops / total / peak_flops if peak_flops else None,
+            recomputed_layers=played[-1].facts.get("recomputed_layers"),
+            estimated_bytes=played[-1].facts.get("estimated_bytes"),
         )
+
+    @property
+    def memory(self) -> str:
+        """The peak, and beside it what was to be expected where that is known."""
+        found = f"{self.peak_bytes / 2**20:,.0f} MiB"
+        if self.estimated_bytes is None:
+            return found
+        expected = f"{self.estimated_bytes / 2**20:,.0f} estimated"
+        return f"{found} ({expected}, {self.recomputed_layers} layers computed again)"
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +143,7 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
             f"{side.dialogues_per_s:.3g}",
             f"{side.tokens_per_s:,.0f}",
             f"{side.mfu or 0:.1%}" if self._knows_mfu else f"{sum(side.cpu_seconds):.1f}",
-            f"{side.peak_bytes / 2**20:,.0f} MiB",
+            side.memory,
             f"{side.dialogues} dialogues in {sum(side.seconds):.1f} s",
             against.dialogues_per_s.shown(2, "×") if against else "",
             f"{against.peak_bytes:.2f}×" if against else "",

@@ -35,7 +35,15 @@ def bench() -> None:
 
 TRL = "A virtual environment (or a Python) that has TRL, bitsandbytes, PEFT and psutil."
 PEAK = "16-bit TFLOP/s that the GPU could do, for MFU.  [default: as its name says]"
-TRAIN_SIDES = ("exact", "padded", "trl", "throughput", "trl-packed")
+TRAIN_SIDES = (
+    "exact",
+    "exact-auto",
+    "padded",
+    "trl",
+    "throughput",
+    "throughput-auto",
+    "trl-packed",
+)
 EXTRA_BODY = (
     "Fields to merge into each request; null takes one out. Of a list, the objects take turns."
 )
@@ -336,8 +344,10 @@ def bench_train(admin: AdminContext, /, as_json: bool, **given: Any) -> None:
 
     Exact mode plays against micro-batches that are padded to `prompt.max_length`, and against TRL's
     SFTTrainer with dynamic padding; throughput mode against TRL with packing. All have the recipe's
-    LoRA, quantisation and gradient checkpointing, and a process of their own; the dialogues are
-    random ones in LCCC's shape. Peak memory is allocated on a GPU, or resident on a CPU.
+    LoRA and quantisation, and a process of their own; the dialogues are random ones in LCCC's
+    shape. All compute the activations of every layer again (or none, if the recipe's gradient
+    checkpointing is false), but for our two sides `-auto`, which keep what the memory has room for.
+    Peak memory is allocated on a GPU, or resident on a CPU.
     """
     from admin.bench.report import show_table
     from admin.bench.train import TrainOptions, measure_train

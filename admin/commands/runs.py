@@ -71,6 +71,8 @@ def show_run(admin: AdminContext, run_id: str, show_all: bool, as_json: bool) ->
     view.show_measured(admin.output, measured, most=None if show_all else SHOWN)
     view.show_samples(admin.output, events, most=SHOWN)
     for event in events:
+        if event.kind == "recomputation":
+            admin.output.say(f"step {event.step}: {event.message}")
         if event.kind == "warning":
             admin.output.warn(f"step {event.step}: {event.message}")
     admin.output.say(f"Log and checkpoints: {run.directory}")

@@ -69,6 +69,8 @@ def _parts(event: Event) -> Iterable[str]:
         yield samples_sentence(event)
     elif event.kind == "warning":
         yield f"warning: {event.message}"
+    elif event.kind == "recomputation":
+        yield event.message or ""
     else:
         yield f"wrote {event.path}"
 

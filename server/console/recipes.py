@@ -79,13 +79,16 @@ def _properties(components: Mapping[str, Any], section: str) -> Mapping[str, Any
 
 
 def _field(section: str, name: str, value: Any, schema: Mapping[str, Any]) -> RecipeField:
-    choices = schema.get("enum")
+    forms = schema.get("anyOf", [schema])
+    choices = [one for form in forms for one in form.get("enum", ())]
+    if len(forms) > 1:  # words beside true and false
+        choices += ["true", "false"]
     return RecipeField(
         name=name,
         section=section,
-        kind=_KINDS[schema.get("type", "string")],
+        kind=_KINDS[forms[-1].get("type", "string")],
         value=value,
-        choices=[str(one) for one in choices] if choices else None,
+        choices=[str(one) for one in choices] or None,
         minimum=schema.get("minimum"),
         maximum=schema.get("maximum"),
         exclusive_minimum=schema.get("exclusiveMinimum"),

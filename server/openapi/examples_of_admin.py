@@ -32,7 +32,7 @@ from server.wire.datasets import (
 )
 from server.wire.jobs import JobCard, JobList, JobProgress
 from server.wire.logs import LogLine, LogLines
-from server.wire.recipes import Pace, RecipeList, TrainingPlan
+from server.wire.recipes import Pace, RecipeList, Recomputation, TrainingPlan
 from server.wire.runs import (
     CheckpointCard,
     LogText,
@@ -300,6 +300,15 @@ ANSWERS: Mapping[str, Any] = {
         trainable_parameters=98_304,
         memory={"base": 3_000_000, "lora, gradients and optimizer": 1_572_864},
         memory_total=4_572_864,
+        recomputation=Recomputation(
+            setting="auto",
+            layers=0,
+            of=2,
+            times=1.0,
+            needed_with=3_900_000,
+            needed_without=4_572_864,
+            usable=11_000_000_000,
+        ),
         disk=9_000_000,
         pace=Pace(seconds=31.0, tokens_per_s=5_000.0, run=_RUN_ID),
         is_served=True,

@@ -45,11 +45,30 @@ class Pace(Struct, frozen=True, kw_only=True):
     run: str
 
 
+class Recomputation(Struct, frozen=True, kw_only=True):
+    """Gradient checkpointing: the first ``layers`` of all ``of`` compute their activations again.
+
+    ``setting`` is the recipe's; with ``auto`` it is as few as fit into the ``usable`` bytes of the
+    memory that is free now. A step takes ``times`` as much arithmetic so, and its largest forward
+    would take ``needed_with`` bytes if all did, ``needed_without`` if none did. The result is the
+    same.
+    """
+
+    setting: bool | Literal["auto"]
+    layers: int
+    of: int
+    times: float
+    needed_with: int
+    needed_without: int
+    usable: int
+
+
 class TrainingPlan(Struct, frozen=True, kw_only=True):
     """What a training would do, as `lccc-admin train --dry-run` plans it. Sizes are bytes.
 
     ``changed`` are fields that differ from the default recipe. ``cut`` counts dialogues that are
-    longer than ``prompt.max_length``. ``pace`` is null where no run on this base has been timed.
+    longer than ``prompt.max_length``. ``memory`` is that of the largest forward. ``pace`` is null
+    where no run on this base has been timed.
     """
 
     recipe: dict[str, dict[str, Any]]
@@ -67,6 +86,7 @@ class TrainingPlan(Struct, frozen=True, kw_only=True):
     trainable_parameters: int
     memory: dict[str, int]
     memory_total: int
+    recomputation: Recomputation
     disk: int
     pace: Pace | None
     is_served: bool

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from adapters.environment import cpu_share, go_offline, prepare_environment, usable_cpus
+from adapters.environment import (
+    cpu_share,
+    go_offline,
+    memory_left,
+    prepare_environment,
+    usable_cpus,
+)
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -97,6 +103,51 @@ def test_a_share_of_the_processors_is_read(
 ) -> None:
     """Of both versions of control groups, also where the limit is on a group above."""
     assert cpu_share(write(tmp_path, files)) == share
+
+
+MEMORY = {
+    "second version, with files that are not used": (
+        {
+            "proc/self/cgroup": "0::/\n",
+            "sys/fs/cgroup/memory.max": "1000\n",
+            "sys/fs/cgroup/memory.current": "700\n",
+            "sys/fs/cgroup/memory.stat": "anon 400\ninactive_file 100\nactive_file 200\n",
+        },
+        400,
+    ),
+    "second version, of a service above": (
+        {
+            "proc/self/cgroup": "0::/a.slice/b.service\n",
+            "sys/fs/cgroup/a.slice/memory.max": "1000\n",
+            "sys/fs/cgroup/a.slice/memory.current": "900\n",
+            "sys/fs/cgroup/a.slice/b.service/memory.max": "max\n",
+            "sys/fs/cgroup/a.slice/b.service/memory.current": "800\n",
+        },
+        100,
+    ),
+    "first version, and more is used than may be": (
+        {
+            "proc/self/cgroup": "5:memory:/docker/c\n4:cpu,cpuacct:/x\n0::/\n",
+            "sys/fs/cgroup/memory/docker/c/memory.limit_in_bytes": "1000\n",
+            "sys/fs/cgroup/memory/docker/c/memory.usage_in_bytes": "1900\n",
+            "sys/fs/cgroup/memory/docker/c/memory.stat": "inactive_file 1\ntotal_inactive_file 5\n",
+        },
+        0,
+    ),
+    "no limit": (
+        {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "max\n"},
+        None,
+    ),
+    "no groups": ({}, None),
+}
+
+
+@pytest.mark.parametrize(("files", "left"), MEMORY.values(), ids=MEMORY.keys())
+def test_what_a_container_leaves_of_the_memory_is_read(
+    files: dict[str, str], left: int | None, tmp_path: Path
+) -> None:
+    """Of both versions of control groups; pages of files that are not used count as free."""
+    assert memory_left(write(tmp_path, files)) == left
 
 
 def test_threads_are_no_more_than_the_share(

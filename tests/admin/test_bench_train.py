@@ -91,7 +91,8 @@ def test_figures_are_of_all_rounds_and_ratios_of_each() -> None:
 
 def test_trl_takes_part_where_it_is_named(tmp_path: Path) -> None:
     """Its sides are left out without it, and refused where they are asked for by name."""
-    assert options().chosen() == ("exact", "padded", "throughput")
+    own = ("exact", "exact-auto", "padded", "throughput", "throughput-auto")
+    assert options().chosen() == own
     assert options(trl=tmp_path).chosen() == SIDES == TRAIN_SIDES
     assert options(sides=("padded", "exact")).chosen() == ("exact", "padded")
     with pytest.raises(BenchFailed, match="--side trl-packed needs --trl DIR"):
@@ -103,7 +104,7 @@ def test_trl_takes_part_where_it_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_sides_play_on_a_tiny_base(tmp_path: Path) -> None:
-    """From the command line to JSON: three sides, in processes of their own."""
+    """From the command line to JSON: five sides, in processes of their own."""
     base = tiny_base(tmp_path / "tiny", max_position_embeddings=2048)
     arguments = ["--base", str(base), "--rounds", "1", "--json"]
 
@@ -111,6 +112,11 @@ def test_the_sides_play_on_a_tiny_base(tmp_path: Path) -> None:
 
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
-    assert list(found["sides"]) == ["exact", "padded", "throughput"]
+    sides = found["sides"]
+    own = ["exact", "exact-auto", "padded", "throughput", "throughput-auto"]
+    assert list(sides) == own
+    again = [sides[name]["recomputed_layers"] for name in own]
+    assert again == [2, 0, None, 2, 0]
+    assert sides["exact-auto"]["estimated_bytes"] > sides["exact"]["estimated_bytes"]
     assert all(side["dialogues_per_s"] > 0 for side in found["sides"].values())
-    assert found["ratios"][0]["theirs"] == "padded"
+    assert [one["theirs"] for one in found["ratios"]] == ["exact", "padded", "throughput"]

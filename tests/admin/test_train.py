@@ -181,10 +181,12 @@ def test_a_dry_run_shows_what_mode_and_checkpointing_cost(home: Home, model: Pat
     (many,) = re.findall(r"^steps +1 of (\d+) dialogues instead of 4", result.stdout, re.MULTILINE)
     assert re.search(r"^tokens in one forward +1500 at most", result.stdout, re.MULTILINE)
     assert re.search(
-        r"^gradient checkpointing +on; with it 1\.\d+ times", result.stdout, re.MULTILINE
+        r"^gradient checkpointing +true: 2 of 2 layers computed again, 1\.\d+ times",
+        result.stdout,
+        re.MULTILINE,
     )
     assert f"Throughput mode: {many} dialogues a step instead of 4" in result.stderr
-    assert "--set training.gradient_checkpointing=false" in result.stderr
+    assert "--set training.gradient_checkpointing=auto" in result.stderr
 
 
 def test_a_plan_as_json_has_the_same_as_values(home: Home, model: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -15,3 +17,15 @@ def test_what_torch_keeps_unused_is_left_too(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 25)
 
     assert memory_left(torch.device("cuda")) == 45
+
+
+@pytest.mark.parametrize(("granted", "left"), [(None, 70), (90, 70), (50, 50)])
+def test_a_container_may_have_less_than_its_machine(
+    monkeypatch: pytest.MonkeyPatch, granted: int | None, left: int
+) -> None:
+    """Without a GPU the least counts: what the machine could give, or what a limit leaves."""
+    found = SimpleNamespace(available=70)
+    monkeypatch.setattr("training.memory.psutil.virtual_memory", lambda: found)
+    monkeypatch.setattr("training.memory.memory_left_of_container", lambda: granted)
+
+    assert memory_left(torch.device("cpu")) == left

@@ -21,6 +21,7 @@ from adapters.registry import Registry
 from adapters.storage import Disk
 from tests.training.conftest import MakePlan
 from training.errors import NoRoom, RecipeError, ResumeRefused, RunBusy, TrainingFailed
+from training.nn.model import summed_nll
 from training.optimizer import Paging
 from training.planning.plan import Plan
 from training.recipe import decode_recipe
@@ -150,7 +151,34 @@ def test_throughput_mode_says_what_it_changes_and_resumes_exactly(
     assert rates == {0.01 * math.sqrt(plan.pace.dialogues_per_step / 4)}
     said = "\n".join(watcher.notes)
     assert f"{plan.pace.dialogues_per_step} dialogues a step instead of 4" in said
-    assert "Gradient checkpointing takes" in said
+
+
+def test_a_training_that_gives_way_says_so_and_goes_on(
+    make_plan: MakePlan, run_training: RunTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that does not fit is made anew; the record has it, and the result is the same."""
+    plan = make_plan("training.max_steps=3", "training.gradient_checkpointing=auto")
+    straight = run_training(plan, register=False).run
+    forwards = iter(range(100))
+
+    def short_of_memory(*given: Any) -> torch.Tensor:
+        if next(forwards) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return summed_nll(*given)
+
+    monkeypatch.setattr("training.execution.share.summed_nll", short_of_memory)
+
+    outcome = run_training(plan, watcher := Watcher(), register=False)
+
+    assert outcome.status.state == "completed"
+    told = [one for one in outcome.run.events() if one.kind == "recomputation"]
+    assert [one.recomputed_layers for one in told] == [0, 2]
+    assert 0 < told[1].step <= 3
+    (warning,) = watcher.warnings
+    assert warning.startswith("A step did not fit into the memory and was made anew.")
+    last = "checkpoints/step-3/lora.safetensors"
+    ends = [(run.directory / last).read_bytes() for run in (straight, outcome.run)]
+    assert ends[0] == ends[1]
 
 
 def test_the_log_says_where_a_paged_optimizers_states_are(
@@ -222,15 +250,16 @@ def test_the_published_weights_are_those_of_the_best_step(
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    make_plan: MakePlan, run_training: RunTraining
+    make_plan: MakePlan, run_training: RunTraining, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With dropout and gradient checkpointing on, stopping in the middle of an epoch and resuming
-    changes no bit (CPU).
+    """With dropout, stopping in the middle of an epoch and resuming changes no bit (CPU), also
+    where there is less memory then, and activations are computed again.
     """
-    plan = make_plan("training.max_steps=8", "training.gradient_checkpointing=true")
+    plan = make_plan("training.max_steps=8", "training.gradient_checkpointing=auto")
     straight = run_training(plan)
     stopped = run_training(plan, Watcher(stop_after=3))
     watcher = Watcher()
+    monkeypatch.setattr("training.planning.recomputation.memory_left", lambda _: 2**30)
 
     resumed = run_training(plan, watcher, resume=stopped.run)
 
@@ -257,6 +286,9 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     ]
     assert resumed.status.best_step == straight.status.best_step
     assert resumed.status.validation_nll == straight.status.validation_nll
+    told = [one for one in resumed.run.events() if one.kind == "recomputation"]
+    assert [(one.step, one.recomputed_layers) for one in told] == [(0, 0), (3, 2)]
+    assert "all 2 layers are computed again" in (told[1].message or "")
 
 
 def test_logged_losses_do_not_depend_on_where_a_run_was_stopped(

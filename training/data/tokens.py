@@ -100,6 +100,10 @@ class TokenFiles(Sequence[list[Example]]):
         """The number of tokens of each example."""
         return np.diff(self._examples["end"].astype(np.int64), prepend=0)
 
+    def reply_characters(self) -> np.ndarray:
+        """How many characters of replies are learnt from each example ([E], uint32)."""
+        return np.asarray(self._examples["characters"])
+
     def dialogue_lengths(self) -> np.ndarray:
         """The number of tokens of each dialogue's examples together ([D], int64)."""
         ends = self._examples["end"].astype(np.int64)[self._dialogues.astype(np.int64) - 1]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from training.errors import TrainingFailed
 from training.execution.journal import Journal
+from training.memory import is_out_of_memory
 from training.nn.model import training_device
 from training.planning.advice import gpu_memory, memory_advice
 from training.planning.plan import Plan
@@ -39,7 +38,7 @@ def recorded(journal: Journal, plan: Plan) -> Iterator[None]:
 
 def _expected(error: BaseException, journal: Journal, plan: Plan) -> TrainingFailed | None:
     """What to say of an error that is no bug."""
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         advice = memory_advice(plan, journal.status.step, gpu_memory(training_device()))
         return TrainingFailed(f"There was not enough memory. {advice} ({error})")
     if isinstance(error, OSError):
@@ -48,9 +47,3 @@ def _expected(error: BaseException, journal: Journal, plan: Plan) -> TrainingFai
             f"A file could not be read or written: {error}. {kept}"
         )
     return None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Also on a CPU, where torch has no class of its own for it."""
-    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or on_cpu

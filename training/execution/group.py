@@ -34,6 +34,7 @@ class Group:
 
     rank = 0
     size = 1
+    local_size = 1  # of them on this machine
 
     @property
     def is_first(self) -> bool:

@@ -12,7 +12,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import torch
 
 from training.errors import TrainingFailed
 from training.execution.checkpoint import Checkpoint, prune_checkpoints, save_checkpoint
@@ -20,10 +19,12 @@ from training.execution.group import Group
 from training.execution.journal import Journal
 from training.execution.optimisation import NotFinite, Optimisation, ShouldStop
 from training.execution.patience import Patience
+from training.execution.random_state import random_state, restore_random
 from training.execution.resume import best_of
 from training.memory import memory_in_use
-from training.nn.model import adapter_state, load_adapter_state
+from training.nn.model import adapter_state, load_adapter_state, recomputed_layers
 from training.planning.plan import Plan
+from training.planning.recomputation import Recomputation
 from training.runs.checkpoints import newest_first
 from training.scores.sampling import Sampling
 
@@ -44,8 +45,8 @@ class _Window(msgspec.Struct):
 class Loop:
     """One training in progress. ``step`` counts finished optimiser steps.
 
-    ``identity`` is what a resumed run must have in common with it; ``sampling`` asks the model
-    where the recipe says so.
+    ``identity`` is what a resumed run must have in common with it; ``recomputation`` is how the
+    model was loaded; ``sampling`` asks the model where the recipe says so.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Loop:
         model: PeftModel,
         journal: Journal,
         identity: dict[str, str],
+        recomputation: Recomputation,
         should_stop: ShouldStop,
         group: Group,
         sampling: Sampling | None,
@@ -64,6 +66,7 @@ class Loop:
         self.step = 0
         self.best: tuple[int, float] | None = None
         self._identity = identity
+        self._recomputation = recomputation
         self._journal = journal
         self._should_stop = should_stop
         self._sampling = sampling
@@ -80,7 +83,7 @@ class Loop:
         state = checkpoint.state()
         self._optimisation.load(state)
         self._window = _Window(**state["window"])
-        _restore_random(state["random"])
+        restore_random(state["random"])
         self.step = self._saved_at = checkpoint.manifest.step
         self.best = best_of(self.run, self.step)
         self._patience = self._new_patience()
@@ -94,6 +97,7 @@ class Loop:
         """
         self._journal.best(*(self.best or (None, None)))
         self._journal.began(self.plan, self.step)
+        self._tell_recomputation()
         self._own_up_to_checkpoint()
         self.model.train()
         self._optimisation.begin()
@@ -146,6 +150,12 @@ class Loop:
             path = f"checkpoints/step-{self._saved_at}"
             self._journal.record("checkpoint", self._saved_at, path=path)
 
+    def _tell_recomputation(self) -> None:
+        told = self._recomputation
+        self._journal.record(
+            "recomputation", self.step, recomputed_layers=told.layers, message=told.sentence
+        )
+
     def _new_patience(self) -> Patience:
         """The patience that is left after the validations up to this step."""
         training = self.plan.recipe.training
@@ -161,7 +171,7 @@ class Loop:
         return {
             **self._optimisation.state(),
             "window": msgspec.to_builtins(self._window),
-            "random": _random_state(),
+            "random": random_state(),
         }
 
     def _prune(self) -> None:
@@ -178,6 +188,10 @@ class Loop:
             raise self._diverged(f"{error} is") from error
         self._learning_rate, self._gradient_norm = stepped.learning_rate, stepped.gradient_norm
         self.step += 1
+        if recomputed_layers(self.model) != self._recomputation.layers:
+            self._recomputation = self._recomputation.given_way(self.plan)
+            self._journal.warn(self._recomputation.sentence)
+            self._tell_recomputation()
         window = self._window
         window.nll += stepped.nll
         window.targets += stepped.targets
@@ -264,16 +278,3 @@ class Loop:
             validation_nll=found.nll_per_token,
             validation_nll_per_character=found.nll_per_character,
         )
-
-
-def _random_state() -> dict[str, Any]:
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _restore_random(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

@@ -35,6 +35,7 @@ class Processes(Group):
         self._device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
         # orders lie in the host's memory, which nccl cannot send
         distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+        self.local_size = local_size
         self.rank = distributed.get_rank()
         self.size = distributed.get_world_size()
 

@@ -62,8 +62,12 @@ def load_model(
     total_steps: int = 1,
     *,
     is_fused: bool = True,
+    recomputed_layers: int | None = None,
 ) -> PeftModel:
     """The base as the recipe quantises it, with fresh LoRA weights (drawn from torch's seed).
+
+    The first ``recomputed_layers`` compute their activations again for the gradient; by default all
+    do, unless the recipe's ``gradient_checkpointing`` is false.
 
     ``total_steps`` are those of the training, which AdaLoRA has to know. Without ``is_fused``
     projections are computed by PEFT, norms and positions by transformers, to compare with.
@@ -80,11 +84,31 @@ def load_model(
         fuse_norms(model)
         fuse_rotary(model)
         fuse_projections(tuned, NAME)
-    if recipe.training.gradient_checkpointing:
-        model.activation_checkpointing_enable(
+    if recomputed_layers is None:
+        is_on = recipe.training.gradient_checkpointing is not False
+        recomputed_layers = len(model.model.layers) if is_on else 0
+    recompute_first(tuned, recomputed_layers)
+    return tuned
+
+
+def recompute_first(model: Any, layers: int) -> None:
+    """From now on the first ``layers`` of ``model`` compute their activations again.
+
+    The last ones keep theirs: they are the first that the gradient goes through, so that their
+    memory is free again when others are computed.
+    """
+    core = core_of(model)
+    if layers and not recomputed_layers(model):
+        core.activation_checkpointing_enable(
             activation_checkpointing_kwargs={"use_reentrant": False, "context_fn": recomputation}
         )
-    return tuned
+    for at, layer in enumerate(core.model.layers):
+        layer.gradient_checkpointing = at < layers
+
+
+def recomputed_layers(model: Any) -> int:
+    """How many layers of ``model`` compute their activations again."""
+    return sum(layer.gradient_checkpointing for layer in core_of(model).model.layers)
 
 
 def _lora_config(recipe: Recipe, total_steps: int) -> LoraConfig:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 import torch
 
 from training.data.encode import Example
+from training.nn.model import compute_dtype, training_device
+from training.planning.footprint import base_bytes
 from training.planning.plan import Plan
 
 GIB = 2**30
@@ -54,15 +56,16 @@ def _facts(plan: Plan, step: int, memory: Memory | None) -> Iterator[str]:
 def _remedies(plan: Plan, step: int) -> Iterator[str]:
     recipe = plan.recipe
     yield _fewer_tokens(plan, step)
-    if not recipe.training.gradient_checkpointing:
+    if recipe.training.gradient_checkpointing is False:
         yield (
-            "training.gradient_checkpointing=true keeps the activations of one layer at a time, "
-            "and computes the others again."
+            "training.gradient_checkpointing=auto computes activations again where there is not "
+            "enough memory to keep those of all layers."
         )
     if recipe.quantization.kind != "nf4":
-        quantization = msgspec.structs.replace(recipe.quantization, kind="nf4")
-        smaller = replace(plan, recipe=msgspec.structs.replace(recipe, quantization=quantization))
-        now, then = (one.memory_estimate()["base"] for one in (plan, smaller))
+        smaller = msgspec.structs.replace(recipe.quantization, kind="nf4")
+        dtype = compute_dtype(recipe.quantization.compute_dtype, training_device())
+        kinds = (recipe.quantization, smaller)
+        now, then = (base_bytes(plan.base.architecture, kind, dtype) for kind in kinds)
         yield f"quantization.kind=nf4 holds the base in {_gib(then)} instead of {_gib(now)}."
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from training.errors import TrainingError
 from training.planning.plan import Plan
+from training.planning.recomputation import arithmetic
 from training.recipe import Recipe, decode_recipe
 from training.runs import Run, RunStore
 
@@ -24,13 +25,15 @@ class Duration:
     run: str
 
 
-def expected_duration(plan: Plan, runs: RunStore) -> Duration | None:
+def expected_duration(plan: Plan, runs: RunStore, recomputed_layers: int) -> Duration | None:
     """The time that the steps of ``plan`` take at the speed of the newest run that was like it.
 
     Like it is a run on the same base, if there is one with the same quantisation, mode and step.
+    If other than ``recomputed_layers`` computed their activations again there, its speed is put to
+    these by the arithmetic that it takes.
     Validation and loading come on top. ``None`` where no run on this base has been timed.
     """
-    return Speeds(runs).duration(plan)
+    return Speeds(runs).duration(plan, recomputed_layers)
 
 
 class Speeds:
@@ -41,10 +44,13 @@ class Speeds:
         self._speeds: dict[str, float | None] = {}
         self._recipes: dict[str, Recipe | None] = {}
 
-    def duration(self, plan: Plan) -> Duration | None:
+    def duration(self, plan: Plan, recomputed_layers: int) -> Duration | None:
         """As :func:`expected_duration`."""
         for run in self._likeliest(plan):
             if (speed := self._speed(run)) is not None:
+                then = self._recomputed_layers(run, plan)
+                if then is not None:
+                    speed *= arithmetic(plan, then) / arithmetic(plan, recomputed_layers)
                 tokens = plan.report.tokens * plan.total_steps / plan.steps_per_epoch
                 return Duration(tokens / speed, speed, run.id)
         return None
@@ -61,10 +67,23 @@ class Speeds:
             self._speeds[run.id] = median(measured) if measured else None
         return self._speeds[run.id]
 
-    def _is_alike(self, run: Run, recipe: Recipe) -> bool:
+    def _recomputed_layers(self, run: Run, plan: Plan) -> int | None:
+        """How many it ended with; where it does not say so, all or none by its recipe."""
+        told = [one.recomputed_layers for one in run.events() if one.kind == "recomputation"]
+        if told:
+            return told[-1]
+        made_with = self._recipe(run)
+        if made_with is None or made_with.training.gradient_checkpointing == "auto":
+            return None
+        return made_with.training.gradient_checkpointing * plan.base.architecture.layers
+
+    def _recipe(self, run: Run) -> Recipe | None:
         if run.id not in self._recipes:
             self._recipes[run.id] = _recipe_of(run)
-        made_with = self._recipes[run.id]
+        return self._recipes[run.id]
+
+    def _is_alike(self, run: Run, recipe: Recipe) -> bool:
+        made_with = self._recipe(run)
         return made_with is not None and _speed_of(made_with) == _speed_of(recipe)
 
 
@@ -82,5 +101,4 @@ def _speed_of(recipe: Recipe) -> tuple[object, ...]:
         training.mode,
         training.tokens_per_forward,
         training.dialogues_per_step,
-        training.gradient_checkpointing,
     )

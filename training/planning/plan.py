@@ -1,11 +1,10 @@
-"""The plan of a training: what will be trained on, in which order, how many steps, how much memory.
+"""The plan of a training: what will be trained on, in which order, how many steps.
 
 Everything is decided here before a model is loaded; ``--dry-run`` prints it.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ from training.data.encode import EncodeReport, Encoding, Example
 from training.data.token_cache import encode_split
 from training.data.tokens import Examples, TokenFiles
 from training.errors import DataError
-from training.planning.flops import linear_parameters
 from training.planning.order import StepOrder
 from training.planning.pace import Pace
 from training.recipe import Lora, Recipe
@@ -105,32 +103,6 @@ class Plan:
         """How many parameters are trained."""
         lora = msgspec.structs.replace(self.recipe.lora, r=self.recipe.initial_r)
         return lora_parameters(self.base.architecture, lora)
-
-    def memory_estimate(self, tokens_per_forward: int | None = None) -> dict[str, int]:
-        """Bytes by purpose, estimated; by default for a step of dialogues of the mean length."""
-        shape, quantization = self.base.architecture, self.recipe.quantization
-        linears = linear_parameters(shape)
-        embedding = shape.vocab_size * shape.hidden_size
-        wide = 4 if quantization.compute_dtype == "fp32" else 2
-        nf4 = 0.5 + (0.127 / 8 if quantization.double else 0.5 / 8)  # QLoRA paper, section 3
-        linear = {"nf4": nf4, "int8": 1, "none": wide}[quantization.kind]
-        tokens = tokens_per_forward or self._tokens_per_forward()
-        per_token = shape.hidden_size * (1 if self._checkpoints_layers else 34) * shape.layers
-        return {
-            "base": int(linears * linear + embedding * wide),
-            "lora, gradients and optimizer": 16 * self.trainable_parameters,
-            "activations": tokens * per_token * wide,
-            "logits": 2 * 4 * shape.vocab_size * tokens // 2,
-        }
-
-    @property
-    def _checkpoints_layers(self) -> bool:
-        return self.recipe.training.gradient_checkpointing
-
-    def _tokens_per_forward(self) -> int:
-        mean = self.report.tokens / max(1, self.report.dialogues)
-        step = math.ceil(mean * self.pace.dialogues_per_step)
-        return min(self.tokens_per_forward, step)
 
     @property
     def tokens_per_forward(self) -> int:

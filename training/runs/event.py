@@ -8,7 +8,7 @@ import msgspec
 
 RunState: TypeAlias = Literal["running", "completed", "stopped", "failed", "interrupted"]
 Kind: TypeAlias = Literal[
-    "status", "train", "evaluation", "samples", "checkpoint", "adapter", "warning"
+    "status", "train", "evaluation", "samples", "checkpoint", "adapter", "warning", "recomputation"
 ]
 
 
@@ -36,6 +36,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     - ``checkpoint``, ``adapter``: what was written to ``path`` (below the run's directory); of the
       adapter, the hex SHA-256 of each file.
     - ``warning``: ``message``.
+    - ``recomputation``: from here on the first ``recomputed_layers`` compute their activations
+      again for the gradient; ``message`` says why so many.
     """
 
     seq: int
@@ -55,5 +57,6 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     memory_bytes: int | None = None
     scores: dict[str, float] | None = None
     replies: tuple[Sample, ...] | None = None
+    recomputed_layers: int | None = None
     path: str | None = None
     files: dict[str, str] | None = None

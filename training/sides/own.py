@@ -11,6 +11,7 @@ from adapters.base import read_base
 from training.data.dataset import PreparedDataset
 from training.execution.optimisation import Optimisation
 from training.nn.model import load_model
+from training.planning.recomputation import Recomputation
 from training.recipe import decode_recipe
 from training.sides.playing import Playing
 from training.train import plan_training
@@ -28,7 +29,14 @@ def main(base: str, recipe: str, dataset: str, steps: str, device: str) -> None:
         PreparedDataset.open(root.parent, root.name),
     )
     torch.manual_seed(resolved.training.seed)
-    model = load_model(plan.base, plan.pace.recipe, where, plan.total_steps)
+    again = Recomputation.decided(plan, where)
+    model = load_model(
+        plan.base,
+        plan.pace.recipe,
+        where,
+        plan.total_steps,
+        recomputed_layers=again.layers,
+    )
     model.train()
     optimisation = Optimisation(plan, model)
     many = int(steps)
@@ -38,7 +46,7 @@ def main(base: str, recipe: str, dataset: str, steps: str, device: str) -> None:
         for step in range(number * many, (number + 1) * many):
             optimisation.step(step, plan.step_examples(step))
 
-    playing.play_all(play)
+    playing.play_all(play, recomputed_layers=again.layers, estimated_bytes=again.needed)
 
 
 if __name__ == "__main__":

@@ -38,20 +38,23 @@ class Playing:
         line = sys.stdin.readline()
         return json.loads(line)["round"] if line else None
 
-    def play_all(self, work: Callable[[int], None]) -> None:
+    def play_all(self, work: Callable[[int], None], **facts: Any) -> None:
         """Play every round that is to be played; ``work`` is given its number."""
         while (number := self.next_round()) is not None:
-            self.play(partial(work, number))
+            self.play(partial(work, number), **facts)
 
-    def play(self, work: Callable[[], None]) -> None:
-        """Do the work of one round, and answer how long it took and what memory it held."""
+    def play(self, work: Callable[[], None], **facts: Any) -> None:
+        """Do the work of one round, and answer how long it took and what memory it held.
+
+        ``facts`` are for the report.
+        """
         measuring = Measuring(self.device)
         work()
-        self.played(measuring)
+        self.played(measuring, **facts)
 
-    def played(self, measuring: Measuring) -> None:
+    def played(self, measuring: Measuring, **facts: Any) -> None:
         """Answer what was measured of a round that is over."""
-        self.answer(measuring.end())
+        self.answer(measuring.end() | {"facts": facts})
 
     def answer(self, message: dict[str, Any]) -> None:
         """Send ``message``: that all is loaded, or what was measured of a round that is over."""
@@ -87,7 +90,7 @@ class Measuring:
             self._looking.start()
         self._began_s, self._began_cpu_s = time.perf_counter(), self._cpu_seconds()
 
-    def end(self) -> dict[str, float]:
+    def end(self) -> dict[str, Any]:
         """Seconds on the clock, and on all processors together, and the peak in bytes."""
         if self._gpu:
             import torch

@@ -10,9 +10,11 @@ import msgspec
 from adapters.base import Base
 from training.data.dataset import PreparedDataset
 from training.errors import SweepError, TrainingError
+from training.nn.model import training_device
 from training.planning.duration import Speeds
 from training.planning.feasibility import check_feasible
 from training.planning.plan import planned_again
+from training.planning.recomputation import Recomputation
 from training.planning.space import needed_bytes
 from training.recipe import Recipe, changed_recipe
 from training.runs import RunStore
@@ -53,7 +55,7 @@ def estimates(
             f"'{dataset.name}' has no dialogues for validation. Prepare it with --valid FILE or a "
             "--valid-share."
         )
-    speeds = Speeds(runs)
+    speeds, device = Speeds(runs), training_device()
     found = []
     for values in trials:
         where = f"The trial {sentence(values)}"
@@ -68,7 +70,7 @@ def estimates(
             check_feasible(plan)
         except TrainingError as error:
             raise SweepError(f"{where}: {error}") from error
-        pace = speeds.duration(plan)
+        pace = speeds.duration(plan, Recomputation.decided(plan, device).layers)
         seconds = pace.seconds if pace else None
         found.append(Estimate(plan.total_steps, seconds, needed_bytes(plan)))
     return found

@@ -170,3 +170,8 @@ def test_recipes_say_what_can_be_set(admin: TestClient[Any]) -> None:
     fields = {f"{one['section']}.{one['name']}": one for one in first["fields"]}
     assert fields["lora.r"] | {"value": 16, "minimum": 1, "kind": "integer"} == fields["lora.r"]
     assert "dora" in fields["lora.kind"]["choices"]
+    checkpointing = fields["training.gradient_checkpointing"]
+    assert (checkpointing["kind"], checkpointing["value"]) == ("text", "auto")
+    assert checkpointing["choices"] == ["auto", "true", "false"]
+    shares = fields["training.share_prefix"]
+    assert (shares["kind"], shares["choices"]) == ("boolean", None)

@@ -66,11 +66,13 @@ def test_what_the_recipe_leaves_unused_is_named(make_plan: MakePlan) -> None:
 
     advice = memory_advice(wasteful, 0, None)
 
-    assert "training.gradient_checkpointing=true" in advice
+    assert "training.gradient_checkpointing=auto" in advice
     assert "quantization.kind=nf4 holds the base in 0.0 GiB instead of 0.0 GiB." in advice
-    sparing = memory_advice(make_plan("training.gradient_checkpointing=true"), 0, None)
-    assert "gradient_checkpointing=true" not in sparing
-    assert "nf4" not in sparing
+    for setting in ("true", "auto"):
+        plan = make_plan(f"training.gradient_checkpointing={setting}")
+        sparing = memory_advice(plan, 0, None)
+        assert "gradient_checkpointing" not in sparing
+        assert "nf4" not in sparing
 
 
 def test_memory_that_others_hold_is_named_first(make_plan: MakePlan) -> None:

@@ -77,16 +77,6 @@ def test_identity_changes_with_what_must_not_change(make_plan: MakePlan) -> None
     assert make_plan("training.batch_size=4").identity != plan.identity
 
 
-def test_memory_estimate_shrinks_with_quantisation(make_plan: MakePlan) -> None:
-    """NF4 holds the base in less, and the estimate shows it."""
-    quantised = make_plan().memory_estimate()
-    plain = make_plan("quantization.kind=none").memory_estimate()
-
-    eight = make_plan("quantization.kind=int8").memory_estimate()
-    assert quantised["base"] < eight["base"] < plain["base"]
-    assert all(size > 0 for size in quantised.values())
-
-
 def test_a_dataset_without_replies_is_refused(base: Base, tmp_path: Path) -> None:
     """Nothing to learn from is an error before any model is loaded."""
     from training.train import plan_training

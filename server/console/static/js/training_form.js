@@ -110,6 +110,7 @@ function planned(plan) {
     [t("plan.steps"), t("plan.steps.of", number(plan.steps), number(plan.dialogues_per_step), number(plan.steps_per_epoch))],
     [t("plan.time"), plan.pace ? t("plan.time.as", duration(plan.pace.seconds), number(Math.round(plan.pace.tokens_per_s)), plan.pace.run) : t("plan.time.unknown")],
     [t("plan.memory"), bytes(plan.memory_total)],
+    [t("plan.recomputation"), t("plan.recomputation.of", number(plan.recomputation.layers), number(plan.recomputation.of), bytes(plan.recomputation.usable))],
     [t("plan.disk"), bytes(plan.disk)],
     [t("plan.dialogues"), t("plan.dialogues.of", number(plan.dialogues), number(plan.replies), number(plan.tokens_per_epoch))],
     [t("plan.cut"), plan.cut ? number(plan.cut) : null],

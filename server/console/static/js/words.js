@@ -192,6 +192,8 @@ export const words = {
   "plan.time.as": ["{0}，按 {2} 的每秒 {1} token", "{0} at {1} tokens/s, as {2}"],
   "plan.time.unknown": ["在这个基座上训练过一次后才能估计", "unknown until a training on this base has been timed"],
   "plan.memory": ["内存（估计）", "Memory (estimate)"],
+  "plan.recomputation": ["重算激活的层", "Layers computed again"],
+  "plan.recomputation.of": ["{1} 层中的 {0} 层；可用内存 {2}", "{0} of {1}; {2} of memory may be used"],
   "plan.disk": ["磁盘（最多）", "Disk (at most)"],
   "plan.dialogues": ["对话", "Dialogues"],
   "plan.dialogues.of": ["{0} 段，{1} 条回复，每轮 {2} token", "{0} with {1} replies, {2} tokens an epoch"],
