@@ -27,9 +27,11 @@ export class ModelPickers {
 
   picker(name, index) {
     const isKnown = this.models.some((model) => model.id === name);
-    const options = this.models.map((model) => h("option", { value: model.id, selected: model.id === name, disabled: model.state === "broken" }, label(model)));
-    if (!isKnown) options.unshift(h("option", { value: name, selected: true }, `${name} (${t("model.gone")})`));
-    const select = h("select", { "aria-label": `${t("model")} ${index + 1}`, onchange: (event) => this.choose(this.names.with(index, event.target.value)) }, options);
+    const gone = isKnown ? null : h("option", { value: name, selected: true }, `${name} (${t("model.gone")})`);
+    const group = (kind, models) => (models.length ? h("optgroup", { label: t(kind) }, models.map((model) => option(model, name))) : null);
+    const [bases, adapters] = [this.models.filter((model) => !model.parent), this.models.filter((model) => model.parent)];
+    const choose = (event) => this.choose(this.names.with(index, event.target.value));
+    const select = h("select", { "aria-label": `${t("model")} ${index + 1}`, onchange: choose }, gone, group("model.base", bases), group("model.adapter", adapters));
     const remove = () => this.choose(this.names.filter((_, each) => each !== index));
     return h("span", { class: "picker" }, select, this.names.length > 1 ? iconButton("close", `${t("compare.remove")}: ${name}`, remove) : null);
   }
@@ -47,8 +49,7 @@ export class ModelPickers {
   }
 }
 
-function label(model) {
-  const kind = model.parent ? t("model.adapter") : t("model.base");
-  const state = model.state === "ready" ? "" : ` – ${t(`state.${model.state}`)}`;
-  return `${model.id} (${kind}${state})`;
+function option({ id, state }, chosen) {
+  const text = state === "ready" ? id : `${id} – ${t(`state.${state}`)}`;
+  return h("option", { value: id, selected: id === chosen, disabled: state === "broken" }, text);
 }

@@ -189,6 +189,7 @@ export const words = {
   "run.about": ["适配器 {0}，基座 {1}，数据集 {2}，开始于 {3}", "Adapter {0} of {1} on {2}, begun {3}"],
   "run.steps": ["第 {0} 步，共 {1} 步", "step {0} of {1}"],
   "run.best": ["最好的验证损失 {0}，在第 {1} 步", "Best validation loss {0}, at step {1}"],
+  "run.loss": ["验证损失 {0}", "val. loss {0}"],
   "run.left": ["剩余时间", "Time left"],
   "run.state.running": ["进行中", "running"],
   "run.state.completed": ["已完成", "completed"],
