@@ -111,13 +111,13 @@ def _take(browser: Browser, url: str, look: str, context: dict[str, Any], home: 
 
 
 def _talk(page: Page) -> None:
-    """A conversation of two turns with the cat."""
-    page.select_option(".picker select", "cat")
-    for said in ("今天加班到10点，好累啊", "谢谢你"):
-        replies = page.locator(".reply .stats").count()
-        page.fill(".composer textarea", said)
-        page.keyboard.press("Enter")
-        page.locator(".reply .stats").nth(replies).wait_for()
+    """One question to the base and both adapters, beside each other."""
+    page.evaluate("location.hash = '#/chat/pocket,cat,scholar'")
+    page.locator(".picker").nth(2).wait_for()
+    page.fill(".composer textarea", "今天加班到10点，好累啊")
+    page.keyboard.press("Enter")
+    for index in range(3):
+        page.locator(".reply footer button").nth(2 * index).wait_for()
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from server.settings import ServerSettings
 from tests.browser.conftest import PHONE, Open
 from tests.fakes import Script
+from tests.records import make_run, measure
 
 pytest.importorskip("playwright.sync_api")
 
@@ -47,12 +49,15 @@ def barriers(page: Page) -> list[str]:
     ids=["light", "dark on a phone"],
 )
 def test_no_page_has_a_barrier(console: Open, look: dict[str, Any]) -> None:
-    """In both appearances, languages and sizes, with a conversation on the first one."""
-    page = console(Script(pieces=("一", "`代码`", "三")), **look)
-    page.fill(".composer textarea", "你好")
+    """In both appearances, languages and sizes; on the first one two models answer, or answered."""
+    page = console(Script(pieces=("一", "`代码` https://lccc.test", "三")), **look)
+    page.locator(".tool-end button").first.click()
+    page.fill(".composer textarea", "你好 https://lccc.test")
     page.keyboard.press("Enter")
-    page.wait_for_selector(".reply .stats")
-    found = {}
+    page.wait_for_selector(".seed")
+    page.locator(".tool-end button").nth(1).click()
+    page.wait_for_selector(".panel h2")
+    found = {"settings": lines} if (lines := barriers(page)) else {}
     for name in PAGES:
         page.evaluate("path => { location.hash = path }", f"#/{name}")
         page.wait_for_selector(f".rail a[href='#/{name}'][aria-current=page]")
@@ -125,3 +130,41 @@ def test_nothing_moves_for_who_asks_for_that(console: Open) -> None:
 
     assert waiting.evaluate("each => getComputedStyle(each).animationName") == "none"
     page.click("button[aria-label='停止']")
+
+
+SMALL = """() => {
+  const touched = "button, a.button, a.icon-button, .rail a, select, textarea, summary, input";
+  const seen = [...document.querySelectorAll(touched)].filter(each => each.checkVisibility());
+  return seen.map(each => {
+    const place = each.closest("label") ?? each; // of a box its words are touched, too
+    const { width, height } = place.getBoundingClientRect();
+    return Math.min(width, height) < 44 ? `${width} x ${height}: ${each.outerHTML}` : "";
+  }).filter(Boolean);
+}"""
+
+
+def test_what_is_touched_is_no_smaller_than_a_finger(
+    console: Open, settings: ServerSettings
+) -> None:
+    """44 pixels each way on every page of a phone, and nothing is wider than that."""
+    done = make_run(settings.home.runs, state="completed")
+    measure(done, steps=3)
+    page = console(Script(pieces=("好",)), viewport=PHONE, has_touch=True, is_mobile=True)
+    page.click("[aria-label='再加一个模型并排比较']")
+    page.fill(".composer textarea", "你好")
+    page.click(".composer button")
+    page.wait_for_selector(".seed")
+    found = {}
+    for name in PAGES:
+        page.evaluate("path => { location.hash = path }", f"#/{name}")
+        page.wait_for_selector(f".rail a[href='#/{name}'][aria-current=page]")
+        page.wait_for_selector("main :is(h1, h2, .composer)")
+        if name == "training":
+            page.wait_for_selector(".run-head .buttons a")
+        if small := page.evaluate(SMALL):
+            found[name] = small
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
+    page.click(".rail .more")
+    assert page.get_by_role("dialog").get_by_role("button").count() == 4
+
+    assert found == {}

@@ -89,3 +89,35 @@ def test_the_servers_log_is_filtered_paused_and_saved(console: Open, tmp_path: P
         page.click("button[aria-label='下载']")
     saved.value.save_as(tmp_path / "log.txt")
     assert "ERROR server.test: the first error" in (tmp_path / "log.txt").read_text("utf-8")
+
+
+def test_a_page_that_the_server_does_not_give_is_shown_once_it_does(console: Open) -> None:
+    """Without a reload. Once they are fetched, pages are there while the server is not."""
+    page = console()
+    page.route("**/js/logs.js", lambda route: route.abort())
+    page.reload()
+    page.click(".rail >> text=日志")
+    expect(page.locator("[role=alert]")).to_contain_text("服务器没有给出这个页面")
+
+    page.unroute("**/js/logs.js")
+
+    expect(page.locator(".log-lines")).to_be_visible()
+    assert all("net::ERR" in error for error in page.seen.errors)
+    page.seen.errors.clear()
+
+
+def test_who_is_signed_out_meanwhile_is_told_why(console: Open) -> None:
+    """As by a server that was started again; what was typed is still there afterwards."""
+    page = console()
+    page.fill(".composer textarea", "写到一半")
+    page.context.clear_cookies()
+    page.click(".rail >> text=模型")
+    expect(page.locator(".sign-in")).to_contain_text("登录已经结束")
+
+    page.fill("[name=key]", page.live.serving.token)
+    page.click("button.primary")
+    page.click(".rail >> text=聊天")
+    expect(page.locator(".composer textarea")).to_have_value("写到一半")
+    # By Chromium itself, of every answer that is no success: to requests, and to the WebSocket.
+    assert all("401" in each or "403" in each for each in page.seen.errors)
+    page.seen.errors.clear()

@@ -57,7 +57,7 @@ def points(page: Page) -> int:
 
 @pytest.mark.timeout(600)
 def test_from_a_file_to_a_chat(workshop: Workshop, tmp_path: Path) -> None:
-    """Upload, train with the curve moving, reload, a second tab, stop, resume, and talk to it."""
+    """Upload, train with curves moving, reload, a second tab, stop, resume, name it, talk to it."""
     raw = tmp_path / "对话.json"
     raw.write_text(json.dumps({"train": DIALOGUES[:20], "valid": DIALOGUES[20:]}), "utf-8")
     page = workshop.open("data")
@@ -102,12 +102,17 @@ def test_from_a_file_to_a_chat(workshop: Workshop, tmp_path: Path) -> None:
         expect(tab.locator(".run-head .badge")).to_have_text("已完成", timeout=PATIENCE_MS)
         assert eventually(lambda tab=tab: points(tab) == STEPS)
 
-    page.click(".rail >> text=聊天")
-    page.select_option(".picker select", "bot")
+    expect(other.locator(".registered a").first).to_have_text("bot")
+    button(page, "以其他名字注册").click()
+    page.get_by_role("dialog").get_by_label("适配器名字").fill("bot-2")
+    page.get_by_role("dialog").get_by_role("button", name="注册适配器").click()
+    for tab in (page, other):
+        expect(tab.locator(".registered")).to_contain_text("bot-2")
+    page.click("[aria-label='bot 与基座并排聊天']")
     page.fill(".composer textarea", "今天好热")
     page.keyboard.press("Enter")
-    expect(page.locator(".reply .stats")).to_contain_text("token", timeout=PATIENCE_MS)
-    expect(page.locator(".reply h2")).to_have_text("bot")
+    expect(page.locator(".reply .stats").nth(1)).to_contain_text("token", timeout=PATIENCE_MS)
+    expect(page.locator(".reply h2")).to_have_text(["tiny", "bot"])
 
 
 def test_what_the_command_line_refuses_is_said_in_the_page(
@@ -228,4 +233,5 @@ def test_every_page_fits_a_phone(console: Open, settings: Any) -> None:
             for element in ("documentElement", "querySelector('#content')"):
                 assert page.evaluate(f"document.{element}.scrollWidth <= innerWidth"), name
         if names[0] == "训练":
-            page.click("[aria-label='切换到 English']")
+            page.click("text=更多")
+            page.click("dialog >> text=切换到 English")

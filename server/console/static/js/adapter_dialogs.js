@@ -10,11 +10,14 @@ const path = (name) => `/admin/adapters/${encodeURIComponent(name)}`;
 const named = (value, more = {}) => h("input", { required: true, value, autocomplete: "off", pattern: NAME, ...more });
 const options = (pairs, chosen) => pairs.map(([value, text]) => h("option", { value, selected: value === chosen }, text));
 
-/** Register what `run` has made; without one, of a run or a directory that is chosen. */
-export async function openRegister(run = null) {
+/**
+ * Register what `run` has made; without one, of a run or a directory that is chosen. What
+ * `isRegistered` already needs another name, which is asked for.
+ */
+export async function openRegister(run = null, isRegistered = false) {
   const runs = run ? [run] : (await get("/admin/runs")).data.filter((each) => each.state === "completed");
   const choice = h("select", { required: true }, options(runs.map((each) => [each.id, `${each.id} (${each.adapter})`])));
-  const name = named(runs[0]?.adapter ?? "");
+  const name = named(isRegistered ? "" : (runs[0]?.adapter ?? ""));
   choice.addEventListener("change", () => (name.value = runs[choice.selectedIndex].adapter));
   const directory = h("input", { required: true, autocomplete: "off", placeholder: "/…", pattern: "/.*" });
   const assumed = h("input", { type: "checkbox" });
@@ -28,10 +31,12 @@ export async function openRegister(run = null) {
   if (!runs.length) source.value = "path";
   show();
   const fields = [run ? null : field(t("adapter.from"), source), from, field(t("adapter.name"), name), h("label", { class: "inline" }, replaces, t("adapter.replaces"))];
-  formDialog(t("run.register"), fields, t("run.register"), () => {
+  const title = t(isRegistered ? "run.register.other" : "run.register");
+  formDialog(title, fields, t("run.register"), () => {
     const origin = source.value === "path" ? { path: directory.value.trim(), assume_base: assumed.checked } : { run: choice.value };
     return post("/admin/adapters", { name: name.value.trim(), replaces: replaces.checked, ...origin });
   });
+  if (isRegistered) name.focus();
 }
 
 export function openRename(name) {
@@ -77,3 +82,6 @@ export async function askToRemove(name) {
 }
 
 export const downloadPath = (name) => `${path(name)}/download`;
+
+/** The place of a new conversation with these models. */
+export const talkPath = (...names) => `#/chat/${encodeURIComponent(names.join(","))}`;

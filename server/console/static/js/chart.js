@@ -134,7 +134,7 @@ export class Chart {
   }
 
   drawn({ label, colour: stroke, dashed, faint }) {
-    return { label, stroke: faint ? `${stroke}44` : stroke, width: faint ? 1 : 2, dash: dashed ? [6, 4] : undefined, spanGaps: true, points: { show: dashed ? undefined : false, size: 5 } };
+    return { label, stroke: faint ? `${stroke}44` : stroke, width: faint ? 1 : 2, dash: dashed ? [6, 4] : undefined, spanGaps: true, points: { show: dashed ? hasFew : isLonely, size: 7, fill: stroke } };
   }
 
   selected(plot) {
@@ -238,4 +238,20 @@ export class Chart {
     this.plot?.destroy();
     this.plot = null;
   }
+}
+
+const MOST_DOTS = 100;
+
+/** Of a curve that is measured now and then, each measurement is a dot. */
+const hasFew = (plot, index) => hasAtMost(plot.data[index], MOST_DOTS);
+
+/** One measurement is no line, and would not be seen. */
+const isLonely = (plot, index) => hasAtMost(plot.data[index], 1);
+
+function hasAtMost(values, most) {
+  let count = 0;
+  for (const value of values) {
+    if (value !== null && value !== undefined && (count += 1) > most) return false;
+  }
+  return true;
 }

@@ -1,7 +1,10 @@
 // Conversations, kept in this browser only: one entry of localStorage each, so that two tabs do not
 // overwrite each other's, and a `storage` event tells the other tabs.
 
+import { titleOf } from "./title.js";
+
 const PREFIX = "lccc.conversation.";
+const MOST_TITLE = 200; // characters
 const listeners = new Set();
 
 /** Call `callback(id)` when another tab changed a conversation. */
@@ -53,10 +56,21 @@ function read(key) {
   }
 }
 
-/** Keep a conversation; false where the browser has no room for it. */
+/** Keep a conversation that somebody said something in; false where the browser has no room for it. */
 export function keep(conversation) {
   conversation.updated = Date.now();
-  if (!conversation.title) conversation.title = title(conversation);
+  return write(conversation);
+}
+
+/** Call it `name`, or as it was called at first where that is empty. It keeps its place in the list. */
+export function rename(conversation, name) {
+  conversation.title = name.trim().replace(/\s+/g, " ").slice(0, MOST_TITLE);
+  return write(conversation);
+}
+
+/** Keep what is set of a conversation, which does not make it the latest. */
+export function write(conversation) {
+  conversation.title ||= titleOf(conversation.turns.find((turn) => turn.role === "user")?.content ?? "");
   try {
     localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
     return true;
@@ -69,11 +83,6 @@ export function keep(conversation) {
 export const isKept = (id) => localStorage.getItem(PREFIX + id) !== null;
 
 export const remove = (id) => localStorage.removeItem(PREFIX + id);
-
-function title(conversation) {
-  const first = conversation.turns.find((turn) => turn.role === "user");
-  return first ? [...first.content.trim().replace(/\s+/g, " ")].slice(0, 40).join("") : "";
-}
 
 /** The messages that `model` is sent: of each turn its own reply, or the first that there is. */
 export function messages(conversation, model) {
@@ -92,6 +101,12 @@ export function messages(conversation, model) {
 
 /** As a file's text: OpenAI's messages, and what each reply was made by. */
 export function exported(conversation) {
-  const { id, created, updated, system, models, sampling, turns } = conversation;
-  return JSON.stringify({ format: "lccc-conversation-1", id, created, updated, models, sampling, system, turns, messages: messages(conversation, models[0]) }, null, 2);
+  const { id, title, created, updated, system, models, sampling, turns } = conversation;
+  return JSON.stringify({ format: "lccc-conversation-1", id, title, created, updated, models, sampling, system, turns, messages: messages(conversation, models[0]) }, null, 2);
+}
+
+/** What its file is called: its title, without what file systems or shells take for something else. */
+export function fileName(conversation) {
+  const title = conversation.title.replace(/[\p{C}\s/\\:*?"'`<>|$&;.]+/gu, "-").replace(/^-+|-+$/g, "");
+  return `${[...title].slice(0, 60).join("") || `lccc-${conversation.id.slice(0, 8)}`}.json`;
 }

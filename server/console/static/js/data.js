@@ -4,6 +4,7 @@ import { get, post, upload } from "./api.js";
 import { datasetView } from "./dataset_view.js";
 import { fill, h, icon, field } from "./dom.js";
 import { followChanges } from "./feed.js";
+import { fileChoice } from "./file_choice.js";
 import { number, t } from "./i18n.js";
 import { followJobs } from "./jobs_view.js";
 
@@ -56,7 +57,7 @@ class DataPage {
     this.refusal = h("p", { class: "error", role: "alert" });
     this.button = h("button", { type: "submit", class: "primary with-icon" }, icon("upload"), t("data.prepare"));
     this.file.addEventListener("change", () => {
-      const stem = this.file.files[0]?.name.replace(/\.(gz|json|jsonl|tsv|txt)\b/g, "").replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[^A-Za-z0-9]+/, "") ?? "";
+      const stem = this.file.files[0]?.name.replace(/\.(gz|json|jsonl|csv|tsv|txt)\b/g, "").replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[^A-Za-z0-9]+/, "") ?? "";
       if (!this.name.value) this.name.value = stem;
     });
     const form = h(
@@ -64,7 +65,7 @@ class DataPage {
       { class: "card drop", onsubmit: (event) => this.submit(event) },
       h("h2", {}, t("data.upload")),
       h("p", { class: "hint" }, t("data.upload.hint")),
-      h("div", { class: "grid" }, field(t("data.file"), this.file), field(t("data.name"), this.name), field(t("data.rules"), this.rules), h("div", { class: "grid" }, field(t("data.valid"), this.valid), field(t("data.test"), this.test))),
+      h("div", { class: "grid" }, field(t("data.file"), fileChoice(this.file)), field(t("data.name"), this.name), field(t("data.rules"), this.rules), h("div", { class: "grid" }, field(t("data.valid"), this.valid), field(t("data.test"), this.test))),
       h("label", { class: "inline" }, this.overwrite, t("data.overwrite")),
       this.state,
       this.refusal,

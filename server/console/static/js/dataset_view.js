@@ -104,11 +104,12 @@ function lengths(counts) {
   const bars = Array.from({ length: Math.ceil(most / width) }, () => 0);
   for (const [from, count] of pairs) bars[Math.floor(from / width)] += count;
   const highest = Math.max(...bars);
+  const every = Math.ceil(bars.length / 6); // as many as fit beneath on a phone
   const bar = (count, index) => {
     const name = `${index * width}–${(index + 1) * width - 1}：${number(count)}`;
     const ink = h("i", {});
     ink.style.height = `${(100 * count) / highest}%`;
-    return h("li", { title: name, "aria-label": name }, ink, h("small", { "aria-hidden": "true" }, index % 4 ? "" : String(index * width)));
+    return h("li", { title: name, "aria-label": name }, ink, h("small", { "aria-hidden": "true" }, index % every ? "" : String(index * width)));
   };
   return h("section", { class: "card" }, h("h2", {}, t("data.lengths")), h("ul", { class: "bars" }, bars.map(bar)));
 }

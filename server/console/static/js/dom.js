@@ -42,6 +42,8 @@ const PATHS = {
   close: "M6 6l12 12M18 6L6 18",
   language: "M4 6h9M8 4v2M11 6c-1 4-4 7-7 8M6 9c1 3 4 5 6 5M12 20l4-9 4 9M13.500 17h5",
   theme: "M12 4a8 8 0 1 0 8 8 6 6 0 0 1-8-8z",
+  end: "M12 5v13M6 12l6 6 6-6",
+  more: "M4 12a1 1 0 1 0 2 0a1 1 0 1 0-2 0M11 12a1 1 0 1 0 2 0a1 1 0 1 0-2 0M18 12a1 1 0 1 0 2 0a1 1 0 1 0-2 0",
   compare: "M4 5h7v14H4zM13 5h7v14h-7z",
   out: "M14 5h5v14h-5M4 12h10M10 8l4 4-4 4",
   pause: "M8 5v14M16 5v14",
@@ -76,3 +78,6 @@ export function iconButton(name, label, onclick, attributes = {}) {
 export function field(label, control, hint) {
   return h("label", { class: "field" }, h("span", { class: "field-label" }, label), control, hint ? h("small", {}, hint) : null);
 }
+
+/** Whether a key belongs to a composition, as of pinyin: Enter takes what it offers, and ends nothing else. */
+export const isComposing = (event) => event.isComposing || event.keyCode === 229; // Safari says only the latter

@@ -1,10 +1,11 @@
 // The shell: sign-in, navigation, language and appearance. A page is a function that fills a place
 // and returns what ends it.
 
+import { stopAll } from "./answers.js";
 import { del, get, post, whenSignedOut } from "./api.js";
-import { closeDialogs } from "./dialog.js";
+import { closeDialogs, openDialog } from "./dialog.js";
 import { fill, h, icon, iconButton, field } from "./dom.js";
-import { disconnect, whenConnected } from "./feed.js";
+import { disconnect, followChanges, whenConnected } from "./feed.js";
 import { LANGUAGES, language, setLanguage, t } from "./i18n.js";
 
 const PAGES = {
@@ -17,6 +18,8 @@ const PAGES = {
 };
 const THEMES = ["system", "light", "dark"];
 const THEME = "lccc.theme";
+const AGAIN_MS = 1000;
+const afterwards = globalThis.requestIdleCallback ?? ((act) => setTimeout(act, 1000)); // Safari has none
 const app = document.getElementById("app");
 let leave = () => {};
 let shows = 0; // a page that arrives late does not end up over a later one
@@ -40,6 +43,21 @@ function nextLanguage() {
   setLanguage(names[(names.indexOf(language()) + 1) % names.length]);
 }
 
+/** What is done with the console itself: what shows it, its name, and how. */
+function acts() {
+  return [
+    ["language", t("language"), () => (nextLanguage(), show())],
+    ["theme", t("theme", t(`theme.${theme()}`)), nextTheme],
+    ["out", t("sign.out"), signOut],
+  ];
+}
+
+/** On a phone there is no room for them in the row. */
+function openMore() {
+  const buttons = acts().map(([name, label, act]) => h("button", { type: "button", class: "tonal wide", onclick: () => (dialog.close(), act()) }, icon(name), label));
+  const dialog = openDialog(t("more"), h("div", { class: "made" }, buttons));
+}
+
 /** `#/page/subject`: which page, and what of it. */
 function where() {
   const [name, subject] = location.hash.slice(2).split("/", 2);
@@ -60,19 +78,37 @@ async function show() {
   const buttons = h(
     "div",
     { class: "rail-end" },
-    iconButton("language", t("language"), () => (nextLanguage(), show())),
-    iconButton("theme", t("theme", t(`theme.${theme()}`)), nextTheme),
-    iconButton("out", t("sign.out"), signOut),
+    acts().map(([name, label, act]) => iconButton(name, label, act)),
+    h("button", { type: "button", class: "only-narrow more", onclick: openMore }, icon("more"), h("span", {}, t("more"))),
   );
   fill(app, h("a", { class: "skip", href: "#content", onclick: (event) => (event.preventDefault(), content.focus()) }, t("skip")), h("nav", { class: "rail", "aria-label": t("app") }, links, buttons), content);
   const shown = ++shows;
-  const enter = await PAGES[page()]();
+  const enter = await PAGES[page()]().catch(() => missing);
   if (shown === shows) leave = enter(content, where()[1]) ?? (() => {});
+  afterwards(fetchPages);
+}
+
+/** In place of a page whose files the server did not give: they are asked for again once it is there. */
+function missing(place) {
+  let timer = 0;
+  const again = h("button", { type: "button", class: "tonal", onclick: show }, t("page.again"));
+  fill(place, h("div", { class: "page" }, h("h1", {}, t(`page.${page()}`)), h("p", { class: "error", role: "alert" }, t("page.missing")), h("p", {}, again)));
+  const unfollow = followChanges(() => (timer ||= setTimeout(show, AGAIN_MS)));
+  return () => {
+    clearTimeout(timer);
+    unfollow();
+  };
+}
+
+/** Have all pages at hand: then one can look at them while the server is away. */
+async function fetchPages() {
+  for (const each of Object.values(PAGES)) await each().catch(() => {});
 }
 
 function signIn(message = "") {
   shows += 1;
   leave();
+  stopAll();
   disconnect();
   closeDialogs();
   banner("");
@@ -114,7 +150,10 @@ async function signOut() {
 async function start() {
   useTheme(theme());
   // Before the first request: whoever signs in by the form comes to the pages without this function.
-  whenSignedOut(() => signIn());
+  whenSignedOut(() => {
+    if (document.querySelector(".sign-in")) return; // an answer to what was asked before
+    signIn(document.querySelector(".rail") ? t("sign.ended") : "");
+  });
   whenConnected((isOpen) => banner(isOpen ? "" : t("unreachable")));
   addEventListener("hashchange", show);
   const link = new URLSearchParams(location.hash.slice(1)).get("token");

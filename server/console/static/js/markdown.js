@@ -4,6 +4,7 @@
 import { copy } from "./clipboard.js";
 import { h, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
+import { ADDRESS, link, linked, split } from "./links.js";
 
 const DEEPEST_QUOTE = 8; // deeper ones are text
 
@@ -110,22 +111,36 @@ function paragraph(lines, at, blocks) {
   return at;
 }
 
-// One alternative at a time, none nested in another, each bounded: linear in the text.
-const INLINE = /`([^`\n]{1,2000})`|\*\*([^*\n]{1,2000})\*\*|\*([^*\s][^*\n]{0,2000})\*|~~([^~\n]{1,2000})~~|\[([^\]\n]{1,500})\]\((https?:\/\/[^\s)]{1,2000})\)/g;
+// One alternative at a time, none nested in another but links, each bounded: linear in the text.
+const INLINE = new RegExp(
+  [
+    "`([^`\\n]{1,2000})`",
+    "\\*\\*([^*\\n]{1,2000})\\*\\*",
+    "\\*([^*\\s][^*\\n]{0,2000})\\*",
+    "~~([^~\\n]{1,2000})~~",
+    "\\[([^\\]\\n]{1,500})\\]\\((https?:\\/\\/[^\\s)]{1,2000})\\)",
+    `(${ADDRESS})`,
+  ].join("|"),
+  "gi",
+);
 
 function inline(text) {
   const parts = [];
   let end = 0;
   for (const match of text.matchAll(INLINE)) {
-    parts.push(text.slice(end, match.index));
-    const [whole, source, strong, emphasis, struck, label, url] = match;
-    if (source !== undefined) parts.push(h("code", {}, source));
-    else if (strong !== undefined) parts.push(h("strong", {}, strong));
-    else if (emphasis !== undefined) parts.push(h("em", {}, emphasis));
-    else if (struck !== undefined) parts.push(h("del", {}, struck));
-    else parts.push(h("a", { href: url, target: "_blank", rel: "noopener noreferrer nofollow" }, label));
-    end = match.index + whole.length;
+    parts.push(text.slice(end, match.index), shown(match));
+    end = match.index + match[0].length;
   }
   parts.push(text.slice(end));
   return parts;
+}
+
+function shown([whole, source, strong, emphasis, struck, label, url, address]) {
+  if (source !== undefined) return h("code", {}, source);
+  if (strong !== undefined) return h("strong", {}, linked(strong));
+  if (emphasis !== undefined) return h("em", {}, linked(emphasis));
+  if (struck !== undefined) return h("del", {}, linked(struck));
+  if (label !== undefined) return link(url, label) ?? whole;
+  const [bare, behind] = split(address);
+  return [link(bare) ?? bare, behind];
 }

@@ -1,7 +1,7 @@
 // The models page: the base and its adapters, what is known of each, and adapter against adapter.
 
 import { get } from "./api.js";
-import { askToRemove, downloadPath, openEvaluation, openMerge, openRegister, openRename } from "./adapter_dialogs.js";
+import { askToRemove, downloadPath, openEvaluation, openMerge, openRegister, openRename, talkPath } from "./adapter_dialogs.js";
 import { short } from "./chart.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { showEvaluations } from "./evaluations.js";
@@ -107,14 +107,18 @@ class ModelsPage {
     const buttons = h(
       "div",
       { class: "buttons" },
+      iconLink("chat", t("models.talk", id), { href: talkPath(id) }),
+      iconLink("compare", t("models.compare", id), { href: talkPath(model.parent, id) }),
       iconButton("edit", t("adapter.rename.of", id), () => openRename(id)),
       known ? iconButton("merge", t("adapter.merge.of", id), () => this.said(openMerge(id, known.base))) : null,
-      h("a", { class: "icon-button", href: downloadPath(id), download: `${id}.zip`, "aria-label": t("adapter.download.of", id), title: t("adapter.download.of", id) }, icon("download")),
+      iconLink("download", t("adapter.download.of", id), { href: downloadPath(id), download: `${id}.zip` }),
       iconButton("remove", t("adapter.remove.of", id), () => this.said(askToRemove(id))),
     );
     return card(model, adapterFacts(model, known), buttons);
   }
 }
+
+const iconLink = (name, label, attributes) => h("a", { class: "icon-button", "aria-label": label, title: label, ...attributes }, icon(name));
 
 function card(model, facts, buttons = null) {
   const rows = facts.filter(([, value]) => value !== null && value !== undefined && value !== "");

@@ -42,11 +42,13 @@ export class PlannedForm {
       const plan = await this.planning(aborting.signal);
       fill(this.plan, this.shown(plan));
       this.begin.disabled = !this.isToBegin(plan);
-      if (!this.begin.disabled) this.begin.focus();
+      if (!this.begin.disabled) this.begin.focus({ preventScroll: true });
+      this.plan.scrollIntoView({ block: "nearest" }); // it stands below what may be a long form
     } catch (failure) {
       if (aborting.signal.aborted) return;
       fill(this.plan);
       this.error.textContent = failure.message;
+      this.error.scrollIntoView({ block: "nearest" });
     } finally {
       if (!aborting.signal.aborted) this.check.disabled = false;
     }
@@ -78,5 +80,6 @@ export class PlannedForm {
 
   wait(text) {
     fill(this.plan, h("p", { class: "waiting", role: "status" }, text));
+    this.plan.scrollIntoView({ block: "nearest" });
   }
 }

@@ -4,8 +4,9 @@ import { get, post } from "./api.js";
 import { fill, h, icon, iconButton, field } from "./dom.js";
 import { Chart, colour, short } from "./chart.js";
 import { RunCurves, envelope, smoothed } from "./curves.js";
-import { openRegister } from "./adapter_dialogs.js";
+import { openRegister, talkPath } from "./adapter_dialogs.js";
 import { confirmed } from "./dialog.js";
+import { followChanges } from "./feed.js";
 import { bytes, duration, number, t, time } from "./i18n.js";
 
 const SMALL = ["learning_rate", "gradient_norm", "tokens_per_s", "memory_bytes"];
@@ -23,7 +24,11 @@ export class RunView {
     this.settings = { smoothing: 0.6, isLog: false, ...JSON.parse(localStorage.getItem(SETTINGS) ?? "{}") };
     this.build(place);
     this.curves = new Map();
+    this.adapters = []; // what this run's adapter is registered as: {name, base}
     this.overlay(others);
+    this.unlisten = followChanges((what) => {
+      if (what.includes("models")) this.askNames();
+    });
     this.ask();
   }
 
@@ -121,7 +126,9 @@ export class RunView {
     try {
       const detail = await get(`/admin/runs/${encodeURIComponent(this.id)}`);
       if (this.isEnded) return;
+      const hadAdapter = this.detail?.has_adapter;
       this.detail = detail;
+      if (detail.has_adapter && !hadAdapter) this.askNames();
       if (this.isUnheard) this.refusal.textContent = "";
       this.isUnheard = false;
       this.showHead();
@@ -130,6 +137,20 @@ export class RunView {
       if (this.isEnded) return;
       this.isUnheard = true;
       this.refusal.textContent = failure.message;
+    }
+  }
+
+  /** Under which names the registry has what this run has made. */
+  async askNames() {
+    if (!this.detail?.has_adapter) return;
+    try {
+      const { base, data } = await get("/admin/adapters");
+      if (this.isEnded) return;
+      const { id, digest } = this.detail.run;
+      this.adapters = data.filter((each) => each.run?.id === id || each.digest === digest).map(({ name }) => ({ name, base: base.name }));
+      this.showHead();
+    } catch {
+      // the shell tells that the server cannot be reached
     }
   }
 
@@ -236,7 +257,7 @@ export class RunView {
     if (!run || !this.detail) return;
     // A process may outlive its run's end for a moment, and a new one takes one to begin.
     const busy = run.state === "running" ? undefined : this.jobs.find((job) => job.run === run.id && job.state === "running");
-    const state = JSON.stringify([run, this.detail.has_adapter, this.failure(), busy?.kind]);
+    const state = JSON.stringify([run, this.detail.has_adapter, this.adapters, this.failure(), busy?.kind]);
     if (state === this.shownHead) return;
     this.shownHead = state;
     const step = Math.max(run.step, this.own?.step ?? 0);
@@ -246,10 +267,11 @@ export class RunView {
       h("p", { class: "hint" }, t("run.about", run.adapter, run.base, run.dataset, time(run.started))),
       h("label", { class: "progress" }, h("progress", { max: String(run.total_steps || 1), value: String(step) }), h("span", {}, t("run.steps", number(step), number(run.total_steps)))),
       run.best_step ? h("p", { class: "hint" }, t("run.best", short(run.validation_nll), number(run.best_step))) : null,
+      this.adapters.length ? h("p", { class: "registered" }, icon("check"), t("run.registered"), this.adapters.map(talkLinks)) : null,
       problem ? h("p", { class: "error", role: "alert" }, problem) : null,
     );
     // Made anew only where they differ: a click would miss a button that every step replaces.
-    const offered = JSON.stringify([run.state, run.is_asked_to_stop, this.detail.has_adapter, busy?.kind]);
+    const offered = JSON.stringify([run.state, run.is_asked_to_stop, this.detail.has_adapter, this.adapters.length, busy?.kind]);
     if (offered === this.offered) return;
     this.offered = offered;
     this.refusal.textContent = "";
@@ -257,7 +279,7 @@ export class RunView {
       this.buttons,
       run.state === "running" ? h("button", { type: "button", class: "tonal with-icon", disabled: run.is_asked_to_stop, onclick: () => this.stop() }, icon("stop"), t(run.is_asked_to_stop ? "run.stopping" : "run.stop")) : null,
       RESUMABLE.includes(run.state) ? h("button", { type: "button", class: "tonal with-icon", disabled: Boolean(busy), onclick: () => this.act("resume") }, icon("play"), t(busy?.kind === "resume" ? "run.beginning" : "run.resume")) : null,
-      this.detail.has_adapter ? h("button", { type: "button", class: "chip", onclick: () => openRegister(run) }, t("run.register")) : null,
+      this.detail.has_adapter ? h("button", { type: "button", class: "chip", onclick: () => openRegister(run, this.adapters.length > 0) }, t(this.adapters.length ? "run.register.other" : "run.register")) : null,
       h("a", { class: "button chip", href: `#/logs/${encodeURIComponent(`run:${run.id}`)}` }, t("run.log")),
     );
   }
@@ -307,17 +329,26 @@ export class RunView {
       warnings.length ? h("section", { class: "card" }, h("h2", {}, t("run.warnings")), warnings.map((each) => h("p", { class: "warning" }, `${t("curve.step", number(each.step))}：${each.message}`))) : null,
       samples.length ? h("section", { class: "card" }, h("h2", {}, t("run.samples")), h("p", { class: "hint" }, t("run.samples.hint")), samplesTable(samples)) : null,
       checkpoints.length ? h("section", { class: "card scrolled", tabindex: "0" }, h("h2", {}, t("run.checkpoints")), checkpointsTable(checkpoints)) : null,
-      h("section", { class: "card" }, h("h2", {}, t("run.recipe")), h("p", { class: "hint" }, t("run.recipe.hint")), fields.length ? h("dl", { class: "recipe" }, fields.map(([name, value]) => [h("dt", {}, h("code", {}, name)), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))])) : h("p", {}, t("run.recipe.default"))),
+      h("section", { class: "card" }, h("h2", {}, t("run.recipe")), h("p", { class: "hint" }, t("run.recipe.hint")), fields.length ? h("dl", { class: "recipe" }, fields.map(([name, value]) => [h("dt", {}, h("code", {}, name)), h("dd", {}, said(value))])) : h("p", {}, t("run.recipe.default"))),
     );
   }
 
   end() {
     this.isEnded = true;
+    this.unlisten();
     cancelAnimationFrame(this.frame);
     cancelAnimationFrame(this.moving);
     for (const curves of this.curves.values()) curves.end();
     for (const chart of [this.chart, ...this.charts]) chart.end();
   }
+}
+
+const said = (value) => (Array.isArray(value) ? value.join(" ") : typeof value === "object" ? JSON.stringify(value) : String(value));
+
+/** An adapter's name, which leads to a talk with it, and the way to one beside its base. */
+function talkLinks({ name, base }) {
+  const both = t("models.compare", name);
+  return h("span", { class: "inline" }, h("a", { href: talkPath(name), title: t("models.talk", name) }, name), h("a", { class: "icon-button", href: talkPath(base, name), "aria-label": both, title: both }, icon("compare")));
 }
 
 /** Prompts in rows, steps below each other, so that one sees them change. */

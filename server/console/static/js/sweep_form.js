@@ -3,6 +3,7 @@
 import { get, post } from "./api.js";
 import { openDialog } from "./dialog.js";
 import { fill, h, field } from "./dom.js";
+import { fileChoice } from "./file_choice.js";
 import { bytes, duration, number, t } from "./i18n.js";
 import { PlannedForm } from "./planned_form.js";
 import { shown } from "./sweep_view.js";
@@ -35,7 +36,7 @@ class SweepForm extends PlannedForm {
       event.preventDefault();
       this.look();
     };
-    this.form = h("form", { class: "training-form", onsubmit: submit }, h("p", { class: "hint" }, t("sweep.hint")), field(t("sweep.file"), this.file), field(t("sweep.definition"), this.definition), this.end);
+    this.form = h("form", { class: "training-form", onsubmit: submit }, h("p", { class: "hint" }, t("sweep.hint")), field(t("sweep.file"), fileChoice(this.file)), field(t("sweep.definition"), this.definition), this.end);
     this.definition.addEventListener("input", () => this.stale());
     this.dialog = openDialog(t("sweep.new"), this.form, () => this.aborting?.abort());
     this.definition.focus();

@@ -153,8 +153,8 @@ class TrainingPage {
       "li",
       { class: `run${isChosen ? " current" : ""}` },
       h("a", { class: "run-name", href: `#/training/${encodeURIComponent(run.id)}`, "aria-current": isChosen ? "true" : null }, run.id),
-      h("span", { class: "run-marks" }, h("span", { class: `badge run-${run.state}` }, t(`run.state.${run.state}`)), box),
-      h("small", {}, `${number(run.step)} / ${number(run.total_steps)} · ${t("curve.validation_nll")} ${short(run.validation_nll)}`),
+      box,
+      h("small", {}, h("span", { class: `badge run-${run.state}` }, t(`run.state.${run.state}`)), ` ${number(run.step)} / ${number(run.total_steps)} · ${t("run.loss", short(run.validation_nll))}`),
       h("small", {}, `${run.base} · ${run.dataset} · ${time(run.started)}`),
       run.state === "running" ? h("progress", { max: "1", value: String(share), "aria-label": run.id }) : null,
     );
