@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +150,35 @@ class Seat:
 
 
 @pytest.fixture(scope="session")
+def routes_once() -> Iterator[None]:
+    """Have Litestar work out the routes once, not for each of some hundred servers.
+
+    Everything that an application is made of is given to it as always, and what differs from one
+    to the next, but for its state and its lifespan, makes it work them out again.
+    """
+    from litestar import Litestar
+
+    made: list[tuple[dict[str, Any], Litestar]] = []
+
+    def application(routes: list[Any], *, state: Any, lifespan: list[Any], **more: Any) -> Litestar:
+        given = {name: copy(one) for name, one in more.items() if name != "dependencies"}
+        app = next((app for known, app in made if known == given), None)
+        if app is None:
+            app = Litestar(routes, **more)
+            made.append((given, app))
+        app = copy(app)
+        app.asgi_router = copy(app.asgi_router)
+        app.asgi_router.app = app
+        app.asgi_handler = app._create_asgi_handler()
+        app.state, app._lifespan_managers = state, [*lifespan]
+        return app
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("server.app.Litestar", application)
+        yield
+
+
+@pytest.fixture(scope="session")
 def application(tmp_path_factory: pytest.TempPathFactory) -> tuple[Litestar, Seat]:
     """One for all tests of a process: the routes of another would be the same, and take a while."""
     from adapters.home import Home
@@ -190,7 +220,7 @@ LiveServer = Callable[..., AbstractContextManager[Live]]
 
 
 @pytest.fixture
-def live(settings: ServerSettings) -> LiveServer:
+def live(settings: ServerSettings, routes_once: None) -> LiveServer:
     """Start servers, with scripts for the engine and changes of the settings."""
     import msgspec
 
