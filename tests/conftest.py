@@ -169,6 +169,7 @@ def routes_once() -> Iterator[None]:
         app = copy(app)
         app.asgi_router = copy(app.asgi_router)
         app.asgi_router.app = app
+        app.event_emitter = copy(app.event_emitter)  # it keeps what is open while its own runs
         app.asgi_handler = app._create_asgi_handler()
         app.state, app._lifespan_managers = state, [*lifespan]
         return app
