@@ -50,7 +50,7 @@ def made_in(home: Home, *, briefly: bool) -> Demo:
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return Demo(home, done.stdout, done.stderr)
