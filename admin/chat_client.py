@@ -42,11 +42,14 @@ class ChatClient:
         self._url = url.rstrip("/")
         if httpx.URL(self._url).path in ("", "/"):
             self._url += "/v1"
+        address = httpx.URL(self._url)
         self._http = httpx.Client(
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S),
             # A proxy of the environment cannot reach this machine's own loopback.
-            trust_env=not _is_loopback(httpx.URL(self._url).host),
+            trust_env=not _is_loopback(address.host),
+            # Without TLS there is nobody to verify, and all authorities are not read for nothing.
+            verify=address.scheme != "http",
         )
 
     def __enter__(self) -> Self:

@@ -135,15 +135,19 @@ def state_of(settings: ServerSettings, *, token: str = "") -> State:
             "settings": settings,
             "responses": ResponseStore(settings.max_stored_responses, settings.max_stored_bytes),
             "metrics": Metrics(),
-            "document": cache(describe),
+            "document": describe,
             "doorkeeper": Doorkeeper(settings, token=token),
             **_workshop(settings),
         }
     )
 
 
+@cache
 def describe() -> bytes:
-    """The OpenAPI document of what :func:`create_app` makes. Needs no engine and no settings."""
+    """The OpenAPI document of what :func:`create_app` makes. Needs no engine and no settings.
+
+    Made when it is first asked for: that takes a while.
+    """
     return document(_routes(), dependencies=_dependencies())
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if find_library("cuda") is None:  # no driver: Triton, if it is there, shall run kernels on the CPU
     os.environ["TRITON_INTERPRET"] = "1"
+gc.disable()  # until all is loaded: none of it is garbage, and there is more at every look
 
 if TYPE_CHECKING:
     from litestar import Litestar
@@ -52,6 +55,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: shared_by(item.nodeid) is None)
 
 
+def pytest_collection_finish() -> None:
+    """Look for garbage again, but not among the half million objects that every test needs."""
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+    gc.enable()
+
+
 def shared_by(nodeid: str) -> str | None:
     """The name of what this test shares with those of whole folders."""
     return next((name for folder, name in SHARED.items() if nodeid.startswith(folder)), None)
@@ -76,13 +86,40 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test speaks TLS, yet every client of HTTP reads all authorities first, more than a
+    hundred, which takes it longer than most of what it is asked for here. Now there is one.
+    """
+    import certifi
+
+    first, end, _ = certifi.contents().partition("-----END CERTIFICATE-----\n")
+    bundle = tmp_path_factory.mktemp("tls") / "authority.pem"
+    bundle.write_text(first + end, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(bundle))
+        yield
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    """The whole way once: a base and two adapters that converse. Copy the home to change it."""
+    """The whole way once: a base and two adapters that converse. Copy the home to change it.
+
+    Most of its time would go into the base, which is built in fewer steps than a user's.
+    """
     from adapters.home import Home
     from tests.demo import made_in
 
-    return made_in(Home(tmp_path_factory.mktemp("demo") / "home"))
+    return made_in(Home(tmp_path_factory.mktemp("demo") / "home"), briefly=True)
+
+
+@pytest.fixture(scope="session")
+def whole_demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The same as a user has it, for slow tests."""
+    from adapters.home import Home
+    from tests.demo import made_in
+
+    return made_in(Home(tmp_path_factory.mktemp("demo") / "home"), briefly=False)
 
 
 @pytest.fixture
@@ -110,6 +147,36 @@ class Seat:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
+
+
+@pytest.fixture(scope="session")
+def routes_once() -> Iterator[None]:
+    """Have Litestar work out the routes once, not for each of some hundred servers.
+
+    Everything that an application is made of is given to it as always, and what differs from one
+    to the next, but for its state and its lifespan, makes it work them out again.
+    """
+    from litestar import Litestar
+
+    made: list[tuple[dict[str, Any], Litestar]] = []
+
+    def application(routes: list[Any], *, state: Any, lifespan: list[Any], **more: Any) -> Litestar:
+        given = {name: copy(one) for name, one in more.items() if name != "dependencies"}
+        app = next((app for known, app in made if known == given), None)
+        if app is None:
+            app = Litestar(routes, **more)
+            made.append((given, app))
+        app = copy(app)
+        app.asgi_router = copy(app.asgi_router)
+        app.asgi_router.app = app
+        app.event_emitter = copy(app.event_emitter)  # it keeps what is open while its own runs
+        app.asgi_handler = app._create_asgi_handler()
+        app.state, app._lifespan_managers = state, [*lifespan]
+        return app
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("server.app.Litestar", application)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -154,7 +221,7 @@ LiveServer = Callable[..., AbstractContextManager[Live]]
 
 
 @pytest.fixture
-def live(settings: ServerSettings) -> LiveServer:
+def live(settings: ServerSettings, routes_once: None) -> LiveServer:
     """Start servers, with scripts for the engine and changes of the settings."""
     import msgspec
 

@@ -1,4 +1,4 @@
-"""One real demo in an empty home, for every test that needs models that converse."""
+"""Real demos in empty homes, for every test that needs models that converse."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from click.testing import CliRunner, Result
+
 from adapters.home import Home
+
+BRIEF_STEPS = 500  # instead of 1,200; of what a pocket then says, half is to the point
+BRIEFLY = f"""
+from functools import partial
+from training.pocket import base
+base.PocketShape = partial(base.PocketShape, steps={BRIEF_STEPS})
+from admin.cli import main
+main()
+"""
+WIDE = {"COLUMNS": "200"}
 
 
 @dataclass(frozen=True)
@@ -19,22 +31,26 @@ class Demo:
     stderr: str
 
 
-def lccc_admin(
-    home: Home, *arguments: str, timeout_s: float = 170
-) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "admin", *arguments],
-        env={**os.environ, "LCCC_HOME": str(home.root), "COLUMNS": "200"},
+def lccc_admin(home: Home, *arguments: str) -> Result:
+    """Run the command line, in this process: in another, torch alone takes seconds to load."""
+    from admin.cli import main
+
+    return CliRunner().invoke(main, ["--home", str(home.root), *arguments], env=WIDE)
+
+
+def made_in(home: Home, *, briefly: bool) -> Demo:
+    """The whole way: pocket built, two adapters trained, served and asked. Takes minutes.
+
+    As a user goes it, but that ``briefly`` leaves out some steps of building.
+    """
+    program = ["-c", BRIEFLY] if briefly else ["-m", "admin"]
+    done = subprocess.run(
+        [sys.executable, *program, "demo", "--once", "--port", "0"],
+        env={**os.environ, "LCCC_HOME": str(home.root), **WIDE},
         capture_output=True,
         text=True,
         check=False,
-        timeout=timeout_s,
+        timeout=600,
     )
-
-
-def made_in(home: Home) -> Demo:
-    """The whole way: pocket built, two adapters trained, served and asked. Takes a minute."""
-    done = lccc_admin(home, "demo", "--once", "--port", "0", timeout_s=600)
     assert done.returncode == 0, done.stderr
     return Demo(home, done.stdout, done.stderr)

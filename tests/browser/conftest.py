@@ -68,7 +68,7 @@ Open = Callable[..., "Page"]
 
 
 @pytest.fixture
-def console(chromium: Browser, settings: ServerSettings) -> Iterator[Open]:
+def console(chromium: Browser, settings: ServerSettings, routes_once: None) -> Iterator[Open]:
     """Open the console of a server with scripts, signed in by its link, at ``host``.
 
     At the end of the test no page may have logged an error or asked another host for anything.

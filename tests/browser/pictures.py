@@ -64,7 +64,7 @@ def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     DOCS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lccc-pictures-") as folder:
-        home = made_in(Home(Path(folder) / "home")).home
+        home = made_in(Home(Path(folder) / "home"), briefly=False).home
         few = ("--dialogues", "50", "--replies", "20")  # the models page compares them by it
         measured = lccc_admin(
             home, "evaluate", "pocket", "cat", "scholar", "--data", "demo-cat", *few

@@ -149,7 +149,7 @@ def test_eight_concurrent_streams_equal_their_solo_replies(serving: Serving, hom
         "--base",
         "pocket",
     )
-    assert registered.returncode == 0, registered.stderr
+    assert registered.exit_code == 0, registered.stderr
     asked = [
         (model, text)
         for model in ("pocket", "cat", "scholar", "third")

@@ -40,18 +40,18 @@ def test_a_training_while_the_server_runs_is_served_at_once(serving: Serving, ho
         json.dumps([["早 上 好", "早 安 主 人"], ["晚 安", "好 梦"]] * 12), encoding="utf-8"
     )
     prepared = lccc_admin(home, "data", "prepare", str(raw), "--name", "mine")
-    assert prepared.returncode == 0, prepared.stderr
+    assert prepared.exit_code == 0, prepared.stderr
     assert ask(serving, "mine").status_code == 404
 
     trained = lccc_admin(
         home, "train", "--data", "mine", "--name", "mine", "--base", "pocket", *STEPS
     )
 
-    assert trained.returncode == 0, trained.stderr
+    assert trained.exit_code == 0, trained.stderr
+    assert eventually(lambda: "mine" in listed(serving))
     answered = ask(serving, "mine")
     assert answered.status_code == 200, answered.text
     assert answered.json()["model"] == "mine"
-    assert eventually(lambda: "mine" in listed(serving))
 
 
 def test_removal_ends_the_name_but_no_running_stream(serving: Serving, home: Home) -> None:
@@ -75,7 +75,7 @@ def test_removal_ends_the_name_but_no_running_stream(serving: Serving, home: Hom
             if line.startswith("data: {"):
                 text += json.loads(line[6:])["choices"][0]["delta"].get("content", "")
 
-    assert removed.returncode == 0, removed.stderr
+    assert removed.exit_code == 0, removed.stderr
     assert text == alone["choices"][0]["message"]["content"]
     assert eventually(lambda: "cat" not in listed(serving))
     assert ask(serving, "cat").status_code == 404
@@ -139,7 +139,7 @@ def test_ctrl_c_stops_a_training_that_resume_finishes(home: Home) -> None:
 
     resumed = lccc_admin(home, "train", "--resume", run.id)
 
-    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.exit_code == 0, resumed.stderr
     assert f"resumed at step {stop.group(1)}" in resumed.stderr
     assert run.status().state == "completed"
     assert "late" in lccc_admin(home, "adapters", "list").stdout

@@ -24,7 +24,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def real(settings: ServerSettings, tiny: Path) -> RealClient:
+def real(settings: ServerSettings, tiny: Path, routes_once: None) -> RealClient:
     """Makes clients of a server whose base is the tiny one; takes changes of the settings."""
     settings.home.bases.mkdir(parents=True)
     (settings.home.bases / "tiny").symlink_to(tiny)
