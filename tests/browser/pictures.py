@@ -69,7 +69,7 @@ def main() -> None:
         measured = lccc_admin(
             home, "evaluate", "pocket", "cat", "scholar", "--data", "demo-cat", *few
         )
-        if measured.returncode:
+        if measured.exit_code:
             sys.exit(measured.stderr)
         _search(home)
         settings = ServerSettings(home=home, port=0, base="pocket")
@@ -88,8 +88,8 @@ def _search(home: Home) -> None:
     """A small sweep over learning rates and ranks, to its end."""
     file = home.root / "rates.toml"
     file.write_text(RATES.format(name=SWEEP), "utf-8")
-    done = lccc_admin(home, "sweep", str(file), "--no-register", timeout_s=600)
-    if done.returncode:
+    done = lccc_admin(home, "sweep", str(file), "--no-register")
+    if done.exit_code:
         sys.exit(done.stderr)
 
 
