@@ -15,6 +15,7 @@ from typing import Any
 
 from server.engine.dialect import CALL, CALL_END, THINK, THINK_END
 from server.engine.errors import GrammarInvalid
+from server.engine.schema_objects import closed
 from server.engine.types import Function, Shape
 
 # No free white space: a small model may otherwise go on with it for ever.
@@ -35,7 +36,7 @@ def schemas_of(shape: Shape) -> list[str]:
 
 def _text(schema: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     """In its own order, which is that of the reply; the options are ours and not the client's."""
-    return json.dumps({**schema, "x-guidance": options}, ensure_ascii=False)
+    return json.dumps({**closed(schema), "x-guidance": options}, ensure_ascii=False)
 
 
 def _arguments(index: int, function: Function) -> str:

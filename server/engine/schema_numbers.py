@@ -14,8 +14,9 @@ from typing import Any
 MOST_INTEGER = 2**53 - 1
 _LOWER, _UPPER = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 _VALUES = ("const", "enum", *_LOWER, *_UPPER, "multipleOf")
-_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_NO_SCHEMAS = (*_VALUES, "default", "examples")
+# Keywords that hold schemas by name, and those that hold none.
+NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+NO_SCHEMAS = (*_VALUES, "default", "examples")
 _TOGETHER = ("allOf", "anyOf", "oneOf")
 
 
@@ -40,10 +41,10 @@ def _problems(schema: Any, root: Mapping[str, Any], where: str) -> Iterator[str]
             "which replies cannot be held to; use a bound just inside of it."
         )
     for key, value in schema.items():
-        if key in _NAMED and isinstance(value, Mapping):
+        if key in NAMED and isinstance(value, Mapping):
             for name, each in value.items():
                 yield from _problems(each, root, f"{where}{key}.{name}.")
-        elif key not in _NO_SCHEMAS:
+        elif key not in NO_SCHEMAS:
             for index, each in enumerate(value if isinstance(value, list) else ()):
                 yield from _problems(each, root, f"{where}{key}[{index}].")
             yield from _problems(value, root, f"{where}{key}.")
