@@ -153,8 +153,9 @@ class Seat:
 def routes_once() -> Iterator[None]:
     """Have Litestar work out the routes once, not for each of some hundred servers.
 
-    Everything that an application is made of is given to it as always, and what differs from one
-    to the next, but for its state and its lifespan, makes it work them out again.
+    What differs from one to the next makes it work them out again; but for state and lifespan,
+    which each has of its own, and for routes and dependencies: ``server.app`` makes these anew
+    every time, of nothing that is given to it, so that they are always the same.
     """
     from litestar import Litestar
 

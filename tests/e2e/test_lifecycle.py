@@ -33,8 +33,10 @@ def listed(serving: Serving) -> list[str]:
     return [card["id"] for card in httpx.get(f"{serving.api_url}/models").json()["data"]]
 
 
-def test_a_training_while_the_server_runs_is_served_at_once(serving: Serving, home: Home) -> None:
-    """LCCC JSON in, `train`, and the adapter answers by its name without a restart."""
+def test_a_training_while_the_server_runs_is_served_without_a_restart(
+    serving: Serving, home: Home
+) -> None:
+    """LCCC JSON in, `train`, and the running server lists the adapter and answers by its name."""
     raw = home.root / "mine.json"
     raw.write_text(
         json.dumps([["早 上 好", "早 安 主 人"], ["晚 安", "好 梦"]] * 12), encoding="utf-8"
