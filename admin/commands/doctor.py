@@ -115,15 +115,21 @@ def _packages(missing: set[str]) -> Iterator[Finding]:
 
 
 def _kernels() -> Iterator[Finding]:
+    import ctypes
+
     from server.engine.native.build import CompilationFailed, cache_directory, compiled
+    from server.engine.native.structs import INSTRUCTIONS, declare
 
     try:
-        library = compiled(cache_directory(os.environ), os.environ)
+        path = compiled(cache_directory(os.environ), os.environ)
+        library = ctypes.CDLL(str(path))
     except (CompilationFailed, OSError) as error:
         advice = "Without them a CPU serves several times slower."
         yield Finding("native kernels", "advice", f"not compiled: {error}", advice)
     else:
-        yield Finding("native kernels", "ok", f"compiled for this processor, {library}")
+        declare(library)
+        used = INSTRUCTIONS[library.lccc_instructions()]
+        yield Finding("native kernels", "ok", f"compiled for this processor ({used}), {path}")
 
 
 def _version(package: str) -> str | None:

@@ -13,7 +13,13 @@
 #define BLOCK_TOKENS 16
 #define STEP_TOKENS 64
 #define STEP_BLOCKS (STEP_TOKENS / BLOCK_TOKENS)
-#define QUERY_TILE 6 /* queries at a time: with two vectors each, 12 of AVX2's 16 registers */
+#ifdef LCCC_WIDE
+#define QUERY_TILE 8   /* queries at a time */
+#define MOST_VECTORS 8 /* of values for one or two queries */
+#else
+#define QUERY_TILE 6   /* with two vectors each, 12 of AVX2's 16 registers */
+#define MOST_VECTORS 4
+#endif
 #define QUERIES 48   /* at most in one task */
 #define FEW 4        /* for so many, widening bf16 on the way costs less than doing it beforehand */
 #define MAX_HEAD_DIM 256
@@ -34,6 +40,14 @@ typedef struct {
     int limits[QUERIES], seen[QUERIES]; /* tokens in all, and of the step */
 } __attribute__((aligned(64))) queries_t;
 
+#ifdef LCCC_WIDE
+#define MORE_QUERIES(call)      \
+    case 6: call(6); break;     \
+    case 7: call(7); break;
+#else
+#define MORE_QUERIES(call)
+#endif
+
 #define FOR_QUERIES(rows, call) \
     switch (rows) {             \
         case 1: call(1); break; \
@@ -41,7 +55,8 @@ typedef struct {
         case 3: call(3); break; \
         case 4: call(4); break; \
         case 5: call(5); break; \
-        default: call(6);       \
+        MORE_QUERIES(call)      \
+        default: call(QUERY_TILE); \
     }
 
 /* How many of `left` queries to take at a time, so that no tile is much smaller than the others. */
@@ -75,6 +90,24 @@ INLINE void widen_values(const uint16_t *values, const uint16_t *ahead, int head
 INLINE void score_blocks(const void *keys, const void *ahead, const size_t *starts, int blocks,
                          int is_bf16, int head_dim, const float *queries, int rows,
                          float (*scores)[STEP_TOKENS]) {
+#ifdef LCCC_WIDE
+    __m512 sum[2][QUERY_TILE];
+    for (int block = 0; block < blocks; block++)
+        for (int row = 0; row < rows; row++) sum[block][row] = _mm512_setzero_ps();
+    for (int d = 0; d < head_dim; d++, queries += rows) {
+        for (int block = 0; block < blocks; block++) {
+            size_t at = starts[block] + (size_t)d * BLOCK_TOKENS;
+            if (is_bf16) __builtin_prefetch((const uint16_t *)ahead + at, 0, 2);
+            __m512 key = load_wide(keys, at, is_bf16);
+            for (int row = 0; row < rows; row++)
+                sum[block][row] =
+                    _mm512_fmadd_ps(_mm512_set1_ps(queries[row]), key, sum[block][row]);
+        }
+    }
+    for (int block = 0; block < blocks; block++)
+        for (int row = 0; row < rows; row++)
+            _mm512_storeu_ps(scores[row] + block * BLOCK_TOKENS, sum[block][row]);
+#else
     f32x8 low[2][QUERY_TILE], high[2][QUERY_TILE];
     for (int block = 0; block < blocks; block++)
         for (int row = 0; row < rows; row++) low[block][row] = high[block][row] = splat_f32(0.0f);
@@ -96,6 +129,7 @@ INLINE void score_blocks(const void *keys, const void *ahead, const size_t *star
             store_f32(scores[row] + block * BLOCK_TOKENS, low[block][row]);
             store_f32(scores[row] + block * BLOCK_TOKENS + LANES, high[block][row]);
         }
+#endif
 }
 
 /* The scores of `blocks` blocks from block `number` of the step, for all queries that see them. */
@@ -158,11 +192,52 @@ typedef struct {
     size_t starts[STEP_BLOCKS], ahead[STEP_BLOCKS], stride;
 } values_t;
 
+#ifdef LCCC_WIDE
+/* As the next function, sixteen lanes at a time. */
+INLINE void add_wide_values(const values_t *from, int is_bf16, size_t d, int begin, int end,
+                            int rows, int vectors, float (*weights)[STEP_TOKENS],
+                            const float *scales, float (*sums)[MAX_HEAD_DIM]) {
+    __m512 sum[QUERY_TILE][MOST_VECTORS / 2];
+    for (int row = 0; row < rows; row++)
+        for (int v = 0; v < vectors; v++)
+            sum[row][v] = _mm512_mul_ps(_mm512_loadu_ps(sums[row] + v * 2 * LANES),
+                                        _mm512_set1_ps(scales[row]));
+    for (int first = begin, last; first < end; first = last) {
+        int offset = first % BLOCK_TOKENS;
+        size_t place = from->starts[first / BLOCK_TOKENS] + offset * from->stride + d;
+        const uint16_t *keys = (const uint16_t *)from->keys + from->ahead[first / BLOCK_TOKENS];
+        last = end - first < BLOCK_TOKENS - offset ? end : first + BLOCK_TOKENS - offset;
+        for (int at = first; at < last; at++, place += from->stride) {
+            __m512 value[MOST_VECTORS / 2];
+            for (int v = 0; v < vectors; v++) {
+                if (is_bf16 && v % 2 == 0)
+                    __builtin_prefetch(keys + place + v * 2 * LANES, 0, 2);
+                value[v] = load_wide(from->values, place + v * 2 * LANES, is_bf16);
+            }
+            for (int row = 0; row < rows; row++) {
+                __m512 weight = _mm512_set1_ps(weights[row][at]);
+                for (int v = 0; v < vectors; v++)
+                    sum[row][v] = _mm512_fmadd_ps(weight, value[v], sum[row][v]);
+            }
+        }
+    }
+    for (int row = 0; row < rows; row++)
+        for (int v = 0; v < vectors; v++)
+            _mm512_storeu_ps(sums[row] + v * 2 * LANES, sum[row][v]);
+}
+#endif
+
 /* sums[row] = scale * sums[row] + weights . values over the step's tokens from `begin` to `end`, in
  * order, for `vectors` vectors from `d`. */
 INLINE void add_values(const values_t *from, int is_bf16, size_t d, int begin, int end, int rows,
                        int vectors, float (*weights)[STEP_TOKENS], const float *scales,
                        float (*sums)[MAX_HEAD_DIM]) {
+#ifdef LCCC_WIDE
+    if (vectors > 1) {
+        add_wide_values(from, is_bf16, d, begin, end, rows, vectors / 2, weights, scales, sums);
+        return;
+    }
+#endif
     f32x8 sum[QUERY_TILE][4];
     for (int row = 0; row < rows; row++)
         for (int v = 0; v < vectors; v++)
@@ -210,8 +285,8 @@ INLINE void add_rows(const values_t *from, int is_bf16, size_t d, int vectors, i
         tile = query_tile(rows - first);
         if (!q->seen[first + tile - 1]) continue;
 #define ADD_ROWS(n) add_part(from, is_bf16, d, first, n, vectors, to, q)
-        if (vectors == 4 && tile == 1) ADD_ROWS(1);
-        else if (vectors == 4) ADD_ROWS(2);
+        if (vectors == MOST_VECTORS && tile == 1) ADD_ROWS(1);
+        else if (vectors == MOST_VECTORS) ADD_ROWS(2);
         else FOR_QUERIES(tile, ADD_ROWS)
     }
 }
@@ -219,11 +294,11 @@ INLINE void add_rows(const values_t *from, int is_bf16, size_t d, int vectors, i
 /* All dimensions, as many vectors at a time as there are registers for. */
 INLINE void add_step(const values_t *from, int is_bf16, int is_widened, int head_dim, int rows,
                      queries_t *q) {
-    const int most = rows <= 2 ? 4 : 2;
+    const int most = rows <= 2 ? MOST_VECTORS : 2;
     for (int d = 0, vectors; d < head_dim; d += vectors * LANES) {
         size_t place = is_widened ? d / SLICE * SLICE * STEP_TOKENS + d % SLICE : d;
-        vectors = head_dim - d >= most * LANES ? most : 1;
-        if (vectors == 4) add_rows(from, is_bf16, place, 4, d, rows, q);
+        vectors = head_dim - d >= most * LANES ? most : head_dim - d >= 2 * LANES ? 2 : 1;
+        if (vectors == MOST_VECTORS) add_rows(from, is_bf16, place, MOST_VECTORS, d, rows, q);
         else if (vectors == 2) add_rows(from, is_bf16, place, 2, d, rows, q);
         else add_rows(from, is_bf16, place, 1, d, rows, q);
     }

@@ -37,18 +37,22 @@ typedef struct { float *rows; int width, how; } target_t;
 INLINE void settle(int panel, panel_f32 sums, float *row, int width, int how) {
     if (how == GATE) {
         int left = width - panel * LANES;
+        float *to = row + panel * LANES;
         f32x8 product = silu(sums.low) * sums.high;
-        store_panel(row + panel * LANES, (panel_f32){product, product}, left < LANES ? left : LANES);
+        if (left >= LANES) store_f32(to, product);
+        else store_panel(to, (panel_f32){product, product}, left);
         return;
     }
     int left = width - panel * PANEL;
+    float *to = row + panel * PANEL;
     if (how == ADD) {
         panel_f32 before = {splat_f32(0.0f), splat_f32(0.0f)};
-        memcpy(&before, row + panel * PANEL, (left < PANEL ? left : PANEL) * sizeof *row);
+        if (left >= PANEL) memcpy(&before, to, sizeof before);
+        else memcpy(&before, to, left * sizeof *to);
         sums.low += before.low;
         sums.high += before.high;
     }
-    store_panel(row + panel * PANEL, sums, left);
+    store_panel(to, sums, left);
 }
 
 /* sums: of `panels` panels from `first`, [panels][rows]. Row by row, whose columns lie together. */
@@ -209,12 +213,14 @@ void lccc_forward(const model_t *model, const step_t *step) {
 #pragma omp parallel num_threads(step->threads)
     {
         int thread = omp_get_thread_num();
+        begin_tiles();
         run(&shared, (worker_t){.shared = &shared,
                                 .thread = thread,
                                 .threads = omp_get_num_threads(),
                                 .since = now(),
                                 .sums = shared.sums + thread * sums_of_a_thread(step),
                                 .queries = shared.queries + thread});
+        end_tiles();
     }
 }
 
@@ -225,14 +231,15 @@ int32_t lccc_multiply(const linear_t *linear, const float *x, int32_t rows, floa
     b.blocks = b.stride / NF4_BLOCK;
     set_nf4(&b);
     size_t all = rows;
-    b.q16 = malloc(all * b.stride * sizeof(int16_t));
-    b.q8 = malloc(all * b.stride);
+    b.q16 = malloc(all * b.stride * sizeof(int16_t) + TILE_SLACK);
+    b.q8 = malloc(all * b.stride + TILE_SLACK);
     b.scale16 = malloc(all * sizeof(float));
     b.scale8 = malloc(all * b.blocks * sizeof(float));
     b.start8 = malloc(all * b.blocks * sizeof(int32_t));
     panel_f32 *sums = aligned_alloc(64, all * sizeof(panel_f32));
     int is_short = !b.q16 || !b.q8 || !b.scale16 || !b.scale8 || !b.start8 || !sums;
     if (!is_short) {
+        begin_tiles();
         for (int row = 0; row < rows; row++)
             prepare_row(&b, linear->format, x + (size_t)row * linear->inputs, linear->inputs, row,
                         rows);
@@ -242,7 +249,34 @@ int32_t lccc_multiply(const linear_t *linear, const float *x, int32_t rows, floa
                 store_panel(y + (size_t)row * linear->outputs + panel * PANEL, sums[row],
                             linear->outputs - panel * PANEL);
         }
+        end_tiles();
     }
     free(b.q16), free(b.q8), free(b.scale16), free(b.scale8), free(b.start8), free(sums);
     return is_short;
+}
+
+/* What the products are computed with: 0 any processor's instructions, 1 AVX2, 2 AVX-512 with VNNI,
+ * 3 AMX as well. */
+int32_t lccc_instructions(void) {
+#ifdef LCCC_TILES
+    begin_tiles();
+    end_tiles();
+    if (has_tiles()) return 3;
+#endif
+#if defined(LCCC_WIDE)
+    return 2;
+#elif defined(LCCC_AVX2)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+/* Leave AMX alone from now on, or (1) use it again where it may be used; between steps only. */
+void lccc_use_tiles(int32_t wanted) {
+#ifdef LCCC_TILES
+    atomic_store(&tiles_are_used, wanted ? -1 : 0);
+#else
+    (void)wanted;
+#endif
 }

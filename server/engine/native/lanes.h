@@ -16,6 +16,12 @@
 #define LCCC_AVX2 1
 #endif
 
+/* Processors with sixteen lanes and products of bytes: see wide.h. */
+#if defined(LCCC_AVX2) && defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && \
+    defined(__AVX512VNNI__)
+#define LCCC_WIDE 1
+#endif
+
 #define LANES 8
 #define INLINE static inline __attribute__((always_inline))
 
@@ -56,6 +62,15 @@ INLINE f32x8 load_bf16(const uint16_t *from) {
 INLINE f32x8 load_stored(const void *from, size_t index, int is_bf16) {
     return is_bf16 ? load_bf16((const uint16_t *)from + index) : load_f32((const float *)from + index);
 }
+
+#ifdef LCCC_WIDE
+/* Sixteen of them. */
+INLINE __m512 load_wide(const void *from, size_t index, int is_bf16) {
+    if (!is_bf16) return _mm512_loadu_ps((const float *)from + index);
+    __m256i halves = _mm256_loadu_si256((const __m256i *)((const uint16_t *)from + index));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+#endif
 
 /* Rounded to nearest, ties to even; no number stays no number. */
 INLINE uint16_t to_bf16(float value) {

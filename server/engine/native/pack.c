@@ -18,17 +18,18 @@ static void read_row(const void *weight, int is_bf16, size_t row, int inputs, in
     memset(to + inputs, 0, (stride - inputs) * sizeof *to);
 }
 
-/* Symmetric, one scale a row, [-127, 127]. */
+/* Symmetric, one scale a row, [-127, 127]: [inputs / INT8_GROUP][16][INT8_GROUP]. */
 static void pack_int8(const float *rows, int stride, int inputs, int8_t *codes, float *scales) {
-    int even = padded(inputs, 2);
+    int all = padded(inputs, INT8_UNIT);
     for (int lane = 0; lane < PANEL; lane++) {
         const float *row = rows + (size_t)lane * stride;
         float most = largest(row, inputs), factor = most >= LEAST ? 127.0f / most : 0.0f;
         scales[lane] = most / 127.0f;
-        for (int at = 0; at < even; at++) {
+        for (int at = 0; at < all; at++) {
             float value = row[at] * factor;
-            int8_t code = value == value ? (int8_t)lrintf(value) : 0;
-            codes[(size_t)at / 2 * 2 * PANEL + 2 * lane + at % 2] = code;
+            int code = value == value ? (int)lrintf(value) : 0;
+            size_t place = (size_t)at / INT8_GROUP * INT8_GROUP * PANEL + INT8_GROUP * lane;
+            codes[place + at % INT8_GROUP] = (int8_t)(code + INT8_OFFSET);
         }
     }
 }

@@ -28,27 +28,6 @@ static int most_input(int inputs) {
     return most < MOST_INT16 ? (int)most : MOST_INT16;
 }
 
-/* One row as 16-bit whole numbers and their scale. Rows with a number that is none, or infinite,
- * get a scale that is no number, so that the row's results are none either. */
-static void quantise16(const float *x, int size, int stride, int16_t *q, float *scale) {
-    float most = largest(x, size);
-    int limit = most_input(size);
-    memset(q + size, 0, (stride - size) * sizeof *q);
-    if (!(most >= LEAST && most < INFINITY)) {
-        *scale = most < LEAST ? 0.0f : NAN;
-        memset(q, 0, size * sizeof *q);
-        return;
-    }
-    *scale = most / limit;
-    float factor = limit / most;
-    int at = 0;
-    for (; at + LANES <= size; at += LANES) {
-        i16x8 whole = __builtin_convertvector(nearest(load_f32(x + at) * splat_f32(factor)), i16x8);
-        memcpy(q + at, &whole, sizeof whole);
-    }
-    for (; at < size; at++) q[at] = (int16_t)lrintf(x[at] * factor);
-}
-
 /* Rows that are computed together in blocks. */
 typedef struct { int first, count; } tile_t;
 
@@ -97,18 +76,14 @@ static void quantise8(const float *x, int size, int offset, int8_t *q, size_t st
     }
 }
 
-/* Makes one row of `rows` ready for the products of `format`. */
-static void prepare_row(const buffers_t *b, int format, const float *x, int size, int row,
-                        int rows) {
-    if (format == FORMAT_INT8) {
-        quantise16(x, size, b->stride, b->q16 + (size_t)row * b->stride, b->scale16 + row);
-    } else if (has_blocks(format)) {
-        tile_t tile = tile_with(rows, row);
-        int8_t *q = b->q8 + (size_t)tile.first * b->stride + (row - tile.first) * NF4_BLOCK;
-        quantise8(x, size, format == FORMAT_NF4 ? NF4_OFFSET : INT7_MOST, q,
-                  (size_t)tile.count * NF4_BLOCK, b->scale8 + (size_t)row * b->blocks,
-                  b->start8 + (size_t)row * b->blocks);
-    }
+/* Makes one row of `rows` ready for the products with blocks of `format`. */
+static void prepare_blocks(const buffers_t *b, int format, const float *x, int size, int row,
+                           int rows) {
+    tile_t tile = tile_with(rows, row);
+    int8_t *q = b->q8 + (size_t)tile.first * b->stride + (row - tile.first) * NF4_BLOCK;
+    quantise8(x, size, format == FORMAT_NF4 ? NF4_OFFSET : INT7_MOST, q,
+              (size_t)tile.count * NF4_BLOCK, b->scale8 + (size_t)row * b->blocks,
+              b->start8 + (size_t)row * b->blocks);
 }
 
 #endif

@@ -17,6 +17,10 @@ typedef struct {
     const float *bias;   /* of every output, or NULL */
 } linear_t;
 
+static const char *panel_of(const linear_t *linear, int panel) {
+    return (const char *)linear->codes + panel * panel_bytes(linear->format, linear->inputs);
+}
+
 typedef struct {
     const float *input_norm, *qk_norm, *mlp_norm; /* qk_norm: [heads + kv_heads][head_dim] or NULL */
     linear_t qkv, output, gate_up, down;          /* gate_up: panels of 8 gates and 8 ups */
@@ -58,10 +62,17 @@ typedef struct {
     double *seconds;                         /* [TIMES], added to; or NULL */
 } step_t;
 
+/* With several tiles of rows the processor reads a panel faster than memory gives it, and then has
+ * it in its cache: so the next panel is asked for while this one is computed. */
+static void fetch_panel(const linear_t *linear, int panel, int rows) {
+    if (rows > TILE && panel < linear->panels)
+        fetch(panel_of(linear, panel), panel_bytes(linear->format, linear->inputs));
+}
+
 /* Buffers of one step, all of `tokens` rows. */
 typedef struct {
     float *hidden, *normed, *qkv, *attended, *wide, *shrunk;
-    int16_t *q16;    /* quantised inputs of int8 products */
+    int16_t *q16;    /* quantised inputs of int8 products, see prepare_int8 */
     float *scale16;  /* one of every row */
     int8_t *q8;      /* of products with blocks, by tiles of rows: see rows_q8 */
     float *scale8;   /* [row][block] */

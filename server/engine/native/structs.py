@@ -11,6 +11,8 @@ PANEL = 16
 HALF_PANEL = 8
 MAX_HEAD_DIM = 256
 LANES = 8
+# What products are computed with, by the number that ``lccc_instructions`` gives.
+INSTRUCTIONS = ("what the compiler makes of it", "AVX2", "AVX-512 VNNI", "AVX-512 VNNI and AMX")
 
 
 class LinearStruct(Structure):
@@ -131,3 +133,7 @@ def declare(library: ctypes.CDLL) -> None:
     library.lccc_forward.restype = None
     library.lccc_multiply.argtypes = [POINTER(LinearStruct), c_void_p, c_int32, c_void_p]
     library.lccc_multiply.restype = ctypes.c_int32
+    library.lccc_instructions.argtypes = []
+    library.lccc_instructions.restype = c_int32
+    library.lccc_use_tiles.argtypes = [c_int32]
+    library.lccc_use_tiles.restype = None

@@ -4,7 +4,12 @@
 
 #include "products.h"
 
-#define SUMS_AT_ONCE 256  /* panels times rows of results that a thread collects */
+/* Panels times rows of results that a thread collects. */
+#ifdef LCCC_WIDE
+#define SUMS_AT_ONCE 4096
+#else
+#define SUMS_AT_ONCE 256
+#endif
 #define PHASES_A_LAYER 16 /* 15 are in use */
 
 typedef struct { char *at; size_t used; } arena_t;
@@ -57,9 +62,9 @@ static size_t lay_out(const model_t *m, const step_t *step, shared_t *shared) {
     b->attended = cut(&arena, rows * queries * sizeof(float));
     b->wide = cut(&arena, rows * m->intermediate * sizeof(float));
     b->shrunk = cut(&arena, rows * b->shrunk_stride * sizeof(float));
-    b->q16 = cut(&arena, rows * b->stride * sizeof(int16_t));
+    b->q16 = cut(&arena, rows * b->stride * sizeof(int16_t) + TILE_SLACK);
     b->scale16 = cut(&arena, rows * sizeof(float));
-    b->q8 = cut(&arena, rows * b->stride);
+    b->q8 = cut(&arena, rows * b->stride + TILE_SLACK);
     b->scale8 = cut(&arena, rows * b->blocks * sizeof(float));
     b->start8 = cut(&arena, rows * b->blocks * sizeof(int32_t));
     shared->sums = cut(&arena, step->threads * sums_of_a_thread(step) * sizeof(panel_f32));

@@ -22,6 +22,7 @@ from server.engine.sequence import Chunk, Sequence
 from server.engine.text import Detokenizer, Reply
 from server.engine.types import SamplingParams
 from tests.server.engine.harness import FAMILIES, prompt_of
+from tests.server.engine.native.processors import Processor
 from tests.tiny import tiny_base
 
 pytestmark = pytest.mark.skipif(library() is None, reason="needs a C compiler")
@@ -100,6 +101,30 @@ def test_a_row_is_the_same_in_any_company_and_in_any_pieces(
             found = ours.logits(chunks)
             start += count
         assert torch.equal(found[again.key], expected)
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_every_processor_computes_the_same_logits(
+    weight_format: str,
+    base: Base,
+    registries: dict[str, Path],
+    lesser: Processor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A prompt of several steps of attention, then single tokens of many texts with adapters."""
+
+    def logits() -> list[torch.Tensor]:
+        ours = bench(base, registries["qwen3"], weight_format)
+        texts = [ours.sequence(5 + 9 * at, at, at % 4) for at in range(20)]
+        first = ours.logits([Chunk(text, 0, len(text.tokens) - 1) for text in texts])
+        then = ours.logits([Chunk(text, len(text.tokens) - 1, 1) for text in texts])
+        return [*first.values(), *then.values()]
+
+    expected = logits()
+    with lesser as theirs:
+        monkeypatch.setattr("server.engine.native.build.library", lambda: theirs)
+        found = logits()
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from server.engine.native.build import library
 from server.engine.native.pack import PackedLinear, interleaved, pack
 from server.engine.native.structs import declare
 from server.engine.quantised import Int8Linear
+from tests.server.engine.native.processors import Processor
 
 pytestmark = pytest.mark.skipif(library() is None, reason="needs a C compiler")
 
@@ -63,6 +64,21 @@ def test_products_are_right_and_rows_do_not_know_of_each_other(
     assert ((y - exact).abs() / scale).max() < ERRORS[weight_format]
     alone = [multiply(kernels, linear, row.unsqueeze(0).contiguous()) for row in x]
     assert torch.equal(torch.cat(alone), y)
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_every_processor_computes_the_same_bits(
+    kernels: ctypes.CDLL, lesser: Processor, weight_format: str
+) -> None:
+    """With tiles of bytes, sixteen lanes or eight: few rows and many, whole blocks and not."""
+    for outputs, inputs in ((48, 64), (70, 200), (16, 1100)):
+        weight = normal(outputs, inputs)
+        for rows in (1, 3, 7, 8, 15, 16, 17, 50):
+            x = normal(rows, inputs, seed=rows)
+            ours = multiply(kernels, pack(kernels, weight, None, weight_format), x)
+            with lesser as theirs:
+                found = multiply(theirs, pack(theirs, weight, None, weight_format), x)
+            assert torch.equal(found, ours)
 
 
 def test_bf16_weights_are_multiplied_in_fp32(kernels: ctypes.CDLL) -> None:

@@ -1,0 +1,294 @@
+/* The products of gemm.h sixteen lanes at a time: a panel's outputs are one vector.
+ *
+ * For processors with AVX-512 and VNNI. Where there are tiles of bytes as well (AMX, tiles.h), those
+ * compute what is quantised. Whole numbers come out the same in every way; floats too, whose sums
+ * have the same order.
+ *
+ * Inputs of int8 have sixteen bits: two signed bytes, 128 * high + low. Weights are stored 128 too
+ * large, for products of unsigned with signed bytes; 128 times the sum of a row's inputs is taken
+ * off. All of that wraps around at 32 bits, in which the result has room.
+ */
+#ifndef LCCC_WIDE_H
+#define LCCC_WIDE_H
+
+#include "tiles.h"
+
+#define BLOCKS_AT_ONCE 16 /* 64 inputs each: a stretch of a panel that stays in the cache */
+#define VNNI_ROWS 8       /* at a time: two sums each are in registers */
+#define AHEAD 8192        /* bytes of weights that are asked for early */
+
+INLINE __m512 splat_halves(float low, float high) {
+    return _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(low), _mm512_set1_ps(high));
+}
+
+/* See narrow.h. */
+INLINE void tile_floats(const void *panel, int is_bf16, int inputs, const float *const *low,
+                        const float *const *high, int rows, panel_f32 *sums) {
+    __m512 sum[TILE];
+    for (int row = 0; row < rows; row++) sum[row] = _mm512_setzero_ps();
+    for (int k = 0; k < inputs; k++) {
+        __m512 weights = load_wide(panel, (size_t)k * PANEL, is_bf16);
+        for (int row = 0; row < rows; row++) {
+            __m512 input =
+                low == high ? _mm512_set1_ps(low[row][k]) : splat_halves(low[row][k], high[row][k]);
+            sum[row] = _mm512_fmadd_ps(input, weights, sum[row]);
+        }
+    }
+    for (int row = 0; row < rows; row++) _mm512_storeu_ps(&sums[row], sum[row]);
+}
+
+INLINE __m512i splat_bytes(const int8_t *from) {
+    int32_t four;
+    memcpy(&four, from, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+/* planes: of a tile of rows, see prepare_int8; `step` bytes lead from one plane to the next. */
+INLINE void tile_int8(const uint8_t *panel, int blocks, const int8_t *planes, size_t step, int rows,
+                      size_t ahead, __m512i *sums) {
+    __m512i high[VNNI_ROWS], low[VNNI_ROWS];
+    for (int row = 0; row < rows; row++) high[row] = low[row] = _mm512_setzero_si512();
+    for (int block = 0; block < blocks; block++, planes += 2 * step) {
+        if (ahead) fetch(panel + ahead, PANEL * NF4_BLOCK);
+        for (int k = 0; k < NF4_BLOCK; k += 4, panel += 4 * PANEL) {
+            __m512i weights = _mm512_loadu_si512(panel);
+            for (int row = 0; row < rows; row++) {
+                const int8_t *input = planes + row * NF4_BLOCK + k;
+                high[row] = _mm512_dpbusd_epi32(high[row], weights, splat_bytes(input));
+                low[row] = _mm512_dpbusd_epi32(low[row], weights, splat_bytes(input + step));
+            }
+        }
+    }
+    for (int row = 0; row < rows; row++)
+        sums[row] = _mm512_add_epi32(_mm512_slli_epi32(high[row], 7), low[row]);
+}
+
+/* Whole numbers of a tile of rows with a panel, but for what the weights are stored too large by. */
+static void tile_sums(const uint8_t *panel, int blocks, const int8_t *planes, int rows,
+                      size_t ahead, __m512i *sums) {
+    size_t step = (size_t)rows * NF4_BLOCK;
+#ifdef LCCC_TILES
+    if (has_tiles()) {
+        multiply_panel(panel, blocks, planes, step, ahead, sums);
+        return;
+    }
+#endif
+    for (int first = 0, count; first < rows; first += count) {
+        count = rows - first < VNNI_ROWS ? rows - first : VNNI_ROWS;
+#define INT8_ROWS(n) \
+    tile_int8(panel, blocks, planes + first * NF4_BLOCK, step, n, ahead, sums + first)
+        FOR_EIGHT_ROWS(count, INT8_ROWS)
+        ahead = 0;
+    }
+}
+
+/* A panel of int8 for all rows. */
+static void panel_int8(const linear_t *linear, int panel, const buffers_t *b, int rows,
+                       panel_f32 *sums) {
+    const uint8_t *weights = (const uint8_t *)panel_of(linear, panel);
+    int blocks = padded(linear->inputs, NF4_BLOCK) / NF4_BLOCK;
+    __m512 scales = _mm512_loadu_ps(linear->scales + panel * PANEL);
+    for (int first = 0; first < rows;) {
+        tile_t tile = tile_with(rows, first);
+        __m512i exact[TILE_Q8];
+        tile_sums(weights, blocks, (const int8_t *)(b->q16 + (size_t)first * b->stride), tile.count,
+                  first ? 0 : AHEAD, exact);
+        for (int row = first; row < first + tile.count; row++) {
+            __m512i start = _mm512_set1_epi32(b->start8[(size_t)row * b->blocks]);
+            __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(exact[row - first], start));
+            sum = _mm512_mul_ps(_mm512_mul_ps(sum, scales), _mm512_set1_ps(b->scale16[row]));
+            _mm512_storeu_ps(&sums[row], sum);
+        }
+        first += tile.count;
+    }
+}
+
+/* One row of inputs for the products with int8 weights, of `rows`: by tiles of rows
+ * [blocks][high, low][rows of the tile][64] bytes. */
+static void prepare_int8(const buffers_t *b, const float *x, int size, int row, int rows) {
+    tile_t tile = tile_with(rows, row);
+    size_t step = (size_t)tile.count * NF4_BLOCK;
+    int8_t *to = (int8_t *)(b->q16 + (size_t)tile.first * b->stride) +
+                 (row - tile.first) * NF4_BLOCK;
+    float most = largest(x, size), *scale = b->scale16 + row;
+    int limit = most_input(size), is_finite = most >= LEAST && most < INFINITY;
+    *scale = is_finite ? most / limit : most < LEAST ? 0.0f : NAN;
+    f32x8 factor = splat_f32(is_finite ? limit / most : 0.0f);
+    i32x8 total = {0};
+    for (int begin = 0; begin < size; begin += NF4_BLOCK, to += 2 * step) {
+        const float *from = x + begin;
+        int left = size - begin;
+        float last[NF4_BLOCK] = {0};
+        if (left < NF4_BLOCK) from = memcpy(last, from, left * sizeof *last);
+        for (int at = 0; at < NF4_BLOCK; at += 4 * LANES) {
+            i32x8 high[4], low[4];
+            for (int part = 0; part < 4; part++) {
+                i32x8 whole = {0};
+                if (is_finite) whole = nearest(load_f32(from + at + part * LANES) * factor);
+                high[part] = (whole + 64) >> 7;
+                low[part] = whole - (high[part] << 7);
+                total += whole;
+            }
+            i8x32 bytes = narrow(high[0], high[1], high[2], high[3]);
+            memcpy(to + at, &bytes, sizeof bytes);
+            bytes = narrow(low[0], low[1], low[2], low[3]);
+            memcpy(to + step + at, &bytes, sizeof bytes);
+        }
+    }
+    uint32_t sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += (uint32_t)total[lane];
+    b->start8[(size_t)row * b->blocks] = (int32_t)(0u - sum * INT8_OFFSET);
+}
+
+INLINE __m512i decode_nf4(const uint8_t *codes, __m512i table) {
+    __m256i bytes = _mm256_loadu_si256((const __m256i *)codes), low = _mm256_set1_epi8(15);
+    __m512i both = _mm512_inserti64x4(
+        _mm512_castsi256_si512(bytes), _mm256_srli_epi16(bytes, 4), 1);
+    both = _mm512_and_si512(both, _mm512_broadcast_i64x4(low));
+    return _mm512_shuffle_epi8(table, both);
+}
+
+/* sums += the exact `sum` of a block, times both scales. */
+INLINE void end_block(const rows_q8 *x, int block, int row, __m512 scales, __m512i sum,
+                      panel_f32 *sums) {
+    __m512 scale = _mm512_set1_ps(x->scales[row][block]);
+    __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
+    _mm512_storeu_ps(&sums[row], _mm512_fmadd_ps(product, scales, _mm512_loadu_ps(&sums[row])));
+}
+
+/* Adds the blocks from `begin` to `end` to the sums of `rows` rows from `first` of a tile, exact
+ * within a block, blocks in order. `step`: bytes from a block of the tile's inputs to the next. */
+INLINE void tile_blocks(const uint8_t *panel, int is_nf4, __m512i table, int begin, int end,
+                        const rows_q8 *x, size_t step, int first, int rows, size_t ahead,
+                        panel_f32 *sums) {
+    const size_t bytes = is_nf4 ? NF4_BYTES : INT7_BYTES, group = is_nf4 ? 32 : 64;
+    for (int block = begin; block < end; block++) {
+        const uint8_t *codes = panel + (size_t)block * bytes;
+        __m512 scales = _mm512_loadu_ps(codes);
+        if (ahead) fetch(codes + ahead, bytes);
+        codes += PANEL * sizeof(float);
+        __m512i sum[VNNI_ROWS];
+        const int8_t *inputs = x->inputs + (size_t)block * step + first * NF4_BLOCK;
+        for (int row = 0; row < rows; row++)
+            sum[row] = _mm512_set1_epi32(x->starts[first + row][block]);
+        for (int k = 0; k < NF4_BLOCK; k += 4, codes += group) {
+            __m512i weights = is_nf4 ? decode_nf4(codes, table) : _mm512_loadu_si512(codes);
+            for (int row = 0; row < rows; row++)
+                sum[row] = _mm512_dpbusd_epi32(sum[row], weights,
+                                               splat_bytes(inputs + row * NF4_BLOCK + k));
+        }
+        for (int row = 0; row < rows; row++)
+            end_block(x, block, first + row, scales, sum[row], sums);
+    }
+}
+
+static rows_q8 rows_of(const buffers_t *b, tile_t tile) {
+    rows_q8 x = {.inputs = b->q8 + (size_t)tile.first * b->stride};
+    for (int row = 0; row < tile.count; row++) {
+        x.scales[row] = b->scale8 + (size_t)(tile.first + row) * b->blocks;
+        x.starts[row] = b->start8 + (size_t)(tile.first + row) * b->blocks;
+    }
+    return x;
+}
+
+/* A tile of rows without AMX, or of so few that it would not be quicker. */
+static void vnni_blocks(const uint8_t *codes, int is_nf4, __m512i table, const buffers_t *b,
+                        tile_t tile, int begin, int end, size_t ahead, panel_f32 *sums) {
+    rows_q8 x = rows_of(b, tile);
+    size_t step = (size_t)tile.count * NF4_BLOCK;
+    for (int first = 0, count; first < tile.count; first += count, ahead = 0) {
+        count = tile.count - first < VNNI_ROWS ? tile.count - first : VNNI_ROWS;
+#define NF4_ROWS(n) tile_blocks(codes, 1, table, begin, end, &x, step, first, n, ahead, sums)
+#define INT7_ROWS(n) tile_blocks(codes, 0, table, begin, end, &x, step, first, n, ahead, sums)
+        if (is_nf4) FOR_EIGHT_ROWS(count, NF4_ROWS)
+        else FOR_EIGHT_ROWS(count, INT7_ROWS)
+    }
+}
+
+#ifdef LCCC_TILES
+/* Adds `blocks` blocks to the sums of a tile of rows. scales: of the first block's outputs, `apart`
+ * bytes from the next's. All sixteen rows are computed, also where the tile has fewer. */
+static void amx_tile(const uint8_t *numbers, size_t step, const uint8_t *scales, size_t apart,
+                     int begin, int blocks, const buffers_t *b, tile_t tile, panel_f32 *sums) {
+    __m512 sum[TILE_Q8];
+    const float *shares[TILE_Q8];
+    const int32_t *starts[TILE_Q8];
+    const int8_t *inputs = b->q8 + (size_t)tile.first * b->stride +
+                           (size_t)begin * tile.count * NF4_BLOCK;
+#pragma GCC unroll 16
+    for (int row = 0; row < TILE_Q8; row++) {
+        int real = row < tile.count ? row : 0;
+        shares[row] = b->scale8 + (size_t)(tile.first + real) * b->blocks + begin;
+        starts[row] = b->start8 + (size_t)(tile.first + real) * b->blocks + begin;
+        sum[row] = _mm512_loadu_ps(&sums[real]);
+    }
+    for (int block = 0; block < blocks; block++, scales += apart) {
+        __m512i exact[TILE_Q8];
+        __m512 each = _mm512_loadu_ps(scales);
+        multiply_block(numbers + block * step, inputs + (size_t)block * tile.count * NF4_BLOCK,
+                       exact);
+#pragma GCC unroll 16
+        for (int row = 0; row < TILE_Q8; row++) {
+            __m512i whole = _mm512_add_epi32(exact[row], _mm512_set1_epi32(starts[row][block]));
+            __m512 scale = _mm512_set1_ps(shares[row][block]);
+            sum[row] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale), each,
+                                       sum[row]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int row = 0; row < TILE_Q8; row++)
+        if (row < tile.count) _mm512_storeu_ps(&sums[row], sum[row]);
+}
+
+/* A stretch of blocks for all rows: NF4 is decoded once for all of them. */
+static void amx_blocks(const uint8_t *codes, int is_nf4, __m512i table, const buffers_t *b,
+                       int rows, int begin, int end, size_t ahead, panel_f32 *sums) {
+    uint8_t decoded[BLOCKS_AT_ONCE][PANEL * NF4_BLOCK] __attribute__((aligned(64)));
+    const size_t bytes = is_nf4 ? NF4_BYTES : INT7_BYTES, width = PANEL * sizeof(float);
+    codes += (size_t)begin * bytes;
+    for (int block = 0; block < end - begin; block++) {
+        const uint8_t *from = codes + block * bytes;
+        fetch(from + ahead, bytes);
+        from += width;
+        for (int k = 0; is_nf4 && k < PANEL; k++, from += 32)
+            _mm512_store_si512(decoded[block] + k * 64, decode_nf4(from, table));
+    }
+    for (int first = 0; first < rows;) {
+        tile_t tile = tile_with(rows, first);
+        if (is_nf4)
+            amx_tile(decoded[0], sizeof decoded[0], codes, bytes, begin, end - begin, b, tile,
+                     sums + first);
+        else
+            amx_tile(codes + width, bytes, codes, bytes, begin, end - begin, b, tile, sums + first);
+        first += tile.count;
+    }
+}
+#endif
+
+/* A panel in blocks for all rows: a stretch at a time, which stays in the cache. */
+static void panel_blocks(const linear_t *linear, int panel, const buffers_t *b, int rows,
+                         panel_f32 *sums) {
+    int blocks = padded(linear->inputs, NF4_BLOCK) / NF4_BLOCK;
+    int is_nf4 = linear->format == FORMAT_NF4;
+    size_t bytes = panel_bytes(linear->format, linear->inputs) / blocks;
+    const uint8_t *codes = (const uint8_t *)panel_of(linear, panel);
+    __m512i table = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)b->nf4));
+    for (int row = 0; row < rows; row++) _mm512_storeu_ps(&sums[row], _mm512_setzero_ps());
+    for (int begin = 0; begin < blocks; begin += BLOCKS_AT_ONCE) {
+        int end = begin + BLOCKS_AT_ONCE < blocks ? begin + BLOCKS_AT_ONCE : blocks;
+#ifdef LCCC_TILES
+        if (rows >= LEAST_TILE_ROWS && has_tiles()) {
+            amx_blocks(codes, is_nf4, table, b, rows, begin, end, BLOCKS_AT_ONCE * bytes, sums);
+            continue;
+        }
+#endif
+        for (int first = 0; first < rows;) {
+            tile_t tile = tile_with(rows, first);
+            vnni_blocks(codes, is_nf4, table, b, tile, begin, end,
+                        first ? 0 : BLOCKS_AT_ONCE * bytes, sums + first);
+            first += tile.count;
+        }
+    }
+}
+
+#endif
