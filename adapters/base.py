@@ -10,7 +10,7 @@ import msgspec
 
 from adapters.errors import BaseInvalid, BaseNotFound
 from adapters.home import Home
-from adapters.manifest import BaseRef
+from adapters.manifest import PROJECTIONS, BaseRef
 
 DEFAULT_BASE = "Qwen/Qwen3-0.6B"
 # The small base that this project builds itself.
@@ -36,6 +36,13 @@ class Architecture(msgspec.Struct, frozen=True):
     head_dim: int
     vocab_size: int
     context_length: int
+
+    @property
+    def parameters(self) -> int:
+        """How many there are but for norms and biases; the head counts as tied."""
+        shapes = (self.projection_shape(projection) for projection in PROJECTIONS)
+        a_layer = sum(inputs * outputs for inputs, outputs in shapes)
+        return self.vocab_size * self.hidden_size + self.layers * a_layer
 
     def projection_shape(self, projection: str) -> tuple[int, int]:
         """(inputs, outputs) of one of :data:`adapters.manifest.PROJECTIONS`."""

@@ -23,7 +23,7 @@ class Device:
 def describe_devices() -> Iterator[Device]:
     """The CPU, then every CUDA device."""
     memory = psutil.virtual_memory()
-    number_format = "bf16" if cpu_computes_bf16() else "fp32 (no native bf16)"
+    number_format = "bf16, small bases in fp32" if cpu_computes_bf16() else "fp32 (no native bf16)"
     yield Device(
         "CPU",
         f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, "

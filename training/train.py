@@ -186,7 +186,8 @@ class _Stop:
 def _identity(plan: Plan, device: torch.device) -> dict[str, str]:
     """What a resumed run must have in common with its beginning, this machine's part included."""
     recipe = plan.recipe
-    dtype = str(compute_dtype(recipe.quantization.compute_dtype, device))
+    asked = recipe.quantization.compute_dtype
+    dtype = str(compute_dtype(asked, device, plan.base.architecture))
     identity = {**plan.identity, "compute dtype": dtype}
     return identity | ({"adalora": str(recipe.adalora)} if recipe.lora.kind == "adalora" else {})
 

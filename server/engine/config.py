@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adapters.base import Architecture, Base
-from adapters.manifest import PROJECTIONS
+from adapters.base import Base
 
 WeightFormat = Literal["fp32", "bf16", "int8", "nf4"]
 Kernels = Literal["auto", "native", "torch"]
@@ -130,7 +129,7 @@ class EngineConfig:
             return self.weights
         if self.device_name == "cuda":
             return "bf16"
-        if 4 * parameter_count(self.base.architecture) <= SMALL_BASE_BYTES:
+        if 4 * self.base.architecture.parameters <= SMALL_BASE_BYTES:
             return "fp32"
         if self.has_native_kernels:
             return "int8"
@@ -151,10 +150,3 @@ def has_fast_bf16() -> bool:
     import torch
 
     return "AVX512" in torch.backends.cpu.get_cpu_capability()
-
-
-def parameter_count(architecture: Architecture) -> int:
-    """Parameters of a decoder of this shape, but for norms and biases; the head counts as tied."""
-    shapes = (architecture.projection_shape(projection) for projection in PROJECTIONS)
-    a_layer = sum(inputs * outputs for inputs, outputs in shapes)
-    return architecture.vocab_size * architecture.hidden_size + architecture.layers * a_layer

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.base import find_base, locate_base, read_architecture, read_base
+from adapters.base import Architecture, find_base, locate_base, read_architecture, read_base
 from adapters.errors import BaseInvalid, BaseNotFound
 from adapters.home import Home
 from tests.tiny import tiny_base
@@ -54,6 +54,12 @@ def edit(path: Path, **fields: Any) -> None:
     """Change fields of a JSON file; ``None`` removes one."""
     found = json.loads(path.read_bytes()) | fields
     path.write_text(json.dumps({key: value for key, value in found.items() if value is not None}))
+
+
+def test_parameters_are_those_of_the_published_model() -> None:
+    """Qwen3-0.6B has 596 million, with its head tied."""
+    shape = Architecture("qwen3", 1024, 3072, 28, 16, 8, 128, 151_936, 40_960)
+    assert shape.parameters == pytest.approx(596e6, rel=0.001)
 
 
 class TestFind:

@@ -299,8 +299,8 @@ def test_peft_is_measured_beside_the_engine(home: Path) -> None:
     sizes = ["--rows", "3", "--adapters", "2", "--context", "40", "--steps", "40"]
     result = bench(home, "peft", *sizes, "--base", "tiny", "--rounds", "2", "--json")
 
-    report = json.loads(result.stdout)
     assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
     assert report["sides"]["PEFT"]["output_tokens"] == 2 * 3 * 40
     assert 0 < report["sides"]["engine"]["output_tokens"] <= 2 * 3 * 40
     assert report["sides"]["PEFT"]["ttft_ms"] is None

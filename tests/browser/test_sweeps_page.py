@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from training.sweeps.store import SweepStore
 
 pytest.importorskip("playwright.sync_api")
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 
 def is_wider(page: Page) -> bool:
@@ -75,6 +76,43 @@ def test_a_sweep_is_followed_and_stopped(console: Open, settings: ServerSettings
     expect(head.locator(".badge")).to_have_text("已完成")
     rows.nth(1).locator("a").click()
     expect(page.locator(".run-head h2")).to_contain_text(f"rank-{record.trials[0].id}")
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_sweep_that_ends_as_one_stops_it_is_no_error(
+    console: Open, settings: ServerSettings, is_told: bool
+) -> None:
+    """As of a run: whether the page has heard of the end already or not."""
+    store = SweepStore(settings.home.sweeps)
+    make_sweep(settings.home)
+    page = console()
+    badge = page.locator(".run-head .badge")
+    asked: list[str] = []
+    with ExitStack() as conductor:
+        conductor.enter_context(conducting(store.directory("rank")))
+
+        def late(route: Route) -> None:
+            asked.append(route.request.method)
+            conductor.close()
+            route.continue_()
+
+        page.route("**/stop", late)
+        page.click(".rail >> text=训练")
+        page.get_by_role("link", name="rank", exact=True).click()
+        expect(badge).to_have_text("进行中")
+        page.get_by_role("button", name="停止扫描").click()
+        if is_told:
+            conductor.close()
+            expect(badge).to_have_text("已停止")
+        page.get_by_role("dialog").get_by_role("button", name="停止扫描").click()
+        expect(badge).to_have_text("已停止")
+        expect(page.locator(".run-head .error")).to_have_text("")
+    assert not store.is_asked_to_stop("rank")
+    assert asked == ([] if is_told else ["POST"])
+    if not is_told:
+        (logged,) = page.seen.errors  # by Chromium itself, of every answer that is no success
+        assert "409" in logged
+        page.seen.errors.clear()
 
 
 def test_a_sweep_is_started_from_the_page(

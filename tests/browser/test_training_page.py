@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 
 from server.background import serve_in_thread
@@ -17,11 +20,11 @@ from tests.fakes import ScriptedEngine
 from tests.records import make_run, measure
 from tests.training.conftest import DIALOGUES
 from tests.waiting import eventually
-from training.runs import EventLog, RunStore
+from training.runs import EventLog, Run, RunStore
 
 pytest.importorskip("playwright.sync_api")
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 STEPS = 120
 QUICK = {
@@ -55,6 +58,24 @@ def points(page: Page) -> int:
     return int(found[1]) if found else 0
 
 
+def steps_of(run: Run) -> int:
+    """How many steps the training has told of."""
+    return sum(event.kind == "train" for event in run.events())
+
+
+@contextmanager
+def halted(run: Run, behind: int) -> Iterator[int]:
+    """Halt the training beyond a step, however quick it is; how many it has told of."""
+    assert eventually(lambda: steps_of(run) > behind, PATIENCE_MS / 1000)
+    process = psutil.Process(run.status().pid)
+    process.suspend()
+    try:
+        assert eventually(lambda: process.status() == psutil.STATUS_STOPPED)
+        yield steps_of(run)
+    finally:
+        process.resume()
+
+
 @pytest.mark.timeout(600)
 def test_from_a_file_to_a_chat(workshop: Workshop, tmp_path: Path) -> None:
     """Upload, train with curves moving, reload, a second tab, stop, resume, name it, talk to it."""
@@ -78,23 +99,27 @@ def test_from_a_file_to_a_chat(workshop: Workshop, tmp_path: Path) -> None:
     button(page, "开始训练").click()
 
     expect(page.locator(".run-head h2")).to_contain_text("bot-", timeout=PATIENCE_MS)
-    assert eventually(lambda: points(page) > 2)
-    before = points(page)
-    reached = page.locator(".run-head .progress span").inner_text()
-    page.evaluate("window.shown = document.querySelector('.run-head .buttons button')")
-    assert eventually(lambda: points(page) > before)
-    expect(page.locator(".run-head .progress span")).not_to_have_text(reached, timeout=PATIENCE_MS)
-    assert page.evaluate("window.shown.isConnected")  # else a step between would swallow a click
-    page.reload()
-    other = workshop.open(page.url.partition("#/")[2])
-    assert eventually(lambda: points(page) > before)
-    button(page, "停止").click()
-    page.get_by_role("dialog").get_by_role("button", name="停止").click()
+    (run,) = RunStore(workshop.home.runs).all()
+    with halted(run, behind=2) as before:
+        assert eventually(lambda: points(page) == before)
+        reached = page.locator(".run-head .progress span").inner_text()
+        page.evaluate("window.shown = document.querySelector('.run-head .buttons button')")
+    with halted(run, behind=before) as now:
+        assert eventually(lambda: points(page) == now)
+        expect(page.locator(".run-head .progress span")).not_to_have_text(reached)
+        assert page.evaluate("window.shown.isConnected")  # else a step would swallow a click
+        page.reload()
+        other = workshop.open(page.url.partition("#/")[2])
+        for tab in (page, other):
+            assert eventually(lambda tab=tab: points(tab) == now)
+        button(page, "停止").click()
+        page.get_by_role("dialog").get_by_role("button", name="停止").click()
+        for tab in (page, other):
+            expect(button(tab, "正在停止……")).to_be_disabled()
     for tab in (page, other):
         expect(tab.locator(".run-head .badge")).to_have_text("已停止", timeout=PATIENCE_MS)
-    (run,) = RunStore(workshop.home.runs).all()
     stopped_at = run.status().step
-    assert 2 < stopped_at < STEPS
+    assert now <= stopped_at < STEPS
     assert eventually(lambda: points(page) == points(other) == stopped_at)
 
     button(page, "继续").click()
@@ -161,6 +186,47 @@ def test_a_run_of_the_command_line_is_followed(console: Open, settings: Any) -> 
         expect(page.locator(".warning")).to_contain_text("<img src=x")
         assert "ran" not in page.title()
     expect(page.locator(".run-head .badge")).to_have_text("中断")
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_run_that_ends_as_one_stops_it_is_no_error(
+    console: Open, settings: Any, is_told: bool
+) -> None:
+    """Whether the page has heard of the end before the answer to its question or not: it shows how
+    the run has ended, and complains of nothing.
+    """
+    run = make_run(settings.home.runs, state="running", total_steps=50)
+    measure(run, steps=10)
+    page = console()
+    badge = page.locator(".run-head .badge")
+    asked: list[str] = []
+
+    def end() -> None:
+        run.write_status(msgspec.structs.replace(run.status(), state="completed", step=50))
+
+    def late(route: Route) -> None:
+        asked.append(route.request.method)
+        end()
+        route.continue_()
+
+    page.route("**/stop", late)
+    with run.held():
+        page.click(".rail >> text=训练")
+        expect(badge).to_have_text("进行中")
+        button(page, "停止").click()
+        if is_told:
+            end()
+            expect(badge).to_have_text("已完成")
+        page.get_by_role("dialog").get_by_role("button", name="停止").click()
+        expect(badge).to_have_text("已完成")
+        expect(page.locator(".run-head .progress span")).to_have_text("第 50 步，共 50 步")
+        expect(page.locator(".run-head .error")).to_have_text("")
+    assert not run.is_asked_to_stop()
+    assert asked == ([] if is_told else ["POST"])
+    if not is_told:
+        (logged,) = page.seen.errors  # by Chromium itself, of every answer that is no success
+        assert "409" in logged
+        page.seen.errors.clear()
 
 
 def test_curves_are_zoomed_laid_over_each_other_and_smoothed(console: Open, settings: Any) -> None:

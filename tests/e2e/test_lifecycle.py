@@ -8,11 +8,17 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
+from itertools import count
 
 import httpx
 import pytest
 
 from adapters.home import Home
+from server.engine.loop import Reading
+from server.engine.runner import Runner
+from server.engine.sequence import Chunk
 from server.process import Serving
 from tests.demo import lccc_admin
 from tests.waiting import eventually
@@ -56,9 +62,20 @@ def test_a_training_while_the_server_runs_is_served_without_a_restart(
     assert answered.json()["model"] == "mine"
 
 
-def test_removal_ends_the_name_but_no_running_stream(serving: Serving, home: Home) -> None:
-    """A stream that has begun ends as it would have; afterwards the name is unknown."""
+def test_removal_ends_the_name_but_no_running_stream(
+    serving: Serving, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that has begun ends as it would have; before that already the name is unknown."""
     alone = ask(serving, "cat", temperature=0, max_tokens=200).json()
+    assert alone["usage"]["completion_tokens"] > 4
+    go, steps, launch = threading.Event(), count(), Runner.launch
+
+    def held(runner: Runner, chunks: Sequence[Chunk]) -> Reading:
+        if next(steps) >= 3:
+            assert go.wait(60)
+        return launch(runner, chunks)
+
+    monkeypatch.setattr(Runner, "launch", held)
     body = {
         "model": "cat",
         "messages": [{"role": "user", "content": "你好"}],
@@ -66,21 +83,20 @@ def test_removal_ends_the_name_but_no_running_stream(serving: Serving, home: Hom
         "max_tokens": 200,
         "stream": True,
     }
-    text = ""
-    with httpx.stream(
-        "POST", f"{serving.api_url}/chat/completions", json=body, timeout=60
-    ) as stream:
-        lines = stream.iter_lines()
-        next(line for line in lines if line)
+    url = f"{serving.api_url}/chat/completions"
+    with httpx.stream("POST", url, json=body, timeout=60) as stream:
+        lines = (line for line in stream.iter_lines() if line.startswith("data: {"))
+        frames = [next(lines)]
         removed = lccc_admin(home, "adapters", "remove", "cat", "--yes")
-        for line in lines:
-            if line.startswith("data: {"):
-                text += json.loads(line[6:])["choices"][0]["delta"].get("content", "")
+        assert removed.exit_code == 0, removed.stderr
+        assert eventually(lambda: "cat" not in listed(serving))
+        assert ask(serving, "cat").status_code == 404
+        go.set()
+        frames += lines
 
-    assert removed.exit_code == 0, removed.stderr
+    deltas = [json.loads(frame[6:])["choices"][0]["delta"] for frame in frames]
+    text = "".join(each.get("content", "") for each in deltas)
     assert text == alone["choices"][0]["message"]["content"]
-    assert eventually(lambda: "cat" not in listed(serving))
-    assert ask(serving, "cat").status_code == 404
     assert ask(serving, "scholar").status_code == 200
 
 

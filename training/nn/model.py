@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from adapters.base import Base
+from adapters.base import Architecture, Base
 from training.errors import RecipeError
 from training.nn import attention
 from training.nn.adalora import NAME, adalora_config, plain_lora
@@ -26,6 +26,8 @@ from training.recipe import Quantization, Recipe
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
+# From so many parameters on, native bf16 is quicker than fp32 on a CPU (BENCHMARKS.md).
+BF16_PARAMETERS = 100_000_000
 BF16_CAPABILITY = (8, 0)  # Ampere; `is_bf16_supported()` is also true where bf16 is emulated
 
 
@@ -36,18 +38,20 @@ def training_device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def compute_dtype(asked: str, device: torch.device) -> torch.dtype:
-    """The dtype of activations. ``auto`` takes bf16 only where the device computes it natively.
+def compute_dtype(asked: str, device: torch.device, base: Architecture) -> torch.dtype:
+    """The dtype of activations. ``auto`` takes bf16 only where it is measured to be quicker.
 
-    On a CPU without AVX512-BF16 or AMX a bf16 product is emulated and measured ten times slower
-    than fp32, so ``auto`` is fp32 there. GPUs before Ampere get fp16.
+    On a CPU without AVX512-BF16 or AMX a bf16 product is emulated and ten times slower than in
+    fp32, and with them what is around the products of a small base costs more than these save; so
+    ``auto`` is fp32 there. GPUs before Ampere get fp16.
     """
     if asked != "auto":
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[asked]
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= BF16_CAPABILITY
         return torch.bfloat16 if native else torch.float16
-    return torch.bfloat16 if cpu_computes_bf16() else torch.float32
+    is_quicker = cpu_computes_bf16() and base.parameters >= BF16_PARAMETERS
+    return torch.bfloat16 if is_quicker else torch.float32
 
 
 def cpu_computes_bf16() -> bool:
@@ -137,7 +141,7 @@ def load_base(base: Base, quantization: Quantization, device: torch.device) -> A
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    dtype = compute_dtype(quantization.compute_dtype, device)
+    dtype = compute_dtype(quantization.compute_dtype, device, base.architecture)
     if dtype is torch.float16 and device.type == "cpu":
         raise RecipeError("quantization.compute_dtype: fp16 needs a GPU; use auto, bf16 or fp32.")
     config = None

@@ -63,9 +63,10 @@ def _remedies(plan: Plan, step: int) -> Iterator[str]:
         )
     if recipe.quantization.kind != "nf4":
         smaller = msgspec.structs.replace(recipe.quantization, kind="nf4")
-        dtype = compute_dtype(recipe.quantization.compute_dtype, training_device())
+        shape = plan.base.architecture
+        dtype = compute_dtype(recipe.quantization.compute_dtype, training_device(), shape)
         kinds = (recipe.quantization, smaller)
-        now, then = (base_bytes(plan.base.architecture, kind, dtype) for kind in kinds)
+        now, then = (base_bytes(shape, kind, dtype) for kind in kinds)
         yield f"quantization.kind=nf4 holds the base in {_gib(then)} instead of {_gib(now)}."
 
 

@@ -45,7 +45,8 @@ class Footprint:
 
     @classmethod
     def of(cls, plan: Plan, device: torch.device) -> Footprint:
-        dtype = compute_dtype(plan.recipe.quantization.compute_dtype, device)
+        asked = plan.recipe.quantization.compute_dtype
+        dtype = compute_dtype(asked, device, plan.base.architecture)
         return cls(plan, device, dtype, Forward.largest(plan))
 
     def bytes_of(self, recomputed_layers: int) -> dict[str, int]:

@@ -171,7 +171,8 @@ class _Bench:
         ]
         device = training_device()
         self._model = load_base(base, conditions.quantization, device)
-        dtype = str(compute_dtype(conditions.quantization.compute_dtype, device))
+        asked = conditions.quantization.compute_dtype
+        dtype = str(compute_dtype(asked, device, base.architecture))
         kind = conditions.quantization.kind
         self.held = dtype.removeprefix("torch.") + ("" if kind == "none" else f", {kind} weights")
 

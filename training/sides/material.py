@@ -92,7 +92,8 @@ class Lesson:
             [(example.ids, _labels(example)) for example in self.examples(number)]
             for number in range(self.rounds + 1)
         ]
-        dtype = compute_dtype(recipe.quantization.compute_dtype, device)
+        asked = recipe.quantization.compute_dtype
+        dtype = compute_dtype(asked, device, self.plan.base.architecture)
         return Job(
             base=str(self.plan.base.path),
             device=str(device),

@@ -29,7 +29,7 @@ class PeftBatch:
         from transformers.utils import logging as transformers_logging
 
         self._device = training_device()
-        dtype = compute_dtype("auto", self._device)
+        dtype = compute_dtype("auto", self._device, base.architecture)
         self.number_format = str(dtype).removeprefix("torch.")
         transformers_logging.disable_progress_bar()
         model: Any = AutoModelForCausalLM.from_pretrained(

@@ -137,7 +137,10 @@ def test_a_real_trial_is_stopped_with_a_checkpoint(tmp_path: Path) -> None:
     file = write(tmp_path / "rank.toml", {"lora.r": [4, 8]}, recipe="long.toml", base="models/tiny")
     runs = RunStore(home / "runs")
 
-    with when(lambda: any(run.log_path.exists() for run in runs.all()), signal.SIGTERM):
+    def has_stepped() -> bool:
+        return any(event.step for run in runs.all() for event in run.events())
+
+    with when(has_stepped, signal.SIGTERM):
         done = CliRunner().invoke(main, ["--home", str(home), "sweep", str(file)])
 
     (run,) = runs.all()

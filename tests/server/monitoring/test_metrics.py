@@ -108,9 +108,10 @@ def test_a_client_that_leaves_counts_as_an_abort(live: LiveServer) -> None:
         url = server.url.removesuffix("/v1")
         body = {"model": "poet", "messages": [{"role": "user", "content": "a"}], "stream": True}
         with httpx.stream("POST", f"{server.url}/chat/completions", json=body) as response:
-            next(response.iter_bytes())
+            lines = response.iter_lines()  # without its reader the stream would be closed
+            assert any('"content":"a"' in line for line in lines)
         wanted = 'lccc_requests_total{model="poet",outcome="abort"} 1.0'
-        eventually(lambda: wanted in httpx.get(f"{url}/metrics").text)
+        assert eventually(lambda: wanted in httpx.get(f"{url}/metrics").text)
         assert 'lccc_reply_tokens_total{model="poet"} 1.0' in httpx.get(f"{url}/metrics").text
 
 

@@ -97,7 +97,7 @@ def test_one_that_breaks_off_in_a_stream_is_an_error_frame(live: LiveServer) -> 
     """After it nothing but ``[DONE]`` is sent, and the other reply is aborted."""
     with live(Script(pieces=("a", "b"), hold_at=1), Script(fail_at=0)) as server:
         sent = frames(server, n=2)
-        eventually(lambda: not server.engine.running)
+        assert eventually(lambda: not server.engine.running)
 
     assert sent[-1]["error"]["code"] == "generation_failed"
 

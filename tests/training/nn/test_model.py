@@ -296,10 +296,15 @@ def test_fp16_on_a_cpu_is_refused(base: Base, make_plan: MakePlan) -> None:
         load_model(base, plan.recipe, CPU)
 
 
-def test_auto_takes_bf16_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU `auto` is bf16 with AVX512-BF16 or AMX and fp32 without; names mean themselves."""
+def test_auto_takes_bf16_only_where_it_is_quicker(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU, with AVX512-BF16 or AMX, for bases that are not small; names mean themselves."""
+    small, large = base.architecture, QWEN3_06B
     monkeypatch.setattr("training.nn.model.cpu_computes_bf16", lambda: False)
-    assert compute_dtype("auto", CPU) is torch.float32
+    assert compute_dtype("auto", CPU, large) is torch.float32
     monkeypatch.setattr("training.nn.model.cpu_computes_bf16", lambda: True)
-    assert compute_dtype("auto", CPU) is torch.bfloat16
-    assert compute_dtype("fp32", CPU) is torch.float32
+    assert compute_dtype("auto", CPU, large) is torch.bfloat16
+    assert compute_dtype("auto", CPU, small) is torch.float32
+    assert compute_dtype("bf16", CPU, small) is torch.bfloat16
+    assert compute_dtype("fp32", CPU, large) is torch.float32

@@ -44,7 +44,16 @@ def test_all_sides_of_a_pair_get_the_same_sequences(base: Base, tmp_path: Path) 
     assert counts.target_tokens == sum(one.targets for one in wanted)
     assert filled.counts(1).dialogues == filled.steps * filled.plan.pace.dialogues_per_step
     assert abs(filled.counts(1).dialogues - 32) < filled.plan.pace.dialogues_per_step
-    assert job.dtype == "float32"
+
+
+@pytest.mark.parametrize(("asked", "dtype"), [("auto", "float32"), ("bf16", "bfloat16")])
+def test_peers_compute_in_the_dtype_that_we_do(
+    base: Base, tmp_path: Path, asked: str, dtype: str
+) -> None:
+    """In the recipe's, and where that leaves it to the machine, in what suits so small a base."""
+    recipe = read_recipe("qwen3-0.6b-lccc", [f"quantization.compute_dtype={asked}"])
+    dataset = random_dataset(tmp_path, 100, seed=0)
+    assert lesson(base, recipe, dataset, "exact", 1, 1).job(torch.device("cpu")).dtype == dtype
 
 
 def test_a_plain_batch_is_as_long_as_the_maximum() -> None:

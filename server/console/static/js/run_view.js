@@ -36,6 +36,8 @@ export class RunView {
     this.refusal = h("p", { class: "error", role: "alert" });
     this.buttons = h("div", { class: "buttons" });
     this.said = [];
+    this.bar = h("progress");
+    this.reached = h("span");
     this.head = h("div", { class: "card run-head" }, this.refusal, this.buttons);
     this.tiles = h("div", { class: "tiles" });
     this.tip = h("p", { class: "tip", "aria-hidden": "true" });
@@ -255,17 +257,17 @@ export class RunView {
   showHead() {
     const { run } = this;
     if (!run || !this.detail) return;
+    this.showStep(run);
     // A process may outlive its run's end for a moment, and a new one takes one to begin.
     const busy = run.state === "running" ? undefined : this.jobs.find((job) => job.run === run.id && job.state === "running");
     const state = JSON.stringify([run, this.detail.has_adapter, this.adapters, this.failure(), busy?.kind]);
     if (state === this.shownHead) return;
     this.shownHead = state;
-    const step = Math.max(run.step, this.own?.step ?? 0);
     const problem = run.error ?? this.failure();
     this.say(
       h("header", {}, h("h2", {}, run.id), h("span", { class: `badge run-${run.state}` }, t(`run.state.${run.state}`))),
       h("p", { class: "hint" }, t("run.about", run.adapter, run.base, run.dataset, time(run.started))),
-      h("label", { class: "progress" }, h("progress", { max: String(run.total_steps || 1), value: String(step) }), h("span", {}, t("run.steps", number(step), number(run.total_steps)))),
+      h("label", { class: "progress" }, this.bar, this.reached),
       run.best_step ? h("p", { class: "hint" }, t("run.best", short(run.validation_nll), number(run.best_step))) : null,
       this.adapters.length ? h("p", { class: "registered" }, icon("check"), t("run.registered"), this.adapters.map(talkLinks)) : null,
       problem ? h("p", { class: "error", role: "alert" }, problem) : null,
@@ -284,6 +286,14 @@ export class RunView {
     );
   }
 
+  /** How far it is, in place: the curves know it before the record does, which is written less often. */
+  showStep(run) {
+    const step = Math.max(run.step, this.own?.step ?? 0);
+    this.bar.max = run.total_steps || 1;
+    this.bar.value = step;
+    this.reached.textContent = t("run.steps", number(step), number(run.total_steps));
+  }
+
   /** Put `said` in front of the buttons, in place of what stood there. */
   say(...said) {
     for (const old of this.said) old.remove();
@@ -298,16 +308,18 @@ export class RunView {
   }
 
   async stop() {
-    if (await confirmed(t("run.stop"), t("run.stop.hint"), t("run.stop"))) this.act("stop");
+    const isMeant = await confirmed(t("run.stop"), t("run.stop.hint"), t("run.stop"));
+    if (isMeant && this.run.state === "running") this.act("stop"); // else it has ended while that was asked
   }
 
   async act(verb) {
     try {
       await post(`/admin/runs/${encodeURIComponent(this.id)}/${verb}`);
-      this.ask();
     } catch (failure) {
-      this.refusal.textContent = failure.message;
+      // 409: the run is no longer as shown here, because it has just ended, say; how it is now comes.
+      if (failure.status !== 409) this.refusal.textContent = failure.message;
     }
+    this.ask();
   }
 
   showTable() {

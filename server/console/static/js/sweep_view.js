@@ -33,6 +33,7 @@ export class SweepView {
       const detail = await get(path);
       if (this.isEnded || asked !== this.asked) return;
       const { sweep, trials, duplicates } = detail;
+      this.isRunning = sweep.is_running;
       const best = trials.find((each) => each.id === sweep.best);
       if (this.isUnheard) this.refusal.textContent = "";
       this.isUnheard = false;
@@ -116,16 +117,18 @@ export class SweepView {
   }
 
   async stop() {
-    if (await confirmed(t("sweep.stop"), t("sweep.stop.hint"), t("sweep.stop"))) this.act("stop");
+    const isMeant = await confirmed(t("sweep.stop"), t("sweep.stop.hint"), t("sweep.stop"));
+    if (isMeant && this.isRunning) this.act("stop"); // else it has ended while that was asked
   }
 
   async act(verb) {
     try {
       await post(`/admin/sweeps/${encodeURIComponent(this.name)}/${verb}`);
-      this.ask();
     } catch (failure) {
-      this.refusal.textContent = failure.message;
+      // 409: the sweep is no longer as shown here, because it has just ended, say; how it is now comes.
+      if (failure.status !== 409) this.refusal.textContent = failure.message;
     }
+    this.ask();
   }
 
   end() {
