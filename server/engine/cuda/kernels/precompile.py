@@ -38,6 +38,10 @@ def precompile(play: Callable[[], None]) -> None:
         len(asked),
         threads,
     )
+    for kernel in asked.values():
+        # Computed once. It depends on which kernels have theirs already: in threads it would be
+        # another one at each start, under which nothing is found on disk.
+        _ = kernel.cache_key
     device = triton.runtime.driver.active.get_current_device()  # a thread begins with another
     pool = ThreadPoolExecutor(threads)
     try:

@@ -102,6 +102,24 @@ def _doubled(x, size: tl.constexpr):
     tl.store(at, tl.load(at) * 2)
 
 
+SOME = tl.constexpr(16)
+
+
+@triton.jit
+def _some(x):
+    return tl.load(x + tl.arange(0, SOME))
+
+
+@triton.jit
+def _sum_of_some(x):
+    tl.store(x, tl.sum(_some(x), axis=0))
+
+
+@triton.jit
+def _most_of_some(x):
+    tl.store(x, tl.max(_some(x), axis=0))
+
+
 @triton.jit
 def _broken(x):
     tl.static_assert(x.dtype == tl.int8, "not on this GPU")
@@ -125,6 +143,20 @@ def side_by_side() -> None:
 
     play()
     assert (len(names), Launcher.launched) == (2, 3)
+
+
+def under_the_same_keys() -> None:
+    """What is called by two kernels has globals, which are in the key of one of them alone."""
+    compiled_from_now_on()
+    x, keyed = torch.zeros(64), []
+
+    def play() -> None:
+        _sum_of_some[(1,)](x)
+        _most_of_some[(1,)](x)
+
+    knobs.runtime.jit_cache_hook = lambda *, fn, **_: keyed.append(fn.jit_function.hash is not None)
+    precompile(play)
+    assert keyed == [True, True], "threads compute keys, in any order"
 
 
 def beside_others() -> None:

@@ -17,6 +17,11 @@ def test_kernels_are_compiled_side_by_side_and_not_launched(tmp_path: Path) -> N
     absent_gpu.run(absent_gpu.side_by_side, tmp_path)
 
 
+def test_kernels_lie_on_disk_where_every_start_looks_for_them(tmp_path: Path) -> None:
+    """Triton's keys depend on the order in which they are computed: it is that of the launches."""
+    absent_gpu.run(absent_gpu.under_the_same_keys, tmp_path)
+
+
 def test_nobody_elses_launches_are_left_out(tmp_path: Path) -> None:
     """Not those of other threads, nor any when it is broken off: Triton is as it was."""
     absent_gpu.run(absent_gpu.beside_others, tmp_path)
