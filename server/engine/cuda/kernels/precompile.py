@@ -38,17 +38,10 @@ def precompile(play: Callable[[], None]) -> None:
         len(asked),
         threads,
     )
-    for kernel in asked.values():
-        # Computed once. It depends on which kernels have theirs already: in threads it would be
-        # another one at each start, under which nothing is found on disk.
-        _ = kernel.cache_key
-    device = triton.runtime.driver.active.get_current_device()  # a thread begins with another
-    pool = ThreadPoolExecutor(threads)
     try:
-        compiling = [pool.submit(_compile, kernel, form, device) for form, kernel in asked.items()]
-        errors = [error for each in compiling if (error := each.exception()) is not None]
-    finally:
-        pool.shutdown(cancel_futures=True)
+        errors = _compile_all(asked, threads)
+    except Exception as error:  # noqa: BLE001 - whatever it is, an engine can do without
+        errors = [error] * len(asked)
     took_s = perf_counter() - begun_s
     if errors:
         logger.warning(
@@ -82,6 +75,21 @@ def _asked_by(play: Callable[[], None]) -> dict[str, Any]:
     finally:
         knobs.runtime.jit_cache_hook = before
     return asked
+
+
+def _compile_all(asked: dict[str, Any], threads: int) -> list[BaseException]:
+    """What failed of it; its own failure is that of everything."""
+    for kernel in asked.values():
+        # Computed once. It depends on which kernels have theirs already: in threads it would be
+        # another one at each start, under which nothing is found on disk.
+        _ = kernel.cache_key
+    device = triton.runtime.driver.active.get_current_device()  # a thread begins with another
+    pool = ThreadPoolExecutor(threads)
+    try:
+        compiling = [pool.submit(_compile, kernel, form, device) for form, kernel in asked.items()]
+        return [error for each in compiling if (error := each.exception()) is not None]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _compile(kernel: Any, form: str, device: int) -> None:

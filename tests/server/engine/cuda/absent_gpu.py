@@ -195,6 +195,20 @@ def with_a_broken_one() -> None:
     assert (len(names), Launcher.launched) == (1, 1)
 
 
+def without_threads() -> None:
+    """There can be no more of them."""
+    names, x = compiled_from_now_on(), torch.zeros(64)
+
+    def none(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    sys.modules[precompile.__module__].ThreadPoolExecutor.submit = none  # type: ignore[attr-defined] # it has
+    precompile(lambda: _doubled[(1,)](x, 64))
+    assert (names, Launcher.launched) == ([], 0)
+    _doubled[(1,)](x, 64)
+    assert (names, Launcher.launched) == (["_doubled"], 1)
+
+
 class Tape:
     """Plays."""
 

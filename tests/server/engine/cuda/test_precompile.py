@@ -33,6 +33,12 @@ def test_what_cannot_be_compiled_fails_where_it_is_launched(tmp_path: Path) -> N
     assert "1 of 2 kernels could not be prepared (CompileTimeAssertionFailure)" in said
 
 
+def test_where_nothing_can_be_compiled_early_launches_compile(tmp_path: Path) -> None:
+    """As without all this, with a word in the log."""
+    said = absent_gpu.run(absent_gpu.without_threads, tmp_path)
+    assert "1 of 1 kernels could not be prepared (RuntimeError)" in said
+
+
 def test_one_layer_launches_the_kernels_of_all(tmp_path: Path) -> None:
     """In every form, with adapters and without, for single tokens and for pieces of prompts."""
     deep = tiny_base(tmp_path / "deep", num_hidden_layers=4)
