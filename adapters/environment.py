@@ -40,6 +40,11 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def processors() -> int:
+    """How many of them this process may keep busy."""
+    return min(usable_cpus(), cpu_share() or usable_cpus())
+
+
 def cpu_share(root: Path = ROOT) -> int | None:
     """Processors' worth of time that Linux's control groups grant, rounded up; ``None``: no limit.
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from adapters.environment import processors
 from admin.bench.errors import BenchFailed
 from admin.bench.report import machine
 from admin.bench.side_process import PlayedRound, SideProcess, take_turns
@@ -105,7 +106,6 @@ def measure_data(
     Raises:
         BenchFailed: a side fails, or the sides' tokens differ.
     """
-    from training.data.workers import processors
     from training.synthetic.dialogues import write_random_dialogues
 
     found = obtain_base(admin, base)

@@ -11,6 +11,7 @@ from adapters.environment import (
     go_offline,
     memory_left,
     prepare_environment,
+    processors,
     usable_cpus,
 )
 
@@ -165,6 +166,18 @@ def test_threads_are_no_more_than_the_share(
         environment = dict(given)
         prepare_environment(environment, root)
         assert environment.get("OMP_NUM_THREADS") == expected
+
+
+@pytest.mark.parametrize(
+    ("cpus", "share", "expected"), [(8, None, 8), (8, 3, 3), (2, 3, 2)], ids=str
+)
+def test_no_more_processors_are_kept_busy_than_are_granted(
+    cpus: int, share: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither those that a process is kept from, nor those that its group has no share of."""
+    monkeypatch.setattr("adapters.environment.usable_cpus", lambda: cpus)
+    monkeypatch.setattr("adapters.environment.cpu_share", lambda: share)
+    assert processors() == expected
 
 
 def test_at_least_one_processor_is_usable() -> None:

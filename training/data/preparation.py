@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 import numpy as np
 
+from adapters.environment import processors
 from training.data.arrow import SplitWriter
 from training.data.clean import RULES_VERSION, Cleaner
 from training.data.duplicates import dropped_by, with_dropped
@@ -32,7 +33,7 @@ from training.data.shards import (
 )
 from training.data.split import SPLITS, Shares
 from training.data.text import SAMPLE_DIALOGUES, has_halves, looks_pre_spaced
-from training.data.workers import Workers, processors
+from training.data.workers import Workers
 from training.errors import DataError
 from training.stages import OnProgress
 

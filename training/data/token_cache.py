@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from adapters.environment import processors
 from training.data.arrow import Dialogues
 from training.data.assembly import Assembler
 from training.data.encode import Encoding
 from training.data.encoded import Encoded
 from training.data.tokens import TokenFiles, TokenWriter, open_tokens
-from training.data.workers import Workers, processors
+from training.data.workers import Workers
 from training.stages import OnProgress, unheard
 
 if TYPE_CHECKING:

@@ -11,18 +11,11 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
 from typing import Self, TypeVar
 
-from adapters.environment import cpu_share, usable_cpus
-
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 # Tasks handed out for each process: one is worked on, one waits, so that no process does.
 AHEAD = 2
-
-
-def processors() -> int:
-    """How many processes may work at a time."""
-    return min(usable_cpus(), cpu_share() or usable_cpus())
 
 
 class Workers:

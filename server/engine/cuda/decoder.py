@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
+from typing import Self
+
 import torch
 
 from server.engine.cache import KVCache
@@ -39,6 +43,13 @@ class TileDecoder:
         self._layout = layout
         like = torch.empty(0, dtype=torch.float32, device=weights.embedding.device)
         self._angles = rope_table(spec, context_length, like)
+
+    def of_one_layer(self) -> Self:
+        """The same with its first layer alone, which launches every kernel that others do."""
+        shallow = copy(self)
+        weights = replace(self._weights, layers=self._weights.layers[:1])
+        shallow._weights = weights  # noqa: SLF001 - of its own kind
+        return shallow
 
     def hidden(
         self, step: Step, drawn: torch.Tensor, cache: KVCache, *, splits: int = 1

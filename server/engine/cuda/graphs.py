@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from time import perf_counter
@@ -61,7 +62,7 @@ class Recorder:
         self._stream = torch.cuda.Stream(device)
 
     def play(self, play: Callable[[], None]) -> None:
-        """Call ``play`` and wait for what it launches. Kernels are compiled, libraries prepared."""
+        """Call ``play`` and wait for what it launches. Libraries are prepared by then."""
         with torch.cuda.stream(self._stream):
             play()
         self._stream.synchronize()
@@ -79,11 +80,8 @@ class Recorder:
 class Graphs(Generic[*Variant]):
     """Makes steps of ``play(size, *variant)``, which does the same each time for the same.
 
-    With a ``recorder`` all ``sizes`` of all ``variants`` are recorded, and replayed from the first
-    time on. Without one, and where recording fails, they are played.
-
-    Raises:
-        StepFails: one of them cannot even be played, and not for want of memory.
+    They are played until all ``sizes`` of all ``variants`` are recorded, and where that fails; from
+    then on they are replayed.
     """
 
     def __init__(
@@ -91,13 +89,11 @@ class Graphs(Generic[*Variant]):
         play: Callable[[int, *Variant], None],
         sizes: Sequence[int],
         variants: Sequence[tuple[*Variant]],
-        recorder: Recorder | None,
     ) -> None:
         self._play = play
         self._sizes = sizes
+        self._variants = variants
         self._graphs: dict[tuple[int, *Variant], torch.cuda.CUDAGraph] = {}
-        if recorder is not None:
-            self._record_all(variants, recorder)
 
     def __len__(self) -> int:
         """How many are recorded."""
@@ -120,13 +116,21 @@ class Graphs(Generic[*Variant]):
         else:
             graph.replay()
 
-    def _record_all(self, variants: Sequence[tuple[*Variant]], recorder: Recorder) -> None:
-        """Record the largest first, so that the others find room in its memory."""
+    def play_all(self, recorder: Recorder) -> None:
+        """Play each as it will be before it is recorded, whatever fails: then it fails again."""
+        for size, variant in self._every():
+            with suppress(Exception):
+                recorder.play(partial(self._play, size, *variant))
+
+    def record_all(self, recorder: Recorder) -> None:
+        """Record each, or none.
+
+        Raises:
+            StepFails: one of them cannot even be played, and not for want of memory.
+        """
         begun_s = perf_counter()
-        every = list(product(reversed(self._sizes), variants))
-        logger.info(
-            "Recording %d CUDA graphs; kernels that are new to this GPU are compiled.", len(every)
-        )
+        every = self._every()
+        logger.info("Recording %d CUDA graphs.", len(every))
         for size, variant in every:
             play = partial(self._play, size, *variant)
             try:
@@ -143,6 +147,10 @@ class Graphs(Generic[*Variant]):
                 self._graphs.clear()
                 return
         logger.info("%d CUDA graphs recorded in %.1f s.", len(self), perf_counter() - begun_s)
+
+    def _every(self) -> list[tuple[int, tuple[*Variant]]]:
+        """The largest first, so that the others find room in its memory."""
+        return list(product(reversed(self._sizes), self._variants))
 
 
 def _try_out(play: Callable[[], None], recorder: Recorder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,6 +88,13 @@ class Kernels(Protocol):
     Nothing waits for the device. ``T`` are all tokens of the step, in order; of those in no tile,
     results may be anything.
     """
+
+    def precompile(self, play: Callable[[], None], /) -> None:
+        """Compile side by side what ``play`` would launch, without launching it.
+
+        What its tensors hold is anything then. Kernels that cannot be compiled fail when they are
+        launched.
+        """
 
     def embed(self, step: Step, drawn: torch.Tensor, embedding: torch.Tensor, /) -> torch.Tensor:
         """[T, width]: rows of ``embedding`` [vocab, width]. ``drawn``: by the step before."""

@@ -51,6 +51,7 @@ class CudaSteps:
     ) -> None:
         self.is_ahead = not config.speculative_tokens  # guesses follow tokens that are read
         self._decoder = decoder
+        self._kernels = kernels
         self._cache = cache
         self._device = cache.keys[0].device
         self._unread: dict[int, int] = {}  # where the latest step drew, by the sequence's key
@@ -69,13 +70,29 @@ class CudaSteps:
         # What a body leaves to the head, and to scoring; graphs share their own memory.
         self._hidden = cache.keys[0].new_zeros((body_sizes[-1], shape.hidden_size))
         self._stream = Stream(self._device)
+        self._single_graphs = Graphs(self._single_tokens, sizes_up_to(rows), WITH_OR_WITHOUT)
+        self._bodies = Graphs(self._body, body_sizes, WITH_OR_WITHOUT)
+        self._heads = Graphs(self._head, sizes_up_to(draws), [()])
         with torch.inference_mode():
             self._clear()
-            recorder = Recorder(self._device) if self._device.type == "cuda" else None
-            row_sizes = sizes_up_to(rows)
-            self._single_graphs = Graphs(self._single_tokens, row_sizes, WITH_OR_WITHOUT, recorder)
-            self._bodies = Graphs(self._body, body_sizes, WITH_OR_WITHOUT, recorder)
-            self._heads = Graphs(self._head, sizes_up_to(draws), [()], recorder)
+            if self._device.type == "cuda":
+                self._record(Recorder(self._device))
+
+    def _record(self, recorder: Recorder) -> None:
+        """Record all graphs, once the kernels are compiled that are in them."""
+        every = self._single_graphs, self._bodies, self._heads
+
+        def play_all() -> None:
+            for graphs in every:
+                graphs.play_all(recorder)
+
+        whole, self._decoder = self._decoder, self._decoder.of_one_layer()
+        try:
+            self._kernels.precompile(play_all)
+        finally:
+            self._decoder = whole
+        for graphs in every:
+            graphs.record_all(recorder)
 
     def launch(self, chunks: Rows[Chunk]) -> Reading:
         with self._stream.using():

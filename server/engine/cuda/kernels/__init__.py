@@ -17,6 +17,17 @@ from server.engine.cuda.kernels.choose import choose
 from server.engine.cuda.kernels.gate import gate
 from server.engine.cuda.kernels.heads import prepare_heads
 from server.engine.cuda.kernels.norm import add_norm, embed
+from server.engine.cuda.kernels.precompile import precompile
 from server.engine.cuda.kernels.project import project
 
-__all__ = ["add_norm", "attend", "choose", "embed", "gate", "prepare_heads", "project", "shrink"]
+__all__ = [
+    "add_norm",
+    "attend",
+    "choose",
+    "embed",
+    "gate",
+    "precompile",
+    "prepare_heads",
+    "project",
+    "shrink",
+]

@@ -6,7 +6,7 @@ Kernels are compared with it, and on machines without a GPU whole engines run wi
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - everyone's name for it
@@ -47,6 +47,9 @@ def added(step: Step, share: Share | None, widths: list[int], dtype: torch.dtype
 
 class Formulas:
     """See :class:`server.engine.cuda.step.Kernels`."""
+
+    def precompile(self, play: Callable[[], None]) -> None:
+        """There is nothing to compile."""
 
     def embed(self, step: Step, drawn: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         tokens = step.tokens.long()

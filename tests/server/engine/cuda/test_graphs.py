@@ -20,7 +20,7 @@ def test_no_more_is_computed_than_a_quarter_beyond_what_is_needed(least: int, mo
 
     assert (sizes[0], sizes[-1]) == (least, most)
     assert len(sizes) <= 24
-    graphs = Graphs(lambda _: None, sizes, [()], None)
+    graphs = Graphs(lambda _: None, sizes, [()])
     assert graphs.most == most
     for count in range(1, most + 1):
         size = graphs.size(count)
@@ -52,9 +52,8 @@ class Graph:
 def test_all_sizes_and_variants_are_recorded_and_then_not_played_again() -> None:
     """The largest first: the smaller ones fit into its memory."""
     played: list[tuple[int, bool]] = []
-    graphs = Graphs(
-        lambda size, has: played.append((size, has)), [1, 2], [(True,), (False,)], Tape()
-    )
+    graphs = Graphs(lambda size, has: played.append((size, has)), [1, 2], [(True,), (False,)])
+    graphs.record_all(Tape())
     assert played == [(2, True), (2, False), (1, True), (1, False)]
 
     graphs.replay(2, False)
@@ -65,7 +64,8 @@ def test_all_sizes_and_variants_are_recorded_and_then_not_played_again() -> None
 def test_where_recording_fails_steps_are_played(caplog: pytest.LogCaptureFixture) -> None:
     """None is replayed, though some were recorded before; the log says which, and what it means."""
     played: list[int] = []
-    graphs = Graphs(played.append, [1, 2, 4], [()], Tape(most=2))
+    graphs = Graphs(played.append, [1, 2, 4], [()])
+    graphs.record_all(Tape(most=2))
     assert not len(graphs)
     assert "A step of 1 could not be recorded as a graph" in caplog.text
     played.clear()
@@ -74,6 +74,22 @@ def test_where_recording_fails_steps_are_played(caplog: pytest.LogCaptureFixture
         graphs.replay(size)
 
     assert played == [4, 2, 1]
+
+
+def test_before_they_are_recorded_all_are_played_whatever_fails() -> None:
+    """What is too large for the memory must not keep the others from being compiled."""
+    played: list[int] = []
+
+    def play(size: int) -> None:
+        played.append(size)
+        if size != 2:
+            raise torch.OutOfMemoryError if size == 4 else RuntimeError("out of resource")
+
+    graphs = Graphs(play, [1, 2, 4], [()])
+    graphs.play_all(Tape())
+
+    assert played == [4, 2, 1]
+    assert not len(graphs)
 
 
 def test_what_cannot_be_played_is_not_served(caplog: pytest.LogCaptureFixture) -> None:
@@ -87,7 +103,7 @@ def test_what_cannot_be_played_is_not_served(caplog: pytest.LogCaptureFixture) -
             raise RuntimeError("out of resource: shared memory\nand more")
 
     with pytest.raises(StepFails, match=r"\(out of resource: shared memory\).*`--kernels torch`"):
-        Graphs(play, [1, 2, 4], [()], Tape())
+        Graphs(play, [1, 2, 4], [()]).record_all(Tape())
     assert "RuntimeError: out of resource: shared memory\nand more" in caplog.text
 
 
@@ -98,5 +114,7 @@ def test_where_memory_is_short_what_has_room_is_served(caplog: pytest.LogCapture
         if size == 4:
             raise torch.OutOfMemoryError
 
-    assert not len(Graphs(play, [1, 2, 4], [()], Tape()))
+    graphs = Graphs(play, [1, 2, 4], [()])
+    graphs.record_all(Tape())
+    assert not len(graphs)
     assert "A step of 4 could not be recorded as a graph" in caplog.text

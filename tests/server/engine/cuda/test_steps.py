@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from collections.abc import Sequence as Rows
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,6 +52,22 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
     monkeypatch.setattr(Graphs, "replay", replay)
     return noted
+
+
+class Tape:
+    """Notes what is played and recorded; what it recorded is played when it is replayed."""
+
+    def __init__(self, noted: list[str]) -> None:
+        self._noted = noted
+
+    def play(self, play: Callable[[], None]) -> None:
+        play()
+        self._noted.append("played")
+
+    def record(self, play: Callable[[], None]) -> Any:
+        play()
+        self._noted.append("recorded")
+        return SimpleNamespace(replay=play)
 
 
 def chunk_of(key: int, count: int, *, prompt: int | None = None, start: int = 0) -> Chunk:
@@ -135,3 +153,51 @@ def test_what_is_too_large_for_graphs_is_computed_at_its_size(
     assert replayed == []
     assert_like_alone(steps, [chunk_of(1, 32)])
     assert replayed == [("_body", 32), ("_head", 1)]
+
+
+def test_kernels_are_compiled_for_all_graphs_before_one_is_recorded(
+    steps: CudaSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one layer, which launches them all; graphs are of all layers, as are steps thereafter."""
+    kernels, noted = steps._kernels, []
+    every = steps._single_graphs, steps._bodies, steps._heads
+    attend = kernels.attend
+
+    def attend_and_note(*inputs: Any, **settings: Any) -> torch.Tensor:
+        noted.append("layer")
+        return attend(*inputs, **settings)
+
+    def precompile(play: Callable[[], None]) -> None:
+        noted.append("compile")
+        play()
+
+    monkeypatch.setattr(kernels, "attend", attend_and_note)
+    monkeypatch.setattr(kernels, "precompile", precompile)
+    with torch.inference_mode():
+        steps._record(Tape(noted))
+
+    tokens = 2 * (len(steps._single_graphs._sizes) + len(SIZES))
+    heads = len(steps._heads._sizes)
+    played = [*["layer", "played"] * tokens, *["played"] * heads]
+    recorded = [
+        *["layer", "layer", "played", "layer", "layer", "recorded"] * tokens,
+        *["played", "recorded"] * heads,
+    ]
+    assert noted == ["compile", *played, *recorded]
+    assert sum(map(len, every)) == tokens + heads
+    assert_like_alone(steps, [chunk_of(0, 33)])
+
+
+def test_where_nothing_can_be_compiled_early_the_engine_is_whole(
+    steps: CudaSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it is stopped meanwhile: no layer is left out later."""
+
+    def precompile(play: Callable[[], None]) -> None:
+        raise KeyboardInterrupt
+
+    whole = steps._decoder
+    monkeypatch.setattr(steps._kernels, "precompile", precompile)
+    with pytest.raises(KeyboardInterrupt):
+        steps._record(Tape([]))
+    assert steps._decoder is whole
