@@ -14,7 +14,7 @@
 
 #define TILE_SLACK (TILE_Q8 * NF4_BLOCK)
 
-#if defined(__AMX_INT8__) && defined(__AMX_TILE__) && defined(__linux__)
+#if defined(LCCC_WIDE) && defined(__AMX_INT8__) && defined(__AMX_TILE__) && defined(__linux__)
 #define LCCC_TILES 1
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -54,7 +54,7 @@ static void end_tiles(void) {
 
 /* Sixteen rows of 16-bit inputs with one panel, see tile_int8 in wide.h. */
 INLINE void multiply_panel(const uint8_t *panel, int blocks, const int8_t *planes, size_t step,
-                         size_t ahead, __m512i *sums) {
+                           size_t ahead, __m512i *sums) {
     __m512i high[TILE_Q8], low[TILE_Q8];
     WRITTEN();
     _tile_zero(0);
