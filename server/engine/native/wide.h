@@ -15,7 +15,7 @@
 
 #define BLOCKS_AT_ONCE 16 /* 64 inputs each: a stretch of a panel that stays in the cache */
 #define VNNI_ROWS 8       /* at a time: two sums each are in registers */
-#define AHEAD 8192        /* bytes of weights that are asked for early */
+#define AHEAD 8192        /* bytes of int8 weights that are asked for early */
 
 INLINE __m512 splat_halves(float low, float high) {
     return _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(low), _mm512_set1_ps(high));
@@ -206,10 +206,24 @@ static void vnni_blocks(const uint8_t *codes, int is_nf4, __m512i table, const b
 }
 
 #ifdef LCCC_TILES
+/* Weights that are asked for early: so many bytes with each block. */
+typedef struct {
+    const uint8_t *from;
+    size_t bytes;
+} ahead_t;
+
+/* What a tile of `rows` asks for of the weights that come next, `bytes` a block and all tiles
+ * together: so memory has something to do as long as the processor has. */
+static ahead_t ahead_of(const uint8_t *next, size_t bytes, int blocks, tile_t tile, int rows) {
+    size_t share = (bytes * tile.count / rows + 63) / 64 * 64;
+    return (ahead_t){next + bytes * blocks * tile.first / rows / 64 * 64, share};
+}
+
 /* Adds `blocks` blocks to the sums of a tile of rows. scales: of the first block's outputs, `apart`
  * bytes from the next's. All sixteen rows are computed, also where the tile has fewer. */
 static void amx_tile(const uint8_t *numbers, size_t step, const uint8_t *scales, size_t apart,
-                     int begin, int blocks, const buffers_t *b, tile_t tile, panel_f32 *sums) {
+                     int begin, int blocks, const buffers_t *b, tile_t tile, ahead_t ahead,
+                     panel_f32 *sums) {
     __m512 sum[TILE_Q8];
     const float *shares[TILE_Q8];
     const int32_t *starts[TILE_Q8];
@@ -225,6 +239,7 @@ static void amx_tile(const uint8_t *numbers, size_t step, const uint8_t *scales,
     for (int block = 0; block < blocks; block++, scales += apart) {
         __m512i exact[TILE_Q8];
         __m512 each = _mm512_loadu_ps(scales);
+        fetch(ahead.from + (size_t)block * ahead.bytes, ahead.bytes);
         multiply_block(numbers + block * step, inputs + (size_t)block * tile.count * NF4_BLOCK,
                        exact);
 #pragma GCC unroll 16
@@ -242,24 +257,21 @@ static void amx_tile(const uint8_t *numbers, size_t step, const uint8_t *scales,
 
 /* A stretch of blocks for all rows: NF4 is decoded once for all of them. */
 static void amx_blocks(const uint8_t *codes, int is_nf4, __m512i table, const buffers_t *b,
-                       int rows, int begin, int end, size_t ahead, panel_f32 *sums) {
+                       int rows, int begin, int end, panel_f32 *sums) {
     uint8_t decoded[BLOCKS_AT_ONCE][PANEL * NF4_BLOCK] __attribute__((aligned(64)));
     const size_t bytes = is_nf4 ? NF4_BYTES : INT7_BYTES, width = PANEL * sizeof(float);
     codes += (size_t)begin * bytes;
     for (int block = 0; block < end - begin; block++) {
-        const uint8_t *from = codes + block * bytes;
-        fetch(from + ahead, bytes);
-        from += width;
+        const uint8_t *from = codes + block * bytes + width;
         for (int k = 0; is_nf4 && k < PANEL; k++, from += 32)
             _mm512_store_si512(decoded[block] + k * 64, decode_nf4(from, table));
     }
     for (int first = 0; first < rows;) {
         tile_t tile = tile_with(rows, first);
-        if (is_nf4)
-            amx_tile(decoded[0], sizeof decoded[0], codes, bytes, begin, end - begin, b, tile,
-                     sums + first);
-        else
-            amx_tile(codes + width, bytes, codes, bytes, begin, end - begin, b, tile, sums + first);
+        ahead_t ahead = ahead_of(codes + BLOCKS_AT_ONCE * bytes, bytes, end - begin, tile, rows);
+        const uint8_t *numbers = is_nf4 ? decoded[0] : codes + width;
+        amx_tile(numbers, is_nf4 ? sizeof decoded[0] : bytes, codes, bytes, begin, end - begin, b,
+                 tile, ahead, sums + first);
         first += tile.count;
     }
 }
@@ -278,7 +290,7 @@ static void panel_blocks(const linear_t *linear, int panel, const buffers_t *b, 
         int end = begin + BLOCKS_AT_ONCE < blocks ? begin + BLOCKS_AT_ONCE : blocks;
 #ifdef LCCC_TILES
         if (rows >= LEAST_TILE_ROWS && has_tiles()) {
-            amx_blocks(codes, is_nf4, table, b, rows, begin, end, BLOCKS_AT_ONCE * bytes, sums);
+            amx_blocks(codes, is_nf4, table, b, rows, begin, end, sums);
             continue;
         }
 #endif
