@@ -8,20 +8,18 @@
 #ifndef LCCC_ATTENTION_H
 #define LCCC_ATTENTION_H
 
-#include "lanes.h"
+#include "gemm.h"
 
 #define BLOCK_TOKENS 16
 #define STEP_TOKENS 64
 #define STEP_BLOCKS (STEP_TOKENS / BLOCK_TOKENS)
 #ifdef LCCC_WIDE
-#define QUERY_TILE 8   /* queries at a time */
 #define MOST_VECTORS 8 /* of values for one or two queries */
 #else
-#define QUERY_TILE 6   /* with two vectors each, 12 of AVX2's 16 registers */
 #define MOST_VECTORS 4
 #endif
-#define QUERIES 48   /* at most in one task */
-#define FEW 4        /* for so many, widening bf16 on the way costs less than doing it beforehand */
+#define QUERIES 48 /* at most in one task */
+#define FEW 4      /* for so many, widening bf16 on the way costs less than doing it beforehand */
 #define MAX_HEAD_DIM 256
 #define SLICE (2 * LANES) /* dimensions of the values that are computed before the next */
 
@@ -39,31 +37,6 @@ typedef struct {
     float most[QUERIES], sum[QUERIES], scales[QUERIES];
     int limits[QUERIES], seen[QUERIES]; /* tokens in all, and of the step */
 } __attribute__((aligned(64))) queries_t;
-
-#ifdef LCCC_WIDE
-#define MORE_QUERIES(call)      \
-    case 6: call(6); break;     \
-    case 7: call(7); break;
-#else
-#define MORE_QUERIES(call)
-#endif
-
-#define FOR_QUERIES(rows, call) \
-    switch (rows) {             \
-        case 1: call(1); break; \
-        case 2: call(2); break; \
-        case 3: call(3); break; \
-        case 4: call(4); break; \
-        case 5: call(5); break; \
-        MORE_QUERIES(call)      \
-        default: call(QUERY_TILE); \
-    }
-
-/* How many of `left` queries to take at a time, so that no tile is much smaller than the others. */
-INLINE int query_tile(int left) {
-    int tiles = (left + QUERY_TILE - 1) / QUERY_TILE;
-    return (left + tiles - 1) / tiles;
-}
 
 /* A block of keys as floats, while the one at `ahead`, which is needed next, is asked for. */
 INLINE void widen_keys(const uint16_t *keys, const uint16_t *ahead, int head_dim, float *to) {
@@ -91,7 +64,7 @@ INLINE void score_blocks(const void *keys, const void *ahead, const size_t *star
                          int is_bf16, int head_dim, const float *queries, int rows,
                          float (*scores)[STEP_TOKENS]) {
 #ifdef LCCC_WIDE
-    __m512 sum[2][QUERY_TILE];
+    __m512 sum[2][TILE];
     for (int block = 0; block < blocks; block++)
         for (int row = 0; row < rows; row++) sum[block][row] = _mm512_setzero_ps();
     for (int d = 0; d < head_dim; d++, queries += rows) {
@@ -108,7 +81,7 @@ INLINE void score_blocks(const void *keys, const void *ahead, const size_t *star
         for (int row = 0; row < rows; row++)
             _mm512_storeu_ps(scores[row] + block * BLOCK_TOKENS, sum[block][row]);
 #else
-    f32x8 low[2][QUERY_TILE], high[2][QUERY_TILE];
+    f32x8 low[2][TILE], high[2][TILE];
     for (int block = 0; block < blocks; block++)
         for (int row = 0; row < rows; row++) low[block][row] = high[block][row] = splat_f32(0.0f);
     for (int d = 0; d < head_dim; d++, queries += rows) {
@@ -136,7 +109,7 @@ INLINE void score_blocks(const void *keys, const void *ahead, const size_t *star
 INLINE void score_rows(const void *keys, const void *ahead, const size_t *starts, int number, int blocks, int is_bf16,
                        int head_dim, int rows, queries_t *q) {
     for (int first = 0, tile; first < rows; first += tile) {
-        tile = query_tile(rows - first);
+        tile = tile_of(rows - first);
         if (q->seen[first + tile - 1] <= number * BLOCK_TOKENS) continue;
         const float *packed = q->packed + first * head_dim;
         float (*scores)[STEP_TOKENS] =
@@ -147,8 +120,8 @@ INLINE void score_rows(const void *keys, const void *ahead, const size_t *starts
 #define SCORE_FP32(n) SCORES_OF(n, 1, 0)
         if (blocks == 2 && is_bf16) tile == 1 ? SCORES_OF(1, 2, 1) : SCORES_OF(2, 2, 1);
         else if (blocks == 2) tile == 1 ? SCORES_OF(1, 2, 0) : SCORES_OF(2, 2, 0);
-        else if (is_bf16) FOR_QUERIES(tile, SCORE_BF16)
-        else FOR_QUERIES(tile, SCORE_FP32)
+        else if (is_bf16) FOR_ROWS(tile, SCORE_BF16)
+        else FOR_ROWS(tile, SCORE_FP32)
     }
 }
 
@@ -197,7 +170,7 @@ typedef struct {
 INLINE void add_wide_values(const values_t *from, int is_bf16, size_t d, int begin, int end,
                             int rows, int vectors, float (*weights)[STEP_TOKENS],
                             const float *scales, float (*sums)[MAX_HEAD_DIM]) {
-    __m512 sum[QUERY_TILE][MOST_VECTORS / 2];
+    __m512 sum[TILE][MOST_VECTORS / 2];
     for (int row = 0; row < rows; row++)
         for (int v = 0; v < vectors; v++)
             sum[row][v] = _mm512_mul_ps(_mm512_loadu_ps(sums[row] + v * 2 * LANES),
@@ -238,7 +211,7 @@ INLINE void add_values(const values_t *from, int is_bf16, size_t d, int begin, i
         return;
     }
 #endif
-    f32x8 sum[QUERY_TILE][4];
+    f32x8 sum[TILE][4];
     for (int row = 0; row < rows; row++)
         for (int v = 0; v < vectors; v++)
             sum[row][v] = load_f32(sums[row] + v * LANES) * splat_f32(scales[row]);
@@ -282,12 +255,12 @@ INLINE void add_part(const values_t *from, int is_bf16, size_t d, int first, int
 INLINE void add_rows(const values_t *from, int is_bf16, size_t d, int vectors, int to, int rows,
                      queries_t *q) {
     for (int first = 0, tile; first < rows; first += tile) {
-        tile = query_tile(rows - first);
+        tile = tile_of(rows - first);
         if (!q->seen[first + tile - 1]) continue;
 #define ADD_ROWS(n) add_part(from, is_bf16, d, first, n, vectors, to, q)
         if (vectors == MOST_VECTORS && tile == 1) ADD_ROWS(1);
         else if (vectors == MOST_VECTORS) ADD_ROWS(2);
-        else FOR_QUERIES(tile, ADD_ROWS)
+        else FOR_ROWS(tile, ADD_ROWS)
     }
 }
 
@@ -345,7 +318,7 @@ INLINE void value_step(const kv_layer *kv, const size_t *starts, int blocks, int
 /* Readies `rows` queries of a task: as they are, [head_dim] each. */
 INLINE void pack_queries(const float *const *queries, int head_dim, int rows, queries_t *q) {
     for (int first = 0, tile; first < rows; first += tile) {
-        tile = query_tile(rows - first);
+        tile = tile_of(rows - first);
         float *packed = q->packed + first * head_dim;
         for (int row = 0; row < tile; row++)
             for (int d = 0; d < head_dim; d++) packed[d * tile + row] = queries[first + row][d];

@@ -79,7 +79,7 @@ static void plan_attention(shared_t *shared) {
     int kv_heads = shared->model->kv_heads;
     int64_t share = (int64_t)query_rows(shared->model, step->tokens) * kv_heads /
                     (step->threads * TASKS_A_THREAD);
-    shared->most_queries = share < QUERY_TILE ? QUERY_TILE : share < QUERIES ? share : QUERIES;
+    shared->most_queries = share < TILE ? TILE : share < QUERIES ? share : QUERIES;
     shared->task_start[0] = 0;
     for (int chunk = 0; chunk < step->chunks; chunk++)
         shared->task_start[chunk + 1] =

@@ -194,8 +194,6 @@ INLINE i16x16 splat_pair(const int16_t *from) {
 INLINE i32x8 add_pairs(i32x8 sum, i16x16 a, i16x16 b) {
 #if defined(__AVXVNNI__)
     return (i32x8)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
-#elif defined(__AVX512VNNI__) && defined(__AVX512VL__)
-    return (i32x8)_mm256_dpwssd_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
 #elif defined(LCCC_AVX2)
     return sum + (i32x8)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 #else

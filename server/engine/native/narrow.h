@@ -4,8 +4,6 @@
 
 #include "tiles.h"
 
-#define BLOCKS_AT_ONCE 16 /* 64 inputs each: a stretch of a panel that stays in the cache */
-
 typedef struct { i32x8 low, high; } panel_i32;
 typedef struct { u8x32 low, high; } panel_u8;
 
@@ -147,19 +145,14 @@ static void panel_int8(const linear_t *linear, int panel, const buffers_t *b, in
     }
 }
 
-/* One row as 16-bit whole numbers and their scale. Rows with a number that is none, or infinite,
- * get a scale that is no number, so that the row's results are none either. */
+/* One row as 16-bit whole numbers and their scale. */
 static void quantise16(const float *x, int size, int stride, int16_t *q, float *scale) {
-    float most = largest(x, size);
-    int limit = most_input(size);
+    float factor = factor16(x, size, scale);
     memset(q + size, 0, (stride - size) * sizeof *q);
-    if (!(most >= LEAST && most < INFINITY)) {
-        *scale = most < LEAST ? 0.0f : NAN;
+    if (factor == 0.0f) {
         memset(q, 0, size * sizeof *q);
         return;
     }
-    *scale = most / limit;
-    float factor = limit / most;
     int at = 0;
     for (; at + LANES <= size; at += LANES) {
         i16x8 whole = __builtin_convertvector(nearest(load_f32(x + at) * splat_f32(factor)), i16x8);
@@ -179,11 +172,7 @@ static void tile_blocks(const linear_t *linear, const uint8_t *codes, const buff
                         tile_t tile, int begin, int end, size_t ahead, panel_f32 *sums) {
     u8x32 table;
     memcpy(&table, b->nf4, sizeof table);
-    rows_q8 x = {.inputs = b->q8 + (size_t)tile.first * b->stride};
-    for (int row = 0; row < tile.count; row++) {
-        x.scales[row] = b->scale8 + (size_t)(tile.first + row) * b->blocks;
-        x.starts[row] = b->start8 + (size_t)(tile.first + row) * b->blocks;
-    }
+    rows_q8 x = rows_of(b, tile);
 #define NF4_ROWS(n) tile_nf4(codes, table, begin, end, &x, n, ahead, sums)
 #define INT7_ROWS(n) tile_int7(codes, begin, end, &x, n, ahead, sums)
     if (linear->format == FORMAT_NF4) FOR_EIGHT_ROWS(tile.count, NF4_ROWS)

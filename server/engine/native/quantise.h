@@ -4,6 +4,7 @@
 
 #include "step.h"
 
+#define BLOCKS_AT_ONCE 16 /* 64 inputs each: a stretch of a panel that stays in the cache */
 #define MOST_INT16 16256 /* what two signed bytes can hold: see the torch path of int8 */
 
 static void normalise(const float *x, const float *weight, int size, float epsilon, float *y) {
@@ -26,6 +27,20 @@ static void normalise(const float *x, const float *weight, int size, float epsil
 static int most_input(int inputs) {
     long long most = 2147483647LL / (127LL * inputs);
     return most < MOST_INT16 ? (int)most : MOST_INT16;
+}
+
+/* What a row is multiplied with to become 16-bit whole numbers, and their scale. 0 where all of it
+ * becomes zeros: a row with a number that is none, or infinite, gets a scale that is none, so that
+ * its results are none either. */
+static float factor16(const float *x, int size, float *scale) {
+    float most = largest(x, size);
+    int limit = most_input(size);
+    if (!(most >= LEAST && most < INFINITY)) {
+        *scale = most < LEAST ? 0.0f : NAN;
+        return 0.0f;
+    }
+    *scale = most / limit;
+    return limit / most;
 }
 
 /* Rows that are computed together in blocks. */
@@ -84,6 +99,17 @@ static void prepare_blocks(const buffers_t *b, int format, const float *x, int s
     quantise8(x, size, format == FORMAT_NF4 ? NF4_OFFSET : INT7_MOST, q,
               (size_t)tile.count * NF4_BLOCK, b->scale8 + (size_t)row * b->blocks,
               b->start8 + (size_t)row * b->blocks);
+}
+
+/* The quantised inputs of a tile; those that it has fewer than TILE_Q8 are its first row again. */
+static rows_q8 rows_of(const buffers_t *b, tile_t tile) {
+    rows_q8 x = {.inputs = b->q8 + (size_t)tile.first * b->stride};
+    for (int row = 0; row < TILE_Q8; row++) {
+        size_t from = (size_t)(tile.first + (row < tile.count ? row : 0)) * b->blocks;
+        x.scales[row] = b->scale8 + from;
+        x.starts[row] = b->start8 + from;
+    }
+    return x;
 }
 
 #endif

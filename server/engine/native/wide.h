@@ -13,9 +13,8 @@
 
 #include "tiles.h"
 
-#define BLOCKS_AT_ONCE 16 /* 64 inputs each: a stretch of a panel that stays in the cache */
-#define VNNI_ROWS 8       /* at a time: two sums each are in registers */
-#define AHEAD 8192        /* bytes of int8 weights that are asked for early */
+#define VNNI_ROWS 8 /* at a time: two sums each are in registers */
+#define AHEAD 8192  /* bytes of int8 weights that are asked for early */
 
 INLINE __m512 splat_halves(float low, float high) {
     return _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(low), _mm512_set1_ps(high));
@@ -110,10 +109,8 @@ static void prepare_int8(const buffers_t *b, const float *x, int size, int row, 
     size_t step = (size_t)tile.count * NF4_BLOCK;
     int8_t *to = (int8_t *)(b->q16 + (size_t)tile.first * b->stride) +
                  (row - tile.first) * NF4_BLOCK;
-    float most = largest(x, size), *scale = b->scale16 + row;
-    int limit = most_input(size), is_finite = most >= LEAST && most < INFINITY;
-    *scale = is_finite ? most / limit : most < LEAST ? 0.0f : NAN;
-    f32x8 factor = splat_f32(is_finite ? limit / most : 0.0f);
+    float found = factor16(x, size, b->scale16 + row);
+    f32x8 factor = splat_f32(found);
     i32x8 total = {0};
     for (int begin = 0; begin < size; begin += NF4_BLOCK, to += 2 * step) {
         const float *from = x + begin;
@@ -124,7 +121,7 @@ static void prepare_int8(const buffers_t *b, const float *x, int size, int row, 
             i32x8 high[4], low[4];
             for (int part = 0; part < 4; part++) {
                 i32x8 whole = {0};
-                if (is_finite) whole = nearest(load_f32(from + at + part * LANES) * factor);
+                if (found != 0.0f) whole = nearest(load_f32(from + at + part * LANES) * factor);
                 high[part] = (whole + 64) >> 7;
                 low[part] = whole - (high[part] << 7);
                 total += whole;
@@ -182,15 +179,6 @@ INLINE void tile_blocks(const uint8_t *panel, int is_nf4, __m512i table, int beg
     }
 }
 
-static rows_q8 rows_of(const buffers_t *b, tile_t tile) {
-    rows_q8 x = {.inputs = b->q8 + (size_t)tile.first * b->stride};
-    for (int row = 0; row < tile.count; row++) {
-        x.scales[row] = b->scale8 + (size_t)(tile.first + row) * b->blocks;
-        x.starts[row] = b->start8 + (size_t)(tile.first + row) * b->blocks;
-    }
-    return x;
-}
-
 /* A tile of rows without AMX, or of so few that it would not be quicker. */
 static void vnni_blocks(const uint8_t *codes, int is_nf4, __m512i table, const buffers_t *b,
                         tile_t tile, int begin, int end, size_t ahead, panel_f32 *sums) {
@@ -225,27 +213,20 @@ static void amx_tile(const uint8_t *numbers, size_t step, const uint8_t *scales,
                      int begin, int blocks, const buffers_t *b, tile_t tile, ahead_t ahead,
                      panel_f32 *sums) {
     __m512 sum[TILE_Q8];
-    const float *shares[TILE_Q8];
-    const int32_t *starts[TILE_Q8];
-    const int8_t *inputs = b->q8 + (size_t)tile.first * b->stride +
-                           (size_t)begin * tile.count * NF4_BLOCK;
+    const rows_q8 x = rows_of(b, tile);
+    const size_t own = (size_t)tile.count * NF4_BLOCK; /* bytes of a block of inputs */
 #pragma GCC unroll 16
-    for (int row = 0; row < TILE_Q8; row++) {
-        int real = row < tile.count ? row : 0;
-        shares[row] = b->scale8 + (size_t)(tile.first + real) * b->blocks + begin;
-        starts[row] = b->start8 + (size_t)(tile.first + real) * b->blocks + begin;
-        sum[row] = _mm512_loadu_ps(&sums[real]);
-    }
-    for (int block = 0; block < blocks; block++, scales += apart) {
+    for (int row = 0; row < TILE_Q8; row++)
+        sum[row] = _mm512_loadu_ps(&sums[row < tile.count ? row : 0]);
+    for (int at = 0, block = begin; at < blocks; at++, block++, scales += apart) {
         __m512i exact[TILE_Q8];
         __m512 each = _mm512_loadu_ps(scales);
-        fetch(ahead.from + (size_t)block * ahead.bytes, ahead.bytes);
-        multiply_block(numbers + block * step, inputs + (size_t)block * tile.count * NF4_BLOCK,
-                       exact);
+        fetch(ahead.from + (size_t)at * ahead.bytes, ahead.bytes);
+        multiply_block(numbers + at * step, x.inputs + block * own, exact);
 #pragma GCC unroll 16
         for (int row = 0; row < TILE_Q8; row++) {
-            __m512i whole = _mm512_add_epi32(exact[row], _mm512_set1_epi32(starts[row][block]));
-            __m512 scale = _mm512_set1_ps(shares[row][block]);
+            __m512i whole = _mm512_add_epi32(exact[row], _mm512_set1_epi32(x.starts[row][block]));
+            __m512 scale = _mm512_set1_ps(x.scales[row][block]);
             sum[row] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale), each,
                                        sum[row]);
         }

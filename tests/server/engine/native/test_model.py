@@ -127,6 +127,32 @@ def test_every_processor_computes_the_same_logits(
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
+@pytest.mark.parametrize("head_dim", [128, 104])
+@pytest.mark.parametrize("weight_format", ["fp32", "nf4"])
+def test_every_processor_attends_the_same_with_wide_heads(
+    weight_format: str,
+    head_dim: int,
+    tmp_path: Path,
+    lesser: Processor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of fp32 and bf16 caches: many dimensions at once, and what is left of them."""
+    tiny_base(tmp_path / "wide", head_dim=head_dim)
+    wide = read_base(tmp_path / "wide", "wide")
+
+    def logits() -> list[torch.Tensor]:
+        ours = bench(wide, tmp_path / "none", weight_format)
+        text = ours.sequence(100, 0)
+        first = ours.logits([Chunk(text, 0, 99)])
+        return [*first.values(), *ours.logits([Chunk(text, 99, 1)]).values()]
+
+    expected = logits()
+    with lesser as theirs:
+        monkeypatch.setattr("server.engine.native.build.library", lambda: theirs)
+        found = logits()
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 @pytest.mark.parametrize(
     "shape",
     [
