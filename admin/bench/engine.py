@@ -84,13 +84,22 @@ def measure_sampling(admin: AdminContext, asked: EngineOptions) -> Report:
     """
     base = obtain_base(admin, asked.base)
     played = asyncio.run(_play_sampling(admin, asked, base))
-    report = report_of("sampling", told(asked), asked.workload.output_tokens, played)
-    if not all("sampling" in parts for parts in report.parts_s.values()) or not report.parts_s:
-        raise BenchFailed(
-            "The engine measured no step in which all replies ran together; "
-            "ask for more --output-tokens."
-        )
-    return report
+    must_have_run_together(played)
+    return report_of("sampling", told(asked), asked.workload.output_tokens, played)
+
+
+def must_have_run_together(played: Mapping[str, Sequence[Round]]) -> None:
+    """Refuse sides of which one had no step with all of its replies.
+
+    Raises:
+        BenchFailed: there is one such, whose share of sampling nobody measured.
+    """
+    for name, rounds in played.items():
+        if not any("sampling" in each.parts for each in rounds):
+            raise BenchFailed(
+                f"The engine measured no step in which all replies of the side {name!r} ran "
+                "together; ask for more --output-tokens."
+            )
 
 
 async def _play_sampling(

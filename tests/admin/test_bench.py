@@ -248,7 +248,9 @@ def test_a_person_reads_the_hosts_part(home: Path) -> None:
 def test_sampling_has_a_share_of_the_step(home: Path) -> None:
     """With every parameter on and greedily, in steps in which all rows decode."""
     load = ["--concurrency", "4", "--requests", "4", "--prompt-tokens", "40"]
-    result = bench(home, "sampling", *load, "--base", "tiny", "--rounds", "1", "--json")
+    together = ["--output-tokens", "400"]  # more than an engine writes while this thread waits
+    options = [*load, *together, "--base", "tiny", "--rounds", "1", "--json"]
+    result = bench(home, "sampling", *options)
 
     report = json.loads(result.stdout)
     assert result.exit_code == 0, result.stderr
@@ -296,13 +298,13 @@ def test_guesses_that_change_a_reply_are_not_measured(
 
 def test_peft_is_measured_beside_the_engine(home: Path) -> None:
     """Tokens of decode steps alone, of as many rows with as many adapters."""
-    sizes = ["--rows", "3", "--adapters", "2", "--context", "40", "--steps", "40"]
+    sizes = ["--rows", "3", "--adapters", "2", "--context", "40", "--steps", "300"]
     result = bench(home, "peft", *sizes, "--base", "tiny", "--rounds", "2", "--json")
 
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
-    assert report["sides"]["PEFT"]["output_tokens"] == 2 * 3 * 40
-    assert 0 < report["sides"]["engine"]["output_tokens"] <= 2 * 3 * 40
+    assert report["sides"]["PEFT"]["output_tokens"] == 2 * 3 * 300
+    assert 0 < report["sides"]["engine"]["output_tokens"] <= 2 * 3 * 300
     assert report["sides"]["PEFT"]["ttft_ms"] is None
     assert set(report["ratios"]) == {"output_tokens_per_s", "itl_ms"}
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from admin.bench.engine import must_have_run_together
 from admin.bench.errors import BenchFailed
 from admin.bench.in_process import (
     OTHER,
@@ -129,6 +130,16 @@ def test_there_is_no_middle_where_replies_never_ran_together() -> None:
     watch.began()
 
     assert watch.end()[1] == {}
+
+
+def test_a_side_without_steps_together_has_no_share() -> None:
+    """It is refused by its name, also where the other side has such steps."""
+    ran = Round(timelines=(), begun_s=0, ended_s=1, parts={"sampling": 0.1, OTHER: 0.9})
+    never = Round(timelines=(), begun_s=0, ended_s=1)
+
+    must_have_run_together({"all": [never, ran], "some": [ran]})
+    with pytest.raises(BenchFailed, match="'greedy' ran together; ask for more --output-tokens"):
+        must_have_run_together({"every parameter": [ran], "greedy": [never]})
 
 
 def test_what_no_part_counts_is_other() -> None:
