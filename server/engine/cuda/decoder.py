@@ -10,7 +10,7 @@ import torch
 
 from server.engine.cache import KVCache
 from server.engine.cuda.adapter import Layout
-from server.engine.cuda.step import Kernels, Share, Step
+from server.engine.cuda.step import Heads, Kernels, Share, Split, Step
 from server.engine.decoder import rope_table
 from server.engine.lora import GROUPS
 from server.engine.spec import DecoderSpec
@@ -42,7 +42,16 @@ class TileDecoder:
         self._weights = weights
         self._layout = layout
         like = torch.empty(0, dtype=torch.float32, device=weights.embedding.device)
-        self._angles = rope_table(spec, context_length, like)
+        angles = rope_table(spec, context_length, like)
+        self._heads = [
+            Heads(
+                count=spec.architecture.heads,
+                norm=layer.qk_norm,
+                epsilon=spec.norm_epsilon,
+                angles=angles,
+            )
+            for layer in weights.layers
+        ]
 
     def of_one_layer(self) -> Self:
         """The same with its first layer alone, which launches every kernel that others do."""
@@ -52,14 +61,14 @@ class TileDecoder:
         return shallow
 
     def hidden(
-        self, step: Step, drawn: torch.Tensor, cache: KVCache, *, splits: int = 1
+        self, step: Step, drawn: torch.Tensor, cache: KVCache, *, split: Split | None = None
     ) -> torch.Tensor:
         """[T, hidden]: what the head reads of each token; writes keys and values of all of them.
 
-        ``drawn``: [rows, 2] int32, what the step before drew. ``splits``: of attention.
+        ``drawn``: [rows, 2] int32, what the step before drew. ``split``: of attention.
         """
         kernels = self._kernels
-        epsilon, heads = self._spec.norm_epsilon, self._spec.architecture.heads
+        epsilon = self._spec.norm_epsilon
         linears = _Linears(step, self._layout, kernels, self._weights.embedding.device)
         residual = kernels.embed(step, drawn, self._weights.embedding)
         x = kernels.add_norm(
@@ -69,17 +78,14 @@ class TileDecoder:
         for number, (layer, norm) in enumerate(zip(self._weights.layers, norms, strict=True)):
             kept = cache.keys[number], cache.values[number]
             qkv, share = linears.project(layer.qkv, x, number, "qkv")
-            kernels.prepare_heads(
+            attended = kernels.attend(
                 qkv,
                 kept,
                 step,
-                norm=layer.qk_norm,
-                angles=self._angles,
-                epsilon=epsilon,
-                heads=heads,
+                heads=self._heads[number],
                 share=share,
+                split=split,
             )
-            attended = kernels.attend(qkv, kept, step, heads=heads, splits=splits)
             added, share = linears.project(layer.output, attended, number, "output")
             x = kernels.add_norm(
                 residual, added, layer.mlp_norm, step, epsilon=epsilon, share=share

@@ -69,6 +69,32 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Heads:
+    """What a layer's heads go through between their projection and attention.
+
+    ``count``: those of queries. ``norm``: [count + kv_heads, head_dim], for queries and keys, with
+    ``epsilon``. ``angles``: cosines and sines, [positions, head_dim] fp32 each.
+    """
+
+    count: int
+    norm: torch.Tensor | None
+    epsilon: float
+    angles: tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How several programs of attention share the text before each single token.
+
+    ``programs``: how many at most, more than 1. ``arrived``: int32, zeros, at least T * kv_heads; a
+    kernel counts there and leaves zeros. Of kernels that may run side by side, each needs its own.
+    """
+
+    programs: int
+    arrived: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
     """Settings of the rows to draw, on the device: views into one table of records.
 
@@ -85,8 +111,8 @@ class Rows:
 class Kernels(Protocol):
     """:mod:`server.engine.cuda.kernels` is one; tests have the same as formulas.
 
-    Nothing waits for the device. ``T`` are all tokens of the step, in order; of those in no tile,
-    results may be anything.
+    Nothing waits for the device. ``T`` are all tokens of the step, in order; of those that are
+    none, results may be anything.
     """
 
     def precompile(self, play: Callable[[], None], /) -> None:
@@ -115,26 +141,6 @@ class Kernels(Protocol):
         ``added``: [T, width], or [pieces, T, width] that are added up.
         """
 
-    def prepare_heads(
-        self,
-        qkv: torch.Tensor,
-        cache: tuple[torch.Tensor, torch.Tensor],
-        step: Step,
-        /,
-        *,
-        norm: torch.Tensor | None,
-        angles: tuple[torch.Tensor, torch.Tensor],
-        epsilon: float,
-        heads: int,
-        share: Share | None = None,
-    ) -> None:
-        """Add ``share`` to ``qkv`` [T, all heads], norm and turn queries and keys, keep the rest.
-
-        Queries stay in ``qkv``, keys and values go to their places in those of the ``cache``,
-        [blocks, kv_heads, BLOCK_TOKENS, head_dim] each. ``norm``: [heads + kv_heads, head_dim].
-        ``angles``: cosines and sines, [positions, head_dim] fp32.
-        """
-
     def attend(
         self,
         qkv: torch.Tensor,
@@ -142,13 +148,16 @@ class Kernels(Protocol):
         step: Step,
         /,
         *,
-        heads: int,
-        splits: int = 1,
+        heads: Heads,
+        share: Share | None = None,
+        split: Split | None = None,
     ) -> torch.Tensor:
         """[T, heads * head_dim]: what queries find in their own text, up to themselves.
 
-        The ``cache`` holds the step's own tokens already. ``splits``: how many programs
-        share a text; a power of two, more than 1 only with single tokens.
+        ``qkv``: [T, all heads], which may be changed; ``share`` comes to it, then what ``heads``
+        says. The step's keys and values go to their places in those of the ``cache``, [blocks,
+        kv_heads, BLOCK_TOKENS, head_dim] each, which hold all before them. ``split``: only with
+        single tokens.
         """
 
     def gate(

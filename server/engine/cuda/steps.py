@@ -15,7 +15,7 @@ from server.engine.cuda.graphs import Graphs, Recorder, sizes_up_to
 from server.engine.cuda.inputs import SingleTokens, stack_of
 from server.engine.cuda.pieces import TILE, Pieces, scored_tokens
 from server.engine.cuda.sampler import Sampler
-from server.engine.cuda.step import Kernels
+from server.engine.cuda.step import Kernels, Split
 from server.engine.cuda.stream import Stream
 from server.engine.draw import Draw, Drawn
 from server.engine.loop import Reading, Result
@@ -60,6 +60,9 @@ class CudaSteps:
         shape = config.base.architecture
         self._kv_heads = shape.kv_heads
         self._most_programs = 2 * multiprocessors(self._device)
+        # One for each text and key head; texts are cut where these are half the programs or less.
+        counters = self._most_programs // 2
+        self._arrived = torch.zeros(counters, dtype=torch.int32, device=self._device)
         rows, context_length = config.running_limit, config.context_length
         draws = rows + config.speculative_tokens
         tokens = max(LEAST_TOKENS, TILE * -(-(draws + config.prefill_tokens) // TILE))
@@ -146,7 +149,7 @@ class CudaSteps:
         """What a step of single tokens is."""
         step = self._singles.step(size, has_adapters=has_adapters)
         hidden = self._decoder.hidden(
-            step, self._sampler.drawn, self._cache, splits=self._splits(size)
+            step, self._sampler.drawn, self._cache, split=self._split(size)
         )
         self._decoder.logits(hidden, self._sampler.logits[:size])
         self._sampler.choose(size)
@@ -215,12 +218,12 @@ class CudaSteps:
         ]
         return per_sequence([each for each in chunks if each.is_sampled or each.scored], both)
 
-    def _splits(self, size: int) -> int:
-        """Into how many pieces attention cuts each text so that the whole GPU works: 1 to 32."""
+    def _split(self, size: int) -> Split | None:
+        """Into how many pieces attention cuts each text so that the whole GPU works: 2 to 32."""
         splits, programs = 1, size * self._kv_heads
         while splits < MOST_SPLITS and 2 * splits * programs <= self._most_programs:
             splits *= 2
-        return splits
+        return Split(splits, self._arrived) if splits > 1 else None
 
     def _clear(self) -> None:
         """Make every row one that is none, for the recording of graphs; pieces are none yet."""

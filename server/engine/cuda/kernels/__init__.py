@@ -15,7 +15,6 @@ from server.engine.cuda.kernels.adapters import shrink
 from server.engine.cuda.kernels.attention import attend
 from server.engine.cuda.kernels.choose import choose
 from server.engine.cuda.kernels.gate import gate
-from server.engine.cuda.kernels.heads import prepare_heads
 from server.engine.cuda.kernels.norm import add_norm, embed
 from server.engine.cuda.kernels.precompile import precompile
 from server.engine.cuda.kernels.project import project
@@ -27,7 +26,6 @@ __all__ = [
     "embed",
     "gate",
     "precompile",
-    "prepare_heads",
     "project",
     "shrink",
 ]

@@ -1,4 +1,7 @@
-"""What happens to queries, keys and values between their projection and attention."""
+"""What happens to queries, keys and values of pieces between their projection and attention.
+
+For single tokens, attention does it itself: see :mod:`.single`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ import triton.language as tl
 
 from server.engine.blocks import BLOCK_TOKENS
 from server.engine.cuda.kernels.adapters import expanded, factors, rows_of_b, span
-from server.engine.cuda.kernels.overlap import begin_early, early, overlaps, wait
-from server.engine.cuda.step import Share, Step
+from server.engine.cuda.step import Heads, Share, Step
 
 BLOCK = tl.constexpr(BLOCK_TOKENS)
 
@@ -40,14 +42,11 @@ def _prepare(
     tile: tl.constexpr,
     has_norm: tl.constexpr,
     has_lora: tl.constexpr,
-    overlaps: tl.constexpr,
 ):
-    begin_early(overlaps)
     number, head = tl.program_id(0), tl.program_id(1)
     width = (heads + 2 * kv_heads) * 2 * half
-    if tile > 1:  # noqa: SIM102 - decided when it is compiled
-        if tl.load(counts + number * stride) == 0:
-            return
+    if tl.load(counts + number * stride) == 0:
+        return
     tokens, has_token = span(number, starts, counts, stride, tile)
     position = tl.load(positions + tokens * token_stride, mask=has_token, other=-1)
     has_token &= position >= 0
@@ -61,7 +60,6 @@ def _prepare(
         b, rank = factors(number, addresses, ranks, stride, offset, qkv)
         first_b = rows_of_b(b, rank, width, left, 0)
         second_b = rows_of_b(b, rank, width, right, 0)
-    wait(overlaps)
     x = tl.load(line + left[None, :], mask=mask, other=0.0).to(tl.float32)
     y = tl.load(line + right[None, :], mask=mask, other=0.0).to(tl.float32)
     if has_lora:
@@ -98,22 +96,21 @@ def prepare_heads(
     cache: tuple[torch.Tensor, torch.Tensor],
     step: Step,
     *,
-    norm: torch.Tensor | None,
-    angles: tuple[torch.Tensor, torch.Tensor],
-    epsilon: float,
-    heads: int,
-    share: Share | None = None,
+    heads: Heads,
+    share: Share | None,
 ) -> None:
-    """See :class:`server.engine.cuda.step.Kernels`."""
+    """What :meth:`server.engine.cuda.step.Kernels.attend` does first.
+
+    Queries stay in ``qkv``, keys and values go to their places in the ``cache``.
+    """
     keys, values = cache
     _, kv_heads, _, head_dim = keys.shape
-    is_early = overlaps(step)
-    _prepare[(step.tiles, heads + 2 * kv_heads)](
+    _prepare[(step.tiles, heads.count + 2 * kv_heads)](
         qkv,
         keys,
         values,
-        norm,
-        *angles,
+        heads.norm,
+        *heads.angles,
         step.positions,
         step.places,
         step.positions.stride(0),
@@ -125,14 +122,12 @@ def prepare_heads(
         step.ranks,
         step.ranks.stride(0),
         0 if share is None else share.offset,
-        epsilon,
-        heads,
+        heads.epsilon,
+        heads.count,
         kv_heads,
         head_dim // 2,
         step.tile,
-        norm is not None,
+        heads.norm is not None,
         share is not None,
-        is_early,
-        num_warps=1 if step.tile == 1 else 4,
-        **early(is_early),
+        num_warps=4,
     )

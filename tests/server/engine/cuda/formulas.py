@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F  # noqa: N812 - everyone's name for it
 
-from server.engine.cuda.step import DRAWN, SKIPPED, Rows, Share, Step
+from server.engine.cuda.step import DRAWN, SKIPPED, Heads, Rows, Share, Split, Step
 from server.engine.decoder import rotate
 from server.engine.draw import Draw
 from server.engine.sampling import sample
@@ -74,61 +74,31 @@ class Formulas:
         normed = F.rms_norm(residual.float(), (width,), weight.float(), epsilon)
         return normed.to(residual.dtype)
 
-    def prepare_heads(
-        self,
-        qkv: torch.Tensor,
-        cache: tuple[torch.Tensor, torch.Tensor],
-        step: Step,
-        *,
-        norm: torch.Tensor | None,
-        angles: tuple[torch.Tensor, torch.Tensor],
-        epsilon: float,
-        heads: int,
-        share: Share | None = None,
-    ) -> None:
-        keys, values = cache
-        _, kv_heads, block, head_dim = keys.shape
-        counts = [heads, kv_heads, kv_heads]
-        more = added(step, share, [count * head_dim for count in counts], qkv.dtype)
-        split = (qkv.float() + more).view(step.count, -1, head_dim)
-        qk, v = split.split([heads + kv_heads, kv_heads], dim=1)
-        if norm is not None:
-            qk = F.rms_norm(qk, (head_dim,), None, epsilon) * norm.float()
-        there = step.positions >= 0
-        at = step.positions.clamp(min=0).long()
-        turned = rotate(qk, *(each[at].unsqueeze(1) for each in angles)).to(qkv.dtype)
-        qkv[there, : heads * head_dim] = turned[there, :heads].flatten(1)
-        blocks, offsets = step.places[there].long() // block, step.places[there].long() % block
-        keys[blocks, :, offsets] = turned[there, heads:]
-        values[blocks, :, offsets] = v[there].to(qkv.dtype)
-
     def attend(
         self,
         qkv: torch.Tensor,
         cache: tuple[torch.Tensor, torch.Tensor],
         step: Step,
         *,
-        heads: int,
-        splits: int = 1,
+        heads: Heads,
+        share: Share | None = None,
+        split: Split | None = None,
     ) -> torch.Tensor:
         keys, values = cache
         _, kv_heads, block, head_dim = keys.shape
-        out = torch.zeros(step.count, heads * head_dim)
-        for tile, tokens in tiles_of(step):
-            row = tile if step.tile == 1 else int(step.rows[tile])
-            for token in range(tokens.start, tokens.stop):
-                position = int(step.positions[token])
-                if position < 0:
-                    continue
-                table = step.tables[row, : position // block + 1].long()
-                k, v = (
-                    each[table].transpose(0, 1).flatten(1, 2)[:, : position + 1].float()
-                    for each in (keys, values)
-                )
-                query = qkv[token, : heads * head_dim].view(kv_heads, -1, head_dim).float()
-                weights = (query @ k.transpose(1, 2) / head_dim**0.5).softmax(-1)
-                out[token] = (weights @ v).flatten()
-        return out.to(qkv.dtype)
+        counts = [heads.count, kv_heads, kv_heads]
+        more = added(step, share, [count * head_dim for count in counts], qkv.dtype)
+        whole = (qkv.float() + more).view(step.count, -1, head_dim)
+        qk, v = whole.split([heads.count + kv_heads, kv_heads], dim=1)
+        if heads.norm is not None:
+            qk = F.rms_norm(qk, (head_dim,), None, heads.epsilon) * heads.norm.float()
+        there = step.positions >= 0
+        at = step.positions.clamp(min=0).long()
+        turned = rotate(qk, *(each[at].unsqueeze(1) for each in heads.angles)).to(qkv.dtype)
+        blocks, offsets = step.places[there].long() // block, step.places[there].long() % block
+        keys[blocks, :, offsets] = turned[there, heads.count :]
+        values[blocks, :, offsets] = v[there].to(qkv.dtype)
+        return _found(turned[:, : heads.count], cache, step)
 
     def gate(
         self, gate_up: torch.Tensor, step: Step, *, share: Share | None = None
@@ -206,6 +176,30 @@ class Formulas:
         drawn[row, 1] = peak.view(torch.int32)
         if line >= 0:
             seen[line, drawn[row, 0]] = max(int(seen[line, drawn[row, 0]]), 1) + 1
+
+
+def _found(
+    queries: torch.Tensor, cache: tuple[torch.Tensor, torch.Tensor], step: Step
+) -> torch.Tensor:
+    """[T, heads * head_dim]: what ``queries`` [T, heads, head_dim] find in a complete ``cache``."""
+    keys, values = cache
+    _, kv_heads, block, head_dim = keys.shape
+    out = torch.zeros(queries.flatten(1).shape)
+    for tile, tokens in tiles_of(step):
+        row = tile if step.tile == 1 else int(step.rows[tile])
+        for token in range(tokens.start, tokens.stop):
+            position = int(step.positions[token])
+            if position < 0:
+                continue
+            table = step.tables[row, : position // block + 1].long()
+            k, v = (
+                each[table].transpose(0, 1).flatten(1, 2)[:, : position + 1].float()
+                for each in (keys, values)
+            )
+            query = queries[token].view(kv_heads, -1, head_dim).float()
+            weights = (query @ k.transpose(1, 2) / head_dim**0.5).softmax(-1)
+            out[token] = (weights @ v).flatten()
+    return out.to(queries.dtype)
 
 
 def penalise(

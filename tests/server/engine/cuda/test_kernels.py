@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - everyone's name for it
 
 from server.engine.cuda.records import Records
 from server.engine.cuda.sampler import FIELDS, Filler, Seen
-from server.engine.cuda.step import Rows, Share, Step
+from server.engine.cuda.step import Heads, Rows, Share, Split, Step
 from server.engine.draw import Draw
 from server.engine.sampling.edits import edit
 from server.engine.types import SamplingParams
@@ -116,7 +116,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     assert difference <= TOLERANCE[found.dtype] * expected.double().nan_to_num(0.0).norm()
 
 
-def step_on_cpu(case: Case) -> Step:
+def step_on_cpu(case: Case | Texts) -> Step:
     """The case's step with the same adapters in the CPU's memory."""
     step = case.step
     own = [None if each is None else each.cpu() for each in case._kept]
@@ -245,30 +245,6 @@ def test_norms_are_of_what_was_added(tile: int, dtype: torch.dtype, device: torc
 
 
 @every_kind
-@pytest.mark.parametrize("has_norm", [True, False])
-def test_heads_are_normed_turned_and_kept(
-    has_norm: bool, tile: int, dtype: torch.dtype, device: torch.device
-) -> None:
-    """Queries stay, keys and values go to their places, and nothing else in the cache changes."""
-    heads, kv_heads, head_dim = 4, 2, 16
-    width = (heads + 2 * kv_heads) * head_dim
-    case = Case(tile, dtype, device, size=16 + width)
-    angles = torch.randn(2, 99, head_dim // 2, device=device).repeat(1, 1, 2).unbind(0)
-    compare(
-        case,
-        "prepare_heads",
-        case.random(case.step.count, width),
-        case.random(2, 12, kv_heads, 16, head_dim).unbind(0),
-        case.step,
-        norm=case.random(heads + kv_heads, head_dim) if has_norm else None,
-        angles=tuple(angles),
-        epsilon=EPSILON,
-        heads=heads,
-        share=case.share(64, 16) if has_norm else None,
-    )
-
-
-@every_kind
 def test_the_gate_is_silu(tile: int, dtype: torch.dtype, device: torch.device) -> None:
     """Of its projection with the adapter's share, times the other with its share."""
     width = 200
@@ -278,37 +254,178 @@ def test_the_gate_is_silu(tile: int, dtype: torch.dtype, device: torch.device) -
     compare(case, "gate", gate_up, case.step, share=case.share(48, 16))
 
 
+# Attention
+
+HEAD_DIM = 16
+
+
+class Texts:
+    """A step of the tokens of ``texts``, each past and count, and what attention is given for it.
+
+    The ``cache`` holds the texts before these tokens, in blocks of their own out of order, and is
+    no number elsewhere; ``last`` is the block before it, also none. Adapters have ``ranks`` in
+    turn. Two more tokens are none at all, nor have two more tiles any.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[tuple[int, int]],
+        device: torch.device,
+        *,
+        tile: int = 1,
+        dtype: torch.dtype = torch.float32,
+        group: int = 2,
+        ranks: Sequence[int] = (0,),
+        head_dim: int = HEAD_DIM,
+    ) -> None:
+        kv_heads, heads = 2, 2 * group
+        width = (heads + 2 * kv_heads) * head_dim
+        of_each = [ranks[at % len(ranks)] for at in range(len(texts))]
+        self._kept = [self._random(dtype, device, 16 * rank + rank * width) for rank in of_each]
+        sizes = [-(-(past + count) // 16) for past, count in texts]
+        blocks = torch.randperm(sum(sizes)).split(sizes)
+        pieces = [
+            Piece(past, count, own.tolist(), factors if rank else None, rank)
+            for (past, count), own, factors, rank in zip(
+                texts, blocks, self._kept, of_each, strict=True
+            )
+        ]
+        self.count = sum(piece.count for piece in pieces)
+        self.step = step_of(pieces, device, tile=tile, padding=2)
+        whole = torch.full((2, 1 + sum(sizes), kv_heads, 16, head_dim), float("nan"), dtype=dtype)
+        for piece in pieces:
+            for at in range(piece.past):
+                place = slice(None), 1 + piece.blocks[at // 16], slice(None), at % 16
+                whole[place] = torch.randn(2, kv_heads, head_dim).to(dtype)
+        whole = whole.to(device)
+        self.cache, self.last = whole[:, 1:].unbind(0), whole[:, 0]
+        self.qkv = self._random(dtype, device, self.step.count, width)
+        angles = torch.randn(2, 999, head_dim // 2, device=device).repeat(1, 1, 2).unbind(0)
+        norm = self._random(dtype, device, heads + kv_heads, head_dim)
+        self.heads = Heads(count=heads, norm=norm, epsilon=EPSILON, angles=(angles[0], angles[1]))
+        self.share: Share | None = None
+        if any(ranks):
+            # Beyond what an adapter has, what lies there is not written by anybody.
+            shrunk = torch.full((self.step.count, 16 * max(ranks)), float("nan"))
+            rows = [rank for piece in pieces for rank in [piece.rank] * piece.count]
+            for row, rank in enumerate(rows):
+                shrunk[row, : 3 * rank] = torch.randn(3 * rank) / max(rank, 1) ** 0.5
+            shrunk = shrunk.to(device)
+            self.share = Share(shrunk, 16)
+
+    @staticmethod
+    def _random(dtype: torch.dtype, device: torch.device, *shape: int) -> torch.Tensor:
+        return torch.randn(shape).to(device, dtype)
+
+    def split(self, programs: int) -> Split | None:
+        """By more than one program; the last counter is nobody's."""
+        count = self.step.count * 2 + 1
+        arrived = torch.zeros(count, dtype=torch.int32, device=self.qkv.device)
+        arrived[-1] = 7
+        return Split(programs, arrived) if programs > 1 else None
+
+    def attend(self, split: Split | None = None) -> torch.Tensor:
+        """What the kernel finds. It may change ``qkv``, so it gets a copy."""
+        named = {"heads": self.heads, "share": self.share, "split": split}
+        return kernels.attend(self.qkv.clone(), self.cache, self.step, **named)
+
+    def check(self, split: Split | None = None) -> torch.Tensor:
+        """What the kernel finds and keeps is what the formula does; nothing else is written."""
+        cache, step = on_cpu(self.cache), step_on_cpu(self)
+        norm, angles = on_cpu(self.heads.norm), on_cpu(self.heads.angles)
+        heads = replace(self.heads, norm=norm, angles=angles)
+        share = on_cpu(self.share)
+        expected = Formulas().attend(self.qkv.cpu(), cache, step, heads=heads, share=share)
+        found = self.attend(split)
+        close(found[: self.count].cpu(), expected[: self.count])
+        for ours, formula in zip(self.cache, cache, strict=True):
+            close(ours.cpu(), formula)
+        assert self.last.isnan().all()
+        if split is not None:
+            *counted, nobodys = split.arrived.tolist()
+            assert (set(counted), nobodys) == ({0}, 7)
+        return found
+
+
 @pytest.mark.parametrize(
-    ("tile", "splits", "group", "dtype"),
+    ("tile", "programs", "group", "dtype"),
     [
         (1, 1, 3, torch.float32),
         (1, 4, 2, torch.float32),
         (1, 1, 2, torch.float16),
+        (1, 4, 7, torch.float32),
+        (1, 4, 8, torch.float16),
         (16, 1, 1, torch.float32),
         (16, 1, 3, torch.float16),
         pytest.param(1, 4, 2, torch.bfloat16, marks=gpu),
         pytest.param(16, 1, 2, torch.bfloat16, marks=gpu),
     ],
 )
+@pytest.mark.parametrize("is_plain", [True, False])
 def test_every_token_sees_its_own_text_up_to_itself(
-    group: int, tile: int, splits: int, dtype: torch.dtype, device: torch.device
+    is_plain: bool, group: int, tile: int, programs: int, dtype: torch.dtype, device: torch.device
 ) -> None:
-    """In blocks out of order, over memory that holds no numbers elsewhere; no rows find zero."""
-    kv_heads, head_dim = 2, 16
-    heads = group * kv_heads
-    case = Case(tile, dtype, device)
-    keys, values = torch.full((2, 12, kv_heads, 16, head_dim), float("nan"), device=device)
-    keys, values = keys.to(dtype), values.to(dtype)
-    ends = (4, 21, 61) if tile == 1 else (4, 37, 63)
-    for table, end in zip(((7,), (1, 4, 2), (3, 0, 5, 9)), ends, strict=True):
-        for at in range(end):
-            place = table[at // 16], slice(None), at % 16
-            keys[place], values[place] = case.random(2, kv_heads, head_dim)
-    qkv = case.random(case.step.count, (heads + 2 * kv_heads) * head_dim)
-    named = {"heads": heads, "splits": splits}
-    compare(case, "attend", qkv, (keys, values), case.step, **named)
-    if tile == 1:  # else no tile has the rows that are none
-        assert not kernels.attend(qkv, (keys, values), case.step, **named)[case.tokens :].any()
+    """With norms and adapters of mixed ranks or without, over memory that holds no numbers.
+
+    Keys and values are kept in their places, of what is no token none, and nothing else changes.
+    """
+    texts = [(3, 1), (20, 1), (60, 1)] if tile == 1 else [(3, 1), (20, 17), (60, 3)]
+    ranks = (0,) if is_plain else (4, 0, 20)
+    case = Texts(texts, device, tile=tile, dtype=dtype, group=group, ranks=ranks)
+    if is_plain:
+        case.heads = replace(case.heads, norm=None)
+    case.check(case.split(programs))
+
+
+@pytest.mark.parametrize("programs", [1, 4, 32])
+def test_texts_of_any_length_are_cut_into_parts(programs: int, device: torch.device) -> None:
+    """Of one token, of whole blocks and one less or more, of fewer keys than programs.
+
+    Adapters of no, small, and larger ranks than are read at once are side by side.
+    """
+    pasts = [0, 1, 15, 65, 16, 17, 64]
+    case = Texts([(past, 1) for past in pasts], device, ranks=(0, 4, 20, 300))
+    case.check(case.split(programs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, pytest.param(torch.bfloat16, marks=gpu)])
+@pytest.mark.parametrize("programs", [1, 8])
+def test_parts_of_narrow_floats_are_longer(
+    programs: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    """More keys are looked at together; heads are as wide as models have them."""
+    pasts = [0, 63, 64, 65, 200, 767]
+    case = Texts([(past, 1) for past in pasts], device, dtype=dtype, ranks=(16,), head_dim=128)
+    case.check(case.split(programs))
+
+
+def test_counters_are_left_for_the_next_kernel(device: torch.device) -> None:
+    """Which program is the last does not matter: the same comes again, to the last bit.
+
+    Of more parts, too, than are read at once when they are merged.
+    """
+    case = Texts([(past, 1) for past in (500, 64, 3)], device, ranks=(4,))
+    split = case.split(32)
+    first = case.check(split)[: case.count]
+    for _ in range(20 if device.type == "cuda" else 1):
+        assert torch.equal(case.attend(split)[: case.count], first)
+
+
+@pytest.mark.parametrize("programs", [1, 4])
+def test_rows_that_are_none_write_nothing(programs: int, device: torch.device) -> None:
+    """Not even where they name a place, a text and an adapter."""
+    case = Texts([(40, 1), (50, 1)], device, ranks=(4,))
+    there = case.step.positions.clone()
+    there[:2] = -1
+    case.step = replace(case.step, positions=there)
+    before = [kept.clone() for kept in case.cache]
+    split = case.split(programs)
+    case.attend(split)
+    for kept, old in zip(case.cache, before, strict=True):
+        assert torch.equal(kept.nan_to_num(), old.nan_to_num())
+        assert torch.equal(kept.isnan(), old.isnan())
+    assert case.last.isnan().all()
+    assert split is None or not split.arrived[:-1].any()
 
 
 def test_tokens_that_are_not_read_come_from_the_step_before(device: torch.device) -> None:

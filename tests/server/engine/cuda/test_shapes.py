@@ -13,7 +13,7 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from server.engine.cuda.step import Share, Step
+from server.engine.cuda.step import Heads, Share, Split, Step
 from tests.server.engine.cuda.formulas import Formulas
 from tests.server.engine.cuda.tiles import Piece, step_of
 
@@ -124,7 +124,7 @@ def test_norms_and_gates(tile: int, ranks: list[int], seed: int, width: int) -> 
 @a_few
 @given(tiles, ranks, seeds, groups, st.sampled_from([16, 64, 128]), st.sampled_from([1, 2, 8]))
 def test_attention(
-    tile: int, ranks: list[int], seed: int, group: int, width: int, splits: int
+    tile: int, ranks: list[int], seed: int, group: int, width: int, programs: int
 ) -> None:
     """As many heads for a key head as any family has, over blocks in any order."""
     kv_heads = 1 + seed % 2
@@ -132,12 +132,16 @@ def test_attention(
     whole = (heads + 2 * kv_heads) * width
     texts = Texts(tile, ranks, seed, OFFSET + whole)
     cache, qkv = texts.cache(kv_heads, width), texts.x(whole)
+    arrived = torch.zeros(texts.step.count * kv_heads, dtype=torch.int32)
+    cosines, sines = torch.randn(2, 140, width // 2).repeat(1, 1, 2)
+    norm = torch.randn(heads + kv_heads, width) if seed % 3 else None
     named: dict[str, Any] = {
-        "norm": torch.randn(heads + kv_heads, width) if seed % 3 else None,
-        "angles": torch.randn(2, 140, width // 2).repeat(1, 1, 2).unbind(0),
-        "epsilon": 1e-6,
+        "heads": Heads(count=heads, norm=norm, epsilon=1e-6, angles=(cosines, sines)),
         "share": Share(torch.randn(texts.step.count, COLUMNS), OFFSET),
     }
-    texts.compare("prepare_heads", qkv, cache, texts.step, heads=heads, **named)
-    named = {"heads": heads, "splits": splits if tile == 1 else 1}
-    texts.compare("attend", qkv, cache, texts.step, **named)
+    kept = _copied(cache)
+    wanted = Formulas().attend(qkv.clone(), kept, texts.step, **named)
+    if tile == 1 and programs > 1:
+        named["split"] = Split(programs, arrived)
+    found = kernels.attend(qkv, cache, texts.step, **named)
+    texts.close((found, *cache, arrived), (wanted, *kept, torch.zeros_like(arrived)))

@@ -15,7 +15,7 @@ from adapters.base import Base
 from server.engine import runner
 from server.engine.config import EngineConfig
 from server.engine.cuda.graphs import Graphs
-from server.engine.cuda.steps import LEAST_TOKENS, CudaSteps
+from server.engine.cuda.steps import LEAST_TOKENS, MOST_SPLITS, CudaSteps
 from server.engine.sequence import Chunk
 from tests.server.engine.harness import prompt_of
 from tests.server.engine.scripted import sequence
@@ -201,3 +201,24 @@ def test_where_nothing_can_be_compiled_early_the_engine_is_whole(
     with pytest.raises(KeyboardInterrupt):
         steps._record(Tape([]))
     assert steps._decoder is whole
+
+
+@pytest.fixture
+def large_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.engine.cuda.steps.multiprocessors", lambda _: 132)
+
+
+@pytest.mark.usefixtures("large_gpu")  # before the steps are made
+def test_texts_are_cut_so_that_the_whole_gpu_works(steps: CudaSteps) -> None:
+    """In two or more parts, twice as often until there are enough, with a counter for each text."""
+    cut = {rows: steps._split(rows) for rows in range(1, 140)}
+    assert {1 if split is None else split.programs for split in cut.values()} > {1, 2, 4, 8}
+    for rows, split in cut.items():
+        texts = rows * steps._kv_heads
+        if split is None:
+            assert 2 * texts > 2 * 132
+        else:
+            assert split.programs * texts <= 2 * 132
+            assert split.programs == MOST_SPLITS or 2 * split.programs * texts > 2 * 132
+            assert len(split.arrived) >= texts
+            assert not split.arrived.any()
