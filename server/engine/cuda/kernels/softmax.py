@@ -20,7 +20,7 @@ LEAST_ROWS = 16
 
 
 def keys_at_once(dtype: torch.dtype) -> int:
-    """How many keys :func:`look` takes."""
+    """How many keys :func:`scored` and :func:`taken_up` are given."""
     return KEYS.get(dtype, NARROW_KEYS)
 
 
