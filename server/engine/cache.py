@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from adapters.base import Architecture
 from server.engine.blocks import BLOCK_TOKENS
+from server.engine.pages import Pages
 
 
 class KVCache:
@@ -26,9 +29,16 @@ class KVCache:
         device: torch.device,
     ) -> None:
         shape = (blocks, architecture.kv_heads, BLOCK_TOKENS, architecture.head_dim)
-        layers = range(architecture.layers)
-        self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in layers]
-        self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in layers]
+        size, layers = math.prod(shape) * dtype.itemsize, range(architecture.layers)
+        pages = Pages(2 * len(layers) * size)
+
+        def memory() -> torch.Tensor:
+            if device.type != "cpu":
+                return torch.empty(shape, dtype=dtype, device=device)
+            return pages.take(size).view(dtype).view(shape)
+
+        self.keys = [memory() for _ in layers]
+        self.values = [memory() for _ in layers]
 
 
 def bytes_per_token(architecture: Architecture, dtype: torch.dtype) -> int:

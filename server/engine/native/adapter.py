@@ -8,29 +8,41 @@ import torch
 
 from adapters.base import Architecture
 from server.engine.lora import GROUPS, GroupFactors, LoraStack
-from server.engine.native.pack import interleaved, panels_of
+from server.engine.native.pack import interleaved, padded, panels_of
 from server.engine.native.structs import FORMATS, PANEL, AdapterStruct, FactorsStruct
+from server.engine.pages import Pages
+
+# What the factors of adapters are stored in, by the format of the base's weights.
+FACTORS = {"fp32": "fp32", "bf16": "bf16", "int8": "int8", "nf4": "int8"}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
+_MOST = 127
+# What is smaller counts as zero.
+_LEAST = 1e-30
 
 
 class PackedStack:
     """All factors of one adapter, and the C view of them.
 
-    ``dtype`` is that of the stored factors, fp32 or bf16; products are computed in fp32.
+    They are stored in ``factor_format``; products are computed in fp32. In int8 each column that a
+    projection is shrunk to has one scale for its A and one for its B, which act on it in between.
     """
 
-    def __init__(self, stack: LoraStack, shape: Architecture, *, rank: int) -> None:
+    def __init__(
+        self, stack: LoraStack, shape: Architecture, *, rank: int, factor_format: str
+    ) -> None:
+        self._format = factor_format
         self._tensors: list[torch.Tensor] = []
+        present = [name for name in GROUPS if any(name in groups for groups in stack.layers)]
+        first = [GROUPS[name][0] for name in present]
+        self._pages = Pages(packed_bytes(shape, rank, first, factor_format))
         factors = (FactorsStruct * (shape.layers * len(GROUPS)))()
         for layer, groups in enumerate(stack.layers):
             for number, (name, projections) in enumerate(GROUPS.items()):
                 if name in groups:
                     place = layer * len(GROUPS) + number
                     factors[place] = self._packed(groups[name], projections, shape, rank)
-        is_bf16 = bool(self._tensors) and self._tensors[0].dtype == torch.bfloat16
         self._factors = factors  # C has its address
-        self.struct = AdapterStruct(
-            rank=rank, format=FORMATS["bf16" if is_bf16 else "fp32"], factors=factors
-        )
+        self.struct = AdapterStruct(rank=rank, format=FORMATS[factor_format], factors=factors)
 
     @property
     def nbytes(self) -> int:
@@ -49,25 +61,50 @@ class PackedStack:
                 outputs = shape.projection_shape(projection)[1]
                 shrinks.append(group.shrink.new_zeros(rank, inputs))
                 expands.append(group.shrink.new_zeros(outputs, rank))
+        scales = None
+        if self._format == "int8":
+            in_bytes = [in_eight_bits(each, dim=1) for each in shrinks]
+            out_bytes = [in_eight_bits(each, dim=0) for each in expands]
+            shrinks, expands = ([codes for codes, _ in each] for each in (in_bytes, out_bytes))
+            of_a, of_b = (torch.cat([scale for _, scale in each]) for each in (in_bytes, out_bytes))
+            scales = self._keep(padded(of_a * of_b, PANEL))
         is_gated = projections == GROUPS["gate_up"]
         expand = interleaved(*expands) if is_gated else torch.cat(expands)
+        dtype = _DTYPES[self._format]
         return FactorsStruct(
-            shrink=self._keep(panels_of(torch.cat(shrinks))), expand=self._keep(panels_of(expand))
+            shrink=self._keep(panels_of(torch.cat(shrinks).to(dtype))),
+            expand=self._keep(panels_of(expand.to(dtype))),
+            scales=scales,
         )
 
     def _keep(self, tensor: torch.Tensor) -> int:
-        self._tensors.append(tensor)
-        return tensor.data_ptr()
+        """The address of a copy that lives as long as this object."""
+        kept = self._pages.take(tensor.nbytes).view(tensor.dtype).view(tensor.shape)
+        self._tensors.append(kept.copy_(tensor))
+        return kept.data_ptr()
 
 
-def packed_bytes(shape: Architecture, rank: int, targets: Sequence[str], dtype: torch.dtype) -> int:
+def in_eight_bits(matrix: torch.Tensor, *, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whole numbers of at most 127, and what each row (``dim`` 1) or column of them counts.
+
+    Where one is no number, or infinite, its scale is none either, and so will be the results.
+    """
+    most = matrix.float().abs().amax(dim, keepdim=True)
+    scale = most / _MOST
+    codes = (matrix / scale.clamp_min(_LEAST)).nan_to_num().round()
+    return codes.to(torch.int8), scale.squeeze(dim)
+
+
+def packed_bytes(shape: Architecture, rank: int, targets: Sequence[str], factor_format: str) -> int:
     """What the factors of an adapter take; a group that it has a part of is stored whole."""
-    numbers = 0
+    size, total = _DTYPES[factor_format].itemsize, 0
     for projections in GROUPS.values():
         if not set(projections) & set(targets):
             continue
         inputs = shape.projection_shape(projections[0])[0]
         outputs = [shape.projection_shape(projection)[1] for projection in projections]
-        numbers += -(-len(projections) * rank // PANEL) * PANEL * inputs
-        numbers += -(-sum(outputs) // PANEL) * PANEL * rank
-    return shape.layers * numbers * dtype.itemsize
+        columns = -(-len(projections) * rank // PANEL) * PANEL
+        total += columns * inputs * size + -(-sum(outputs) // PANEL) * PANEL * rank * size
+        if factor_format == "int8":
+            total += columns * torch.float32.itemsize
+    return shape.layers * total

@@ -206,7 +206,7 @@ int64_t lccc_workspace_bytes(const model_t *model, const step_t *step) {
 void lccc_forward(const model_t *model, const step_t *step) {
     shared_t shared = {.model = model, .step = step};
     lay_out(model, step, &shared);
-    memset(shared.taken, 0, (PHASES_A_LAYER * model->layers + 8) * sizeof(atomic_int));
+    memset(shared.taken, 0, counters_bytes(model, step));
     atomic_init(&shared.arrived, 0);
     atomic_init(&shared.round, 0);
     plan_attention(&shared);

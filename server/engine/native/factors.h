@@ -28,11 +28,43 @@ static const factors_t *factors_of(const adapter_t *adapter, int layer, int grou
     return &adapter->factors[layer * GROUPS + group];
 }
 
-static size_t bytes_of(int format) { return format == FORMAT_FP32 ? 4 : 2; }
+static size_t bytes_of(int format) { return format == FORMAT_FP32 ? 4 : format == FORMAT_BF16 ? 2 : 1; }
 
 static int inputs_of(const model_t *m, int group) {
     if (group == GROUP_OUTPUT) return m->heads * m->head_dim;
     return group == GROUP_DOWN ? m->intermediate : m->hidden;
+}
+
+static void scale_sums(const float *scales, int rows, panel_f32 *sums) {
+    f32x8 low = load_f32(scales), high = load_f32(scales + LANES);
+    for (int row = 0; row < rows; row++) sums[row].low *= low, sums[row].high *= high;
+}
+
+/* One panel of A for up to TILE rows. The inputs are cut into quarters, each with a sum of its own,
+ * so that a few rows need not wait for one long sum; many rows take one quarter after the other. */
+static void shrink_rows(const char *weights, int format, int inputs, const float *const *rows,
+                        int count, panel_f32 *sums) {
+    int cuts = inputs % MOST_STREAMS ? 1 : MOST_STREAMS, part = inputs / cuts;
+    int streams = cuts == 1 ? 1 : streams_of(count);
+    size_t stretch = (size_t)part * PANEL * bytes_of(format);
+    panel_f32 found[MOST_STREAMS][TILE];
+    for (int cut = 0; cut < cuts; cut += streams) {
+        const float *from[TILE];
+        panel_f32 some[MOST_STREAMS * TILE];
+        for (int row = 0; row < count; row++) from[row] = rows[row] + cut * part;
+        floats_t all = {weights + cut * stretch, stretch, part, part, from, from};
+        multiply_floats(all, format, streams, count, some);
+        for (int stream = 0; stream < streams; stream++)
+            memcpy(found[cut + stream], some + stream * count, count * sizeof *some);
+    }
+    for (int row = 0; row < count; row++) {
+        sums[row] = found[0][row];
+        if (cuts == 1) continue;
+        sums[row].low = (found[0][row].low + found[1][row].low) +
+                        (found[2][row].low + found[3][row].low);
+        sums[row].high = (found[0][row].high + found[1][row].high) +
+                         (found[2][row].high + found[3][row].high);
+    }
 }
 
 /* Phase: shrunk = x . A for every row that has an adapter. */
@@ -60,7 +92,8 @@ static void shrink(worker_t *self, int layer, int group, const float *x) {
             panel_f32 sums[TILE];
             for (int row = 0; row < count; row++)
                 rows[row] = x + (size_t)step->adapter_row[at + row] * inputs;
-            panel_floats(weights, adapter->format == FORMAT_BF16, inputs, rows, rows, count, sums);
+            shrink_rows(weights, adapter->format, inputs, rows, count, sums);
+            if (factors->scales) scale_sums(factors->scales + panel * PANEL, count, sums);
             for (int row = 0; row < count; row++)
                 memcpy(b->shrunk + (size_t)step->adapter_row[at + row] * b->shrunk_stride +
                            panel * PANEL, &sums[row], sizeof sums[row]);
@@ -99,31 +132,40 @@ static void expand(worker_t *self, int layer, int group, int first, int count, p
         const adapter_t *adapter = &step->adapter[number];
         const char *weights = factors_of(adapter, layer, group)->expand;
         if (!weights) continue;
-        int is_bf16 = adapter->format == FORMAT_BF16, rank = adapter->rank;
+        int rank = adapter->rank;
         size_t stretch = (size_t)rank * PANEL * bytes_of(adapter->format);
         int end = step->adapter_start[number + 1];
         for (int at = step->adapter_start[number], tile; at < end; at += tile) {
             tile = tile_of(end - at);
-            for (int panel = first; panel < first + count; panel++) {
+            const float *shrunk[TILE];
+            for (int row = 0; row < tile; row++)
+                shrunk[row] = b->shrunk + (size_t)step->adapter_row[at + row] * b->shrunk_stride;
+            for (int panel = first, streams; panel < first + count; panel += streams) {
                 /* The halves of a panel may belong to two projections, which read their own part
                  * of what shrink has left. */
-                int part = part_at(group, parts, panel * PANEL) * rank;
-                int next = part_at(group, parts, panel * PANEL + LANES) * rank;
+                int part = part_at(group, parts, panel * PANEL);
+                int next = part_at(group, parts, panel * PANEL + LANES);
+                streams = streams_of(tile);
+                int last = (panel + streams) * PANEL - LANES;
+                if (panel + streams > first + count || (part != next && group != GROUP_GATE_UP) ||
+                    part_at(group, parts, last) != next)
+                    streams = 1;
                 const float *low[TILE], *high[TILE];
-                panel_f32 added[TILE], *to = sums + (size_t)(panel - first) * step->tokens;
+                panel_f32 added[MOST_STREAMS * TILE];
                 for (int row = 0; row < tile; row++) {
-                    const float *shrunk =
-                        b->shrunk + (size_t)step->adapter_row[at + row] * b->shrunk_stride;
-                    low[row] = shrunk + part;
-                    high[row] = shrunk + next;
+                    low[row] = shrunk[row] + part * rank;
+                    high[row] = shrunk[row] + next * rank;
                 }
-                panel_floats(weights + panel * stretch, is_bf16, rank, low, part == next ? low : high, tile,
-                             added);
-                for (int row = 0; row < tile; row++) {
-                    panel_f32 *sum = &to[step->adapter_row[at + row]];
-                    sum->low += added[row].low;
-                    sum->high += added[row].high;
-                }
+                floats_t all = {weights + panel * stretch, stretch, 0, rank, low,
+                                part == next ? low : high};
+                multiply_floats(all, adapter->format, streams, tile, added);
+                for (int stream = 0; stream < streams; stream++)
+                    for (int row = 0; row < tile; row++) {
+                        panel_f32 *sum = &sums[(size_t)(panel + stream - first) * step->tokens +
+                                               step->adapter_row[at + row]];
+                        sum->low += added[stream * tile + row].low;
+                        sum->high += added[stream * tile + row].high;
+                    }
             }
         }
     }

@@ -19,6 +19,28 @@ enum { TILE = 6, TILE_Q8 = 8 };
 
 typedef struct { f32x8 low, high; } panel_f32;
 
+/* Weights [inputs][16] of several streams, that begin `stretch` bytes apart, and rows of inputs, of
+ * which each stream reads those `shift` further on than the one before. The outputs of a panel's
+ * lower half read `low`, those of the upper `high`: the same rows but where two projections share a
+ * panel. Products and sums are fp32. Few rows alone would wait for one sum after the other. */
+typedef struct {
+    const char *weights;
+    size_t stretch;
+    int shift, inputs;
+    const float *const *low, *const *high;
+} floats_t;
+
+enum { MOST_STREAMS = 4 };
+
+/* How many streams there are registers for with so many rows. */
+INLINE int streams_of(int rows) {
+#ifdef LCCC_WIDE
+    return rows <= 2 ? 4 : rows <= 4 ? 2 : 1;
+#else
+    return rows <= 1 ? 4 : rows <= 2 ? 2 : 1;
+#endif
+}
+
 /* How many of `left` rows to take at a time, so that no tile is much smaller than the others. */
 INLINE int tile_of(int left) {
     int tiles = (left + TILE - 1) / TILE;

@@ -59,6 +59,17 @@ INLINE f32x8 load_bf16(const uint16_t *from) {
 #endif
 }
 
+/* Eight signed bytes as floats. */
+INLINE f32x8 load_bytes(const int8_t *from) {
+#ifdef LCCC_AVX2
+    return (f32x8)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from)));
+#else
+    f32x8 x;
+    for (int lane = 0; lane < LANES; lane++) x[lane] = from[lane];
+    return x;
+#endif
+}
+
 INLINE f32x8 load_stored(const void *from, size_t index, int is_bf16) {
     return is_bf16 ? load_bf16((const uint16_t *)from + index) : load_f32((const float *)from + index);
 }

@@ -18,7 +18,7 @@ from server.engine.cache import KVCache
 from server.engine.config import EngineConfig
 from server.engine.decoder import rope_table
 from server.engine.lora import LoadedAdapter, LoraStack
-from server.engine.native.adapter import PackedStack, packed_bytes
+from server.engine.native.adapter import FACTORS, PackedStack, packed_bytes
 from server.engine.native.pack import PackedLinear, interleaved, pack
 from server.engine.native.sampling import NativeSampler
 from server.engine.native.structs import (
@@ -32,6 +32,7 @@ from server.engine.native.structs import (
     StepStruct,
     declare,
 )
+from server.engine.pages import Pages
 from server.engine.spec import DecoderSpec
 from server.engine.steps import PlainSteps
 from server.engine.weights import (
@@ -75,11 +76,12 @@ class NativeModel:
         declare(library)
         self._library = library
         self.device = self.adapter_device = CPU
-        self.adapter_dtype = torch.float32 if weight_format == "fp32" else torch.bfloat16
+        self.adapter_dtype = torch.bfloat16 if weight_format == "bf16" else torch.float32
         self._spec = spec
         self._format = weight_format
         self._tensors: list[torch.Tensor] = []
         self._linears: list[PackedLinear] = []
+        self._pages = Pages()
         self._threads = torch.get_num_threads()
         self._seconds = (ctypes.c_double * len(TIMES))()
         self._workspace = torch.empty(0, dtype=torch.uint8)
@@ -124,11 +126,12 @@ class NativeModel:
 
     def adapter_bytes(self, rank: int, targets: Sequence[str]) -> int:
         """What an adapter of this shape takes in memory."""
-        return packed_bytes(self._spec.architecture, rank, targets, self.adapter_dtype)
+        return packed_bytes(self._spec.architecture, rank, targets, FACTORS[self._format])
 
     def packed(self, stack: LoraStack, rank: int) -> PackedStack:
         """An adapter's factors as the kernels read them."""
-        return PackedStack(stack, self._spec.architecture, rank=rank)
+        shape, factor_format = self._spec.architecture, FACTORS[self._format]
+        return PackedStack(stack, shape, rank=rank, factor_format=factor_format)
 
     def _step(
         self,
@@ -230,7 +233,7 @@ class NativeModel:
         chosen = chosen or self._format
         if chosen == "fp32" and weight.dtype == torch.bfloat16:
             chosen = "bf16"
-        linear = pack(self._library, weight, bias, chosen)
+        linear = pack(self._library, weight, bias, chosen, self._pages.take)
         self._linears.append(linear)
         return linear
 

@@ -7,21 +7,32 @@
 typedef struct { i32x8 low, high; } panel_i32;
 typedef struct { u8x32 low, high; } panel_u8;
 
-/* panel: [inputs][16] fp32 or bf16; products and sums are fp32. The outputs of the lower half read
- * `low`, those of the upper `high`: the same rows but where two projections share a panel. */
-INLINE void tile_floats(const void *panel, int is_bf16, int inputs, const float *const *low,
-                        const float *const *high, int rows, panel_f32 *sums) {
-    panel_f32 sum[TILE];
-    for (int row = 0; row < rows; row++) sum[row].low = sum[row].high = splat_f32(0.0f);
-    for (int k = 0; k < inputs; k++) {
-        f32x8 first = load_stored(panel, (size_t)k * PANEL, is_bf16);
-        f32x8 second = load_stored(panel, (size_t)k * PANEL + LANES, is_bf16);
-        for (int row = 0; row < rows; row++) {
-            sum[row].low = fma_f32(splat_f32(low[row][k]), first, sum[row].low);
-            sum[row].high = fma_f32(splat_f32(high[row][k]), second, sum[row].high);
+INLINE f32x8 load_weights(const void *from, size_t index, int format) {
+    if (format == FORMAT_INT8) return load_bytes((const int8_t *)from + index);
+    return load_stored(from, index, format == FORMAT_BF16);
+}
+
+/* See floats_t in gemm.h. */
+INLINE void tile_floats(floats_t from, int format, int streams, int rows, panel_f32 *sums) {
+    panel_f32 sum[MOST_STREAMS][TILE];
+    for (int stream = 0; stream < streams; stream++)
+        for (int row = 0; row < rows; row++)
+            sum[stream][row].low = sum[stream][row].high = splat_f32(0.0f);
+    for (int k = 0; k < from.inputs; k++) {
+        for (int stream = 0; stream < streams; stream++) {
+            const char *panel = from.weights + stream * from.stretch;
+            f32x8 first = load_weights(panel, (size_t)k * PANEL, format);
+            f32x8 second = load_weights(panel, (size_t)k * PANEL + LANES, format);
+            for (int row = 0; row < rows; row++) {
+                panel_f32 *to = &sum[stream][row];
+                int at = k + stream * from.shift;
+                to->low = fma_f32(splat_f32(from.low[row][at]), first, to->low);
+                to->high = fma_f32(splat_f32(from.high[row][at]), second, to->high);
+            }
         }
     }
-    for (int row = 0; row < rows; row++) sums[row] = sum[row];
+    for (int stream = 0; stream < streams; stream++)
+        for (int row = 0; row < rows; row++) sums[stream * rows + row] = sum[stream][row];
 }
 
 /* panel: [inputs / 2][16][2] int8. Sums are exact. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -39,13 +40,21 @@ class PackedLinear:
         )
 
 
+def anywhere(size: int) -> torch.Tensor:
+    """[size] uint8."""
+    return torch.empty(size, dtype=torch.uint8)
+
+
 def pack(
     library: ctypes.CDLL,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     weight_format: str,
+    take: Callable[[int], torch.Tensor] = anywhere,
 ) -> PackedLinear:
     """``weight``: [outputs, inputs] of any float type, rows in the order of the panels.
+
+    ``take`` gives memory for it, so many bytes.
 
     Raises:
         MemoryError: there is none left for it.
@@ -54,7 +63,7 @@ def pack(
     weight = (weight if weight.dtype == torch.bfloat16 else weight.float()).contiguous()
     number = FORMATS[weight_format]
     size = library.lccc_packed_bytes(number, outputs, inputs)
-    codes = torch.empty(size, dtype=torch.uint8)
+    codes = take(size)
     scales = torch.empty(-(-outputs // PANEL) * PANEL) if weight_format == "int8" else None
     is_short = library.lccc_pack(
         number,
@@ -68,22 +77,22 @@ def pack(
     )
     if is_short:
         raise MemoryError("no memory left to pack a weight")
-    bias = None if bias is None else _padded(bias.float(), PANEL).contiguous()
+    bias = None if bias is None else padded(bias.float(), PANEL).contiguous()
     return PackedLinear(weight_format, outputs, inputs, codes, scales, bias)
 
 
 def interleaved(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """Eight rows of ``gate``, eight of ``up``, and so on: a panel holds both of a column."""
-    halves = [_padded(each, HALF_PANEL).unflatten(0, (-1, HALF_PANEL)) for each in (gate, up)]
+    halves = [padded(each, HALF_PANEL).unflatten(0, (-1, HALF_PANEL)) for each in (gate, up)]
     return torch.stack(halves, dim=1).flatten(0, 2)
 
 
 def panels_of(matrix: torch.Tensor) -> torch.Tensor:
     """[outputs, inputs] as [panels, inputs, 16], the last panel filled up with zeros."""
-    return _padded(matrix, PANEL).unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous()
+    return padded(matrix, PANEL).unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous()
 
 
-def _padded(rows: torch.Tensor, unit: int) -> torch.Tensor:
+def padded(rows: torch.Tensor, unit: int) -> torch.Tensor:
     """``rows`` with zero rows after them, up to a multiple of ``unit``."""
     extra = -rows.shape[0] % unit
     return rows if not extra else torch.cat([rows, rows.new_zeros(extra, *rows.shape[1:])])

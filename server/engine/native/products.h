@@ -15,17 +15,34 @@ static void set_nf4(buffers_t *b) {
     memcpy(b->nf4, &table, sizeof table);
 }
 
-/* Where both halves read the same rows, the compiler is told so: it then loads every input once. */
-static void panel_floats(const void *panel, int is_bf16, int inputs, const float *const *low,
-                         const float *const *high, int rows, panel_f32 *sums) {
-#define FP32_ROWS(count) tile_floats(panel, 0, inputs, low, low, count, sums)
-#define BF16_ROWS(count) tile_floats(panel, 1, inputs, low, low, count, sums)
-#define FP32_HALVES(count) tile_floats(panel, 0, inputs, low, high, count, sums)
-#define BF16_HALVES(count) tile_floats(panel, 1, inputs, low, high, count, sums)
-    if (low != high && is_bf16) FOR_ROWS(rows, BF16_HALVES)
-    else if (low != high) FOR_ROWS(rows, FP32_HALVES)
-    else if (is_bf16) FOR_ROWS(rows, BF16_ROWS)
-    else FOR_ROWS(rows, FP32_ROWS)
+/* `streams` of them, which `rows` must leave room for: see streams_of. sums: [streams][rows].
+ * Where both halves read the same rows, the compiler is told so: it then loads every input once. */
+static void multiply_floats(floats_t from, int format, int streams, int rows, panel_f32 *sums) {
+    floats_t same = from, together = from;
+    same.high = same.low, same.shift = 0;
+    together.high = together.low, from.shift = 0;
+#define IN_FORMAT(what, streams, count)                                                      \
+    do {                                                                                     \
+        if (format == FORMAT_INT8) tile_floats(what, FORMAT_INT8, streams, count, sums);     \
+        else if (format == FORMAT_BF16) tile_floats(what, FORMAT_BF16, streams, count, sums); \
+        else tile_floats(what, FORMAT_FP32, streams, count, sums);                           \
+    } while (0)
+#define FLOAT_ROWS(streams, count)                                       \
+    do {                                                                 \
+        if (together.shift) IN_FORMAT(together, streams, count);         \
+        else if (from.low == from.high) IN_FORMAT(same, streams, count); \
+        else IN_FORMAT(from, streams, count);                            \
+    } while (0)
+#define ONE_STREAM(count) FLOAT_ROWS(1, count)
+    if (streams == 1) FOR_ROWS(rows, ONE_STREAM)
+#ifdef LCCC_WIDE
+    else if (streams == 2 && rows == 3) FLOAT_ROWS(2, 3);
+    else if (streams == 2) FLOAT_ROWS(2, 4);
+    else if (rows == 2) FLOAT_ROWS(4, 2);
+#else
+    else if (streams == 2) FLOAT_ROWS(2, 2);
+#endif
+    else FLOAT_ROWS(4, 1);
 }
 
 /* A panel of fp32 or bf16 for all rows of x. */
@@ -36,8 +53,8 @@ static void panel_rows(const linear_t *linear, int panel, const float *x, int ro
         count = tile_of(rows - first);
         const float *from[TILE];
         for (int row = 0; row < count; row++) from[row] = x + (size_t)(first + row) * linear->inputs;
-        panel_floats(panel_of(linear, panel), linear->format == FORMAT_BF16, linear->inputs, from,
-                     from, count, sums + first);
+        floats_t all = {panel_of(linear, panel), 0, 0, linear->inputs, from, from};
+        multiply_floats(all, linear->format, 1, count, sums + first);
     }
 }
 

@@ -7,6 +7,8 @@
 #include "attention.h"
 #include "gemm.h"
 
+#define LINE 16 /* counters in a line of the cache, which threads should not share */
+
 enum { GROUP_QKV, GROUP_OUTPUT, GROUP_GATE_UP, GROUP_DOWN, GROUPS };
 enum { TIME_LINEARS, TIME_ATTENTION, TIME_ADAPTERS, TIME_ELEMENTWISE, TIME_HEAD, TIMES };
 
@@ -40,6 +42,7 @@ typedef struct {
 typedef struct {
     const void *shrink; /* panels of the A of the group's projections, one after the other */
     const void *expand; /* for each panel of the group's linear: [rank][16] */
+    const float *scales; /* of bytes: what each output of shrink is multiplied with, or NULL */
 } factors_t;
 
 typedef struct {
@@ -97,7 +100,7 @@ typedef struct {
     sampled_t sampled;
     buffers_t buffers;
     atomic_int arrived, round;
-    atomic_int *taken;  /* one counter a phase */
+    atomic_int *taken;  /* [phases][threads][LINE], of which the first counts */
     int *task_start;    /* [chunks + 1] attention tasks */
     int most_queries;   /* of one of them */
     panel_f32 *sums;    /* sums_of_a_thread of each thread */

@@ -69,7 +69,7 @@ class ModelStruct(Structure):
 class FactorsStruct(Structure):
     """``factors_t``."""
 
-    _fields_ = [("shrink", c_void_p), ("expand", c_void_p)]
+    _fields_ = [("shrink", c_void_p), ("expand", c_void_p), ("scales", c_void_p)]
 
 
 class AdapterStruct(Structure):

@@ -42,19 +42,35 @@ static void meet(worker_t *self, int kind) {
     }
 }
 
-/* The first of the next `grain` tasks of this phase, or a number beyond the last. */
-static int take(worker_t *self, int grain) {
-    return atomic_fetch_add(&self->shared->taken[self->phase], grain);
+/* Where the tasks of `owner` begin among `tasks`: every thread has a stretch of its own. */
+static int own_begin(const worker_t *self, int tasks, int owner) {
+    return (int)((long long)tasks * owner / self->threads);
 }
 
-static int grain_of(const worker_t *self, int tasks) {
+/* Tasks from `first` on that this thread has taken; `helped`: how many others it has looked at. */
+typedef struct { int tasks, grain, first, end, helped; } claim_t;
+
+static claim_t claim_of(const worker_t *self, int tasks) {
     int grain = tasks / (self->threads * 12);
-    return grain < 1 ? 1 : grain > 64 ? 64 : grain;
+    return (claim_t){.tasks = tasks, .grain = grain < 1 ? 1 : grain > 16 ? 16 : grain};
 }
 
-#define EACH_TASK(self, tasks, task)                                                       \
-    for (int grain = grain_of(self, tasks), first = take(self, grain); first < (tasks);     \
-         first = take(self, grain))                                                         \
-        for (int task = first; task < first + grain && task < (tasks); task++)
+/* Takes the next few tasks of the own stretch, then of the others'; whether there were any left.
+ * A thread that goes through memory in order can ask for it early. */
+static int claim(worker_t *self, claim_t *from) {
+    for (; from->helped < self->threads; from->helped++) {
+        int owner = (self->thread + from->helped) % self->threads;
+        int end = own_begin(self, from->tasks, owner + 1);
+        atomic_int *taken = &self->shared->taken[(self->phase * self->threads + owner) * LINE];
+        from->first = own_begin(self, from->tasks, owner) + atomic_fetch_add(taken, from->grain);
+        from->end = from->first + from->grain < end ? from->first + from->grain : end;
+        if (from->first < end) return 1;
+    }
+    return 0;
+}
+
+#define EACH_TASK(self, tasks, task)                                     \
+    for (claim_t claimed = claim_of(self, tasks); claim(self, &claimed);) \
+        for (int task = claimed.first; task < claimed.end; task++)
 
 #endif

@@ -20,20 +20,33 @@ INLINE __m512 splat_halves(float low, float high) {
     return _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(low), _mm512_set1_ps(high));
 }
 
-/* See narrow.h. */
-INLINE void tile_floats(const void *panel, int is_bf16, int inputs, const float *const *low,
-                        const float *const *high, int rows, panel_f32 *sums) {
-    __m512 sum[TILE];
-    for (int row = 0; row < rows; row++) sum[row] = _mm512_setzero_ps();
-    for (int k = 0; k < inputs; k++) {
-        __m512 weights = load_wide(panel, (size_t)k * PANEL, is_bf16);
-        for (int row = 0; row < rows; row++) {
-            __m512 input =
-                low == high ? _mm512_set1_ps(low[row][k]) : splat_halves(low[row][k], high[row][k]);
-            sum[row] = _mm512_fmadd_ps(input, weights, sum[row]);
+INLINE __m512 load_weights(const void *from, size_t index, int format) {
+    if (format != FORMAT_INT8) return load_wide(from, index, format == FORMAT_BF16);
+    __m128i bytes = _mm_loadu_si128((const __m128i *)((const int8_t *)from + index));
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
+
+/* See floats_t in gemm.h. */
+INLINE void tile_floats(floats_t from, int format, int streams, int rows, panel_f32 *sums) {
+    __m512 sum[MOST_STREAMS][TILE];
+    for (int stream = 0; stream < streams; stream++)
+        for (int row = 0; row < rows; row++) sum[stream][row] = _mm512_setzero_ps();
+    for (int k = 0; k < from.inputs; k++) {
+        for (int stream = 0; stream < streams; stream++) {
+            const char *panel = from.weights + stream * from.stretch;
+            __m512 weights = load_weights(panel, (size_t)k * PANEL, format);
+            for (int row = 0; row < rows; row++) {
+                float low = from.low[row][k + stream * from.shift];
+                float high = from.high[row][k + stream * from.shift];
+                __m512 input =
+                    from.low == from.high ? _mm512_set1_ps(low) : splat_halves(low, high);
+                sum[stream][row] = _mm512_fmadd_ps(input, weights, sum[stream][row]);
+            }
         }
     }
-    for (int row = 0; row < rows; row++) _mm512_storeu_ps(&sums[row], sum[row]);
+    for (int stream = 0; stream < streams; stream++)
+        for (int row = 0; row < rows; row++)
+            _mm512_storeu_ps(&sums[stream * rows + row], sum[stream][row]);
 }
 
 INLINE __m512i splat_bytes(const int8_t *from) {

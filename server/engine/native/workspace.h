@@ -33,6 +33,10 @@ static size_t sums_of_a_thread(const step_t *step) {
     return step->tokens > SUMS_AT_ONCE ? step->tokens : SUMS_AT_ONCE;
 }
 
+static size_t counters_bytes(const model_t *m, const step_t *step) {
+    return (size_t)(PHASES_A_LAYER * m->layers + 8) * step->threads * LINE * sizeof(atomic_int);
+}
+
 static void cut_sampled(arena_t *arena, const step_t *step, sampled_t *own) {
     size_t rows = step->sampled;
     own->begin = cut(arena, rows * sizeof(int32_t));
@@ -69,7 +73,7 @@ static size_t lay_out(const model_t *m, const step_t *step, shared_t *shared) {
     b->start8 = cut(&arena, rows * b->blocks * sizeof(int32_t));
     shared->sums = cut(&arena, step->threads * sums_of_a_thread(step) * sizeof(panel_f32));
     shared->queries = cut(&arena, step->threads * sizeof(queries_t));
-    shared->taken = cut(&arena, (PHASES_A_LAYER * m->layers + 8) * sizeof(atomic_int));
+    shared->taken = cut(&arena, counters_bytes(m, step));
     cut_sampled(&arena, step, &shared->sampled);
     int chunks = step->chunks > step->sampled ? step->chunks : step->sampled;
     shared->task_start = cut(&arena, (chunks + 1) * sizeof(int));

@@ -1,0 +1,86 @@
+"""Memory in huge pages: whose it is, where it begins, how long it lives."""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import sys
+from pathlib import Path
+
+import pytest
+
+from server.engine.pages import HUGE_PAGE, LINE, Pages, huge_pages
+
+
+def test_pieces_are_nobody_elses_and_begin_lines() -> None:
+    """Of any size, more than was asked for at first too."""
+    pages = Pages(1000)
+    pieces = [pages.take(size) for size in (1, 64, 65, 500, 3000, 7)]
+    for number, piece in enumerate(pieces):
+        piece.fill_(number)
+
+    assert [len(piece) for piece in pieces] == [1, 64, 65, 500, 3000, 7]
+    assert all(piece.data_ptr() % LINE == 0 for piece in pieces)
+    assert all((piece == number).all() for number, piece in enumerate(pieces))
+
+
+def test_a_piece_outlives_what_gave_it() -> None:
+    """Weights are kept, not the pages that they lie in."""
+    pages = Pages(4 * HUGE_PAGE)
+    piece = pages.take(3 * HUGE_PAGE).fill_(7)
+    del pages
+    gc.collect()
+    others = [huge_pages(4 * HUGE_PAGE).fill_(1) for _ in range(4)]
+
+    assert (piece == 7).all()
+    assert all((other == 1).all() for other in others)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_many_bytes_lie_in_huge_pages_and_the_rest_does_not() -> None:
+    """What is left over is in small pages, or it would take a huge one's memory."""
+    chosen = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not chosen.exists() or "[never]" in chosen.read_text():
+        pytest.skip("this kernel gives none")
+    piece = huge_pages(3 * HUGE_PAGE + 5 * mmap.PAGESIZE).fill_(1)
+    begin = piece.data_ptr()
+
+    assert begin % HUGE_PAGE == 0
+    advised = {
+        address
+        for address in range(begin, begin + len(piece), mmap.PAGESIZE)
+        if is_advised(address)
+    }
+    assert advised == set(range(begin, begin + 3 * HUGE_PAGE, mmap.PAGESIZE))
+
+
+def is_advised(address: int) -> bool:
+    """Whether the system was asked for a huge page at an address: flag ``hg`` of its mapping."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first = line.split(maxsplit=1)[0]
+        if "-" in first:
+            begin, end = (int(part, 16) for part in first.split("-"))
+            inside = begin <= address < end
+        elif inside and first == "VmFlags:":
+            return " hg" in line
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_without_memory_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where torch has none left."""
+
+    def refuse(*_: object, **__: object) -> mmap.mmap:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("mmap.mmap", refuse)
+    with pytest.raises(MemoryError, match="no memory left for 8 MiB"):
+        huge_pages(4 * HUGE_PAGE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_a_kernel_without_huge_pages_gives_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its refusal is no failure."""
+    monkeypatch.setattr("mmap.MADV_HUGEPAGE", -1)
+    assert (huge_pages(2 * HUGE_PAGE).fill_(3) == 3).all()
