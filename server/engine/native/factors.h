@@ -50,12 +50,10 @@ static void shrink_rows(const char *weights, int format, int inputs, const float
     panel_f32 found[MOST_STREAMS][TILE];
     for (int cut = 0; cut < cuts; cut += streams) {
         const float *from[TILE];
-        panel_f32 some[MOST_STREAMS * TILE];
         for (int row = 0; row < count; row++) from[row] = rows[row] + cut * part;
-        floats_t all = {weights + cut * stretch, stretch, part, part, from, from};
-        multiply_floats(all, format, streams, count, some);
-        for (int stream = 0; stream < streams; stream++)
-            memcpy(found[cut + stream], some + stream * count, count * sizeof *some);
+        floats_t all = {.weights = weights + cut * stretch, .stretch = stretch, .inputs = part,
+                        .shift = part, .low = from, .apart = TILE};
+        multiply_floats(all, format, PIECES, streams, count, found[cut]);
     }
     for (int row = 0; row < count; row++) {
         sums[row] = found[0][row];
@@ -151,21 +149,15 @@ static void expand(worker_t *self, int layer, int group, int first, int count, p
                     part_at(group, parts, last) != next)
                     streams = 1;
                 const float *low[TILE], *high[TILE];
-                panel_f32 added[MOST_STREAMS * TILE];
                 for (int row = 0; row < tile; row++) {
                     low[row] = shrunk[row] + part * rank;
                     high[row] = shrunk[row] + next * rank;
                 }
-                floats_t all = {weights + panel * stretch, stretch, 0, rank, low,
-                                part == next ? low : high};
-                multiply_floats(all, adapter->format, streams, tile, added);
-                for (int stream = 0; stream < streams; stream++)
-                    for (int row = 0; row < tile; row++) {
-                        panel_f32 *sum = &sums[(size_t)(panel + stream - first) * step->tokens +
-                                               step->adapter_row[at + row]];
-                        sum->low += added[stream * tile + row].low;
-                        sum->high += added[stream * tile + row].high;
-                    }
+                floats_t all = {.weights = weights + panel * stretch, .stretch = stretch,
+                                .inputs = rank, .low = low, .high = high, .apart = step->tokens,
+                                .rows = step->adapter_row + at};
+                multiply_floats(all, adapter->format, part == next ? ADDED : ADDED_HALVES, streams,
+                                tile, sums + (size_t)(panel - first) * step->tokens);
             }
         }
     }

@@ -19,15 +19,22 @@ enum { TILE = 6, TILE_Q8 = 8 };
 
 typedef struct { f32x8 low, high; } panel_f32;
 
-/* Weights [inputs][16] of several streams, that begin `stretch` bytes apart, and rows of inputs, of
- * which each stream reads those `shift` further on than the one before. The outputs of a panel's
- * lower half read `low`, those of the upper `high`: the same rows but where two projections share a
- * panel. Products and sums are fp32. Few rows alone would wait for one sum after the other. */
+/* What is made of weights that are multiplied as floats: sums of whole rows, or of pieces of rows,
+ * or something that is added to sums, of which both halves of a panel read the same inputs or each
+ * its own, where two projections share the panel. */
+enum { WHOLE, PIECES, ADDED, ADDED_HALVES };
+
+/* Weights [inputs][16] of several streams, which begin `stretch` bytes apart, and rows of inputs, of
+ * which each stream of PIECES reads those `shift` further on than the one before. The sums of a
+ * stream lie `apart` from the last one's. Few rows alone would wait for one sum after the other.
+ * Products and sums are fp32. */
 typedef struct {
     const char *weights;
     size_t stretch;
-    int shift, inputs;
-    const float *const *low, *const *high;
+    int inputs, shift;
+    const float *const *low, *const *high; /* of a panel's halves; high: of ADDED_HALVES alone */
+    size_t apart;
+    const int32_t *rows; /* of ADDED: where the sums of each row are */
 } floats_t;
 
 enum { MOST_STREAMS = 4 };

@@ -13,11 +13,16 @@ INLINE f32x8 load_weights(const void *from, size_t index, int format) {
 }
 
 /* See floats_t in gemm.h. */
-INLINE void tile_floats(floats_t from, int format, int streams, int rows, panel_f32 *sums) {
+INLINE void tile_floats(floats_t from, int format, int kind, int streams, int rows,
+                        panel_f32 *sums) {
+    const int shift = kind == PIECES ? from.shift : 0, is_added = kind >= ADDED;
+    const float *const *high = kind == ADDED_HALVES ? from.high : from.low;
     panel_f32 sum[MOST_STREAMS][TILE];
     for (int stream = 0; stream < streams; stream++)
-        for (int row = 0; row < rows; row++)
+        for (int row = 0; row < rows; row++) {
             sum[stream][row].low = sum[stream][row].high = splat_f32(0.0f);
+            if (is_added) sum[stream][row] = sums[stream * from.apart + from.rows[row]];
+        }
     for (int k = 0; k < from.inputs; k++) {
         for (int stream = 0; stream < streams; stream++) {
             const char *panel = from.weights + stream * from.stretch;
@@ -25,14 +30,15 @@ INLINE void tile_floats(floats_t from, int format, int streams, int rows, panel_
             f32x8 second = load_weights(panel, (size_t)k * PANEL + LANES, format);
             for (int row = 0; row < rows; row++) {
                 panel_f32 *to = &sum[stream][row];
-                int at = k + stream * from.shift;
+                int at = k + stream * shift;
                 to->low = fma_f32(splat_f32(from.low[row][at]), first, to->low);
-                to->high = fma_f32(splat_f32(from.high[row][at]), second, to->high);
+                to->high = fma_f32(splat_f32(high[row][at]), second, to->high);
             }
         }
     }
     for (int stream = 0; stream < streams; stream++)
-        for (int row = 0; row < rows; row++) sums[stream * rows + row] = sum[stream][row];
+        for (int row = 0; row < rows; row++)
+            sums[stream * from.apart + (is_added ? from.rows[row] : row)] = sum[stream][row];
 }
 
 /* panel: [inputs / 2][16][2] int8. Sums are exact. */

@@ -15,34 +15,41 @@ static void set_nf4(buffers_t *b) {
     memcpy(b->nf4, &table, sizeof table);
 }
 
-/* `streams` of them, which `rows` must leave room for: see streams_of. sums: [streams][rows].
- * Where both halves read the same rows, the compiler is told so: it then loads every input once. */
-static void multiply_floats(floats_t from, int format, int streams, int rows, panel_f32 *sums) {
-    floats_t same = from, together = from;
-    same.high = same.low, same.shift = 0;
-    together.high = together.low, from.shift = 0;
-#define IN_FORMAT(what, streams, count)                                                      \
-    do {                                                                                     \
-        if (format == FORMAT_INT8) tile_floats(what, FORMAT_INT8, streams, count, sums);     \
-        else if (format == FORMAT_BF16) tile_floats(what, FORMAT_BF16, streams, count, sums); \
-        else tile_floats(what, FORMAT_FP32, streams, count, sums);                           \
+/* `streams` of them, for which `rows` must leave room: see streams_of. */
+static void multiply_floats(floats_t from, int format, int kind, int streams, int rows,
+                            panel_f32 *sums) {
+#define IN_FORMAT(kind, streams, count)                                                          \
+    do {                                                                                         \
+        if (format == FORMAT_INT8) tile_floats(from, FORMAT_INT8, kind, streams, count, sums);   \
+        else if (format == FORMAT_BF16) tile_floats(from, FORMAT_BF16, kind, streams, count, sums); \
+        else tile_floats(from, FORMAT_FP32, kind, streams, count, sums);                         \
     } while (0)
-#define FLOAT_ROWS(streams, count)                                       \
-    do {                                                                 \
-        if (together.shift) IN_FORMAT(together, streams, count);         \
-        else if (from.low == from.high) IN_FORMAT(same, streams, count); \
-        else IN_FORMAT(from, streams, count);                            \
+#define OF_KIND(streams, count)                                   \
+    do {                                                          \
+        if (kind == ADDED) IN_FORMAT(ADDED, streams, count);      \
+        else if (kind == PIECES) IN_FORMAT(PIECES, streams, count); \
+        else IN_FORMAT(ADDED_HALVES, streams, count);             \
     } while (0)
-#define ONE_STREAM(count) FLOAT_ROWS(1, count)
+#define ONE_STREAM(count) OF_KIND(1, count)
     if (streams == 1) FOR_ROWS(rows, ONE_STREAM)
 #ifdef LCCC_WIDE
-    else if (streams == 2 && rows == 3) FLOAT_ROWS(2, 3);
-    else if (streams == 2) FLOAT_ROWS(2, 4);
-    else if (rows == 2) FLOAT_ROWS(4, 2);
+    else if (streams == 2 && rows == 3) OF_KIND(2, 3);
+    else if (streams == 2) OF_KIND(2, 4);
+    else if (rows == 2) OF_KIND(4, 2);
 #else
-    else if (streams == 2) FLOAT_ROWS(2, 2);
+    else if (streams == 2) OF_KIND(2, 2);
 #endif
-    else FLOAT_ROWS(4, 1);
+    else OF_KIND(4, 1);
+}
+
+/* Whole rows with one panel of fp32 or bf16. */
+static void multiply_whole(const void *panel, int format, int inputs, const float *const *rows,
+                           int count, panel_f32 *sums) {
+    floats_t from = {.weights = panel, .inputs = inputs, .low = rows};
+#define FP32_ROWS(count) tile_floats(from, FORMAT_FP32, WHOLE, 1, count, sums)
+#define BF16_ROWS(count) tile_floats(from, FORMAT_BF16, WHOLE, 1, count, sums)
+    if (format == FORMAT_BF16) FOR_ROWS(count, BF16_ROWS)
+    else FOR_ROWS(count, FP32_ROWS)
 }
 
 /* A panel of fp32 or bf16 for all rows of x. */
@@ -53,8 +60,8 @@ static void panel_rows(const linear_t *linear, int panel, const float *x, int ro
         count = tile_of(rows - first);
         const float *from[TILE];
         for (int row = 0; row < count; row++) from[row] = x + (size_t)(first + row) * linear->inputs;
-        floats_t all = {panel_of(linear, panel), 0, 0, linear->inputs, from, from};
-        multiply_floats(all, linear->format, 1, count, sums + first);
+        multiply_whole(panel_of(linear, panel), linear->format, linear->inputs, from, count,
+                       sums + first);
     }
 }
 

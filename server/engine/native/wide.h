@@ -27,26 +27,32 @@ INLINE __m512 load_weights(const void *from, size_t index, int format) {
 }
 
 /* See floats_t in gemm.h. */
-INLINE void tile_floats(floats_t from, int format, int streams, int rows, panel_f32 *sums) {
+INLINE void tile_floats(floats_t from, int format, int kind, int streams, int rows,
+                        panel_f32 *sums) {
+    const int shift = kind == PIECES ? from.shift : 0, is_added = kind >= ADDED;
     __m512 sum[MOST_STREAMS][TILE];
     for (int stream = 0; stream < streams; stream++)
-        for (int row = 0; row < rows; row++) sum[stream][row] = _mm512_setzero_ps();
+        for (int row = 0; row < rows; row++)
+            sum[stream][row] =
+                is_added ? _mm512_loadu_ps(&sums[stream * from.apart + from.rows[row]])
+                         : _mm512_setzero_ps();
     for (int k = 0; k < from.inputs; k++) {
         for (int stream = 0; stream < streams; stream++) {
             const char *panel = from.weights + stream * from.stretch;
             __m512 weights = load_weights(panel, (size_t)k * PANEL, format);
             for (int row = 0; row < rows; row++) {
-                float low = from.low[row][k + stream * from.shift];
-                float high = from.high[row][k + stream * from.shift];
-                __m512 input =
-                    from.low == from.high ? _mm512_set1_ps(low) : splat_halves(low, high);
+                const int at = k + stream * shift;
+                __m512 input = kind == ADDED_HALVES
+                                   ? splat_halves(from.low[row][at], from.high[row][at])
+                                   : _mm512_set1_ps(from.low[row][at]);
                 sum[stream][row] = _mm512_fmadd_ps(input, weights, sum[stream][row]);
             }
         }
     }
     for (int stream = 0; stream < streams; stream++)
         for (int row = 0; row < rows; row++)
-            _mm512_storeu_ps(&sums[stream * rows + row], sum[stream][row]);
+            _mm512_storeu_ps(&sums[stream * from.apart + (is_added ? from.rows[row] : row)],
+                             sum[stream][row]);
 }
 
 INLINE __m512i splat_bytes(const int8_t *from) {
