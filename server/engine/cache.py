@@ -17,7 +17,8 @@ class KVCache:
     That is torch's layout; native kernels keep keys as [head_dim, BLOCK_TOKENS] in the same place.
 
     Which token lies where is the scheduler's affair. Places are written before they are read, so
-    the memory starts uninitialised; a CPU commits it only when it is touched.
+    the memory starts uninitialised; a CPU commits it only when it is touched, where Linux has them
+    in huge pages: 2 MiB are 1,024 tokens of Qwen3-0.6B's keys in one layer.
     """
 
     def __init__(

@@ -60,11 +60,15 @@ static claim_t claim_of(const worker_t *self, int tasks) {
 static int claim(worker_t *self, claim_t *from) {
     for (; from->helped < self->threads; from->helped++) {
         int owner = (self->thread + from->helped) % self->threads;
-        int end = own_begin(self, from->tasks, owner + 1);
+        int begin = own_begin(self, from->tasks, owner);
+        int count = own_begin(self, from->tasks, owner + 1) - begin;
         atomic_int *taken = &self->shared->taken[(self->phase * self->threads + owner) * LINE];
-        from->first = own_begin(self, from->tasks, owner) + atomic_fetch_add(taken, from->grain);
-        from->end = from->first + from->grain < end ? from->first + from->grain : end;
-        if (from->first < end) return 1;
+        if (atomic_load(taken) >= count) continue; /* looking on disturbs nobody */
+        int first = atomic_fetch_add(taken, from->grain);
+        if (first >= count) continue;
+        from->first = begin + first;
+        from->end = begin + (first + from->grain < count ? first + from->grain : count);
+        return 1;
     }
     return 0;
 }
