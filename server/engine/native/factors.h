@@ -28,7 +28,9 @@ static const factors_t *factors_of(const adapter_t *adapter, int layer, int grou
     return &adapter->factors[layer * GROUPS + group];
 }
 
-static size_t bytes_of(int format) { return format == FORMAT_FP32 ? 4 : format == FORMAT_BF16 ? 2 : 1; }
+static size_t bytes_of(int format) {
+    return format == FORMAT_FP32 ? 4 : format == FORMAT_BF16 ? 2 : 1;
+}
 
 static int inputs_of(const model_t *m, int group) {
     if (group == GROUP_OUTPUT) return m->heads * m->head_dim;

@@ -46,7 +46,7 @@ typedef struct {
 } factors_t;
 
 typedef struct {
-    int32_t rank, format;     /* fp32 or bf16 */
+    int32_t rank, format;     /* fp32, bf16 or int8 */
     const factors_t *factors; /* [layers][GROUPS] */
 } adapter_t;
 
