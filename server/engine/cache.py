@@ -8,7 +8,7 @@ import torch
 
 from adapters.base import Architecture
 from server.engine.blocks import BLOCK_TOKENS
-from server.engine.pages import Pages
+from server.engine.pages import spread
 
 
 class KVCache:
@@ -18,7 +18,7 @@ class KVCache:
 
     Which token lies where is the scheduler's affair. Places are written before they are read, so
     the memory starts uninitialised; a CPU commits it only when it is touched, where Linux has them
-    in huge pages: 2 MiB are 1,024 tokens of Qwen3-0.6B's keys in one layer.
+    in huge pages: 2 MiB are 1,024 tokens of Qwen3-0.6B's keys in one layer, 112 MiB of all layers.
     """
 
     def __init__(
@@ -30,16 +30,13 @@ class KVCache:
         device: torch.device,
     ) -> None:
         shape = (blocks, architecture.kv_heads, BLOCK_TOKENS, architecture.head_dim)
-        size, layers = math.prod(shape) * dtype.itemsize, range(architecture.layers)
-        pages = Pages(2 * len(layers) * size)
-
-        def memory() -> torch.Tensor:
-            if device.type != "cpu":
-                return torch.empty(shape, dtype=dtype, device=device)
-            return pages.take(size).view(dtype).view(shape)
-
-        self.keys = [memory() for _ in layers]
-        self.values = [memory() for _ in layers]
+        count = 2 * architecture.layers
+        if device.type == "cpu":
+            pieces = spread(count, math.prod(shape) * dtype.itemsize)
+            tensors = [piece.view(dtype).view(shape) for piece in pieces]
+        else:
+            tensors = [torch.empty(shape, dtype=dtype, device=device) for _ in range(count)]
+        self.keys, self.values = tensors[: count // 2], tensors[count // 2 :]
 
 
 def bytes_per_token(architecture: Architecture, dtype: torch.dtype) -> int:

@@ -14,7 +14,8 @@ from server.engine.config import EngineConfig
 
 # Of a GPU's memory that is free once the weights are loaded, so much may become cache.
 GPU_SHARE = 0.8
-# Of the physical memory of a machine without one. What is not used is not committed.
+# Of the physical memory of a machine without one. What is not used is not committed, but for what
+# is left of huge pages.
 CPU_SHARE = 0.25
 # For adapters that are kept ready: of the same memory, and of what the cache leaves of a GPU's.
 CPU_ADAPTER_SHARE = 0.1

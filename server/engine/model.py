@@ -26,7 +26,7 @@ KERNEL_CAPABILITY = (8, 0)
 class Model(Protocol):
     """Computes steps; the cache is the caller's.
 
-    ``adapter_dtype`` is the type that adapters are kept in; ``adapter_device`` is where
+    ``adapter_dtype`` is the type that adapters are read in; ``adapter_device`` is where
     :meth:`packed` wants the factors.
     """
 

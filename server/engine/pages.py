@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import sys
+from pathlib import Path
 
 import torch
 
 HUGE_PAGE = 2 << 20
+# How large they really are: 512 MiB beside ordinary ones of 64 KiB, which is too much to give away.
+SIZE_FILE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
 LINE = 64
 # Address space of one request to the system. What nobody writes to takes no memory.
 CHUNK = 256 << 20
@@ -43,18 +45,42 @@ class Pages:
         return piece
 
 
+def spread(count: int, size: int) -> list[torch.Tensor]:
+    """``count`` times [size] uint8, which reach their next huge pages one after the other.
+
+    What grows in all of them alike, as keys and values of all layers do, would wait for so many
+    pages at once.
+
+    Raises:
+        MemoryError: there is none left.
+    """
+    apart = HUGE_PAGE // count // LINE * LINE
+    room = size + (apart - size) % HUGE_PAGE if size >= HUGE_PAGE else size
+    pages = Pages(count * -(-room // LINE) * LINE)
+    return [pages.take(room)[:size] for _ in range(count)]
+
+
+def has_huge_pages() -> bool:
+    """Whether the system has some of the usual size."""
+    try:
+        return int(SIZE_FILE.read_text()) == HUGE_PAGE
+    except (OSError, ValueError):
+        return False
+
+
 def huge_pages(size: int) -> torch.Tensor:
     """[size] uint8, from the beginning of a huge page on if there are any.
 
     Raises:
         MemoryError: there is none left.
+        RuntimeError: likewise, where torch is asked.
     """
-    if sys.platform != "linux" or size < HUGE_PAGE:
+    if size < HUGE_PAGE or not has_huge_pages():
         return torch.empty(size, dtype=torch.uint8)
     try:
         mapped = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
-        raise MemoryError(f"no memory left for {size >> 20} MiB of weights") from error
+        raise MemoryError(f"no memory left for {size >> 20} MiB") from error
     whole = torch.frombuffer(mapped, dtype=torch.uint8)
     begin = -whole.data_ptr() % HUGE_PAGE
     with contextlib.suppress(OSError):  # a kernel without them

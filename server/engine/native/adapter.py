@@ -10,13 +10,13 @@ from adapters.base import Architecture
 from server.engine.lora import GROUPS, GroupFactors, LoraStack
 from server.engine.native.pack import interleaved, padded, panels_of
 from server.engine.native.structs import FORMATS, PANEL, AdapterStruct, FactorsStruct
-from server.engine.pages import Pages
+from server.engine.pages import LINE, Pages
 
 # What the factors of adapters are stored in, by the format of the base's weights.
 FACTORS = {"fp32": "fp32", "bf16": "bf16", "int8": "int8", "nf4": "int8"}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 _MOST = 127
-# What is smaller counts as zero.
+# Nothing is divided by less.
 _LEAST = 1e-30
 
 
@@ -34,13 +34,14 @@ class PackedStack:
         self._tensors: list[torch.Tensor] = []
         present = [name for name in GROUPS if any(name in groups for groups in stack.layers)]
         first = [GROUPS[name][0] for name in present]
-        self._pages = Pages(packed_bytes(shape, rank, first, factor_format))
         factors = (FactorsStruct * (shape.layers * len(GROUPS)))()
+        rounding = len(factors) * len(FactorsStruct._fields_) * LINE
+        pages = Pages(packed_bytes(shape, rank, first, factor_format) + rounding)
         for layer, groups in enumerate(stack.layers):
             for number, (name, projections) in enumerate(GROUPS.items()):
                 if name in groups:
                     place = layer * len(GROUPS) + number
-                    factors[place] = self._packed(groups[name], projections, shape, rank)
+                    factors[place] = self._packed(groups[name], projections, shape, rank, pages)
         self._factors = factors  # C has its address
         self.struct = AdapterStruct(rank=rank, format=FORMATS[factor_format], factors=factors)
 
@@ -49,7 +50,12 @@ class PackedStack:
         return sum(tensor.nbytes for tensor in self._tensors)
 
     def _packed(
-        self, group: GroupFactors, projections: tuple[str, ...], shape: Architecture, rank: int
+        self,
+        group: GroupFactors,
+        projections: tuple[str, ...],
+        shape: Architecture,
+        rank: int,
+        pages: Pages,
     ) -> FactorsStruct:
         inputs = group.shrink.shape[1]
         shrinks, expands = [], []
@@ -67,19 +73,19 @@ class PackedStack:
             out_bytes = [in_eight_bits(each, dim=0) for each in expands]
             shrinks, expands = ([codes for codes, _ in each] for each in (in_bytes, out_bytes))
             of_a, of_b = (torch.cat([scale for _, scale in each]) for each in (in_bytes, out_bytes))
-            scales = self._keep(padded(of_a * of_b, PANEL))
+            scales = self._keep(padded(of_a * of_b, PANEL), pages)
         is_gated = projections == GROUPS["gate_up"]
         expand = interleaved(*expands) if is_gated else torch.cat(expands)
         dtype = _DTYPES[self._format]
         return FactorsStruct(
-            shrink=self._keep(panels_of(torch.cat(shrinks).to(dtype))),
-            expand=self._keep(panels_of(expand.to(dtype))),
+            shrink=self._keep(panels_of(torch.cat(shrinks).to(dtype)), pages),
+            expand=self._keep(panels_of(expand.to(dtype)), pages),
             scales=scales,
         )
 
-    def _keep(self, tensor: torch.Tensor) -> int:
+    def _keep(self, tensor: torch.Tensor, pages: Pages) -> int:
         """The address of a copy that lives as long as this object."""
-        kept = self._pages.take(tensor.nbytes).view(tensor.dtype).view(tensor.shape)
+        kept = pages.take(tensor.nbytes).view(tensor.dtype).view(tensor.shape)
         self._tensors.append(kept.copy_(tensor))
         return kept.data_ptr()
 

@@ -1,7 +1,7 @@
 /* The forward pass of a dense Llama-family decoder over one step's tokens, on a CPU.
  *
- * All threads go through the same phases, with a barrier after each; within a phase they take
- * tasks as they come. What a task computes depends on nothing but its inputs, so neither the number
+ * All threads go through the same phases, with a barrier after each; within a phase each
+ * has a stretch of the tasks, and helps the others then. What a task computes depends on nothing but its inputs, so neither the number
  * of threads nor the company in the batch changes a single bit of a row.
  */
 #include <omp.h>

@@ -49,21 +49,20 @@ static void shrink_rows(const char *weights, int format, int inputs, const float
     int cuts = inputs % MOST_STREAMS ? 1 : MOST_STREAMS, part = inputs / cuts;
     int streams = cuts == 1 ? 1 : streams_of(count);
     size_t stretch = (size_t)part * PANEL * bytes_of(format);
-    panel_f32 found[MOST_STREAMS][TILE];
+    panel_f32 found[MOST_STREAMS * TILE];
     for (int cut = 0; cut < cuts; cut += streams) {
         const float *from[TILE];
         for (int row = 0; row < count; row++) from[row] = rows[row] + cut * part;
         floats_t all = {.weights = weights + cut * stretch, .stretch = stretch, .inputs = part,
                         .shift = part, .low = from, .apart = TILE};
-        multiply_floats(all, format, PIECES, streams, count, found[cut]);
+        multiply_floats(all, format, PIECES, streams, count, found + cut * TILE);
     }
     for (int row = 0; row < count; row++) {
-        sums[row] = found[0][row];
+        const panel_f32 *own = found + row;
+        sums[row] = own[0];
         if (cuts == 1) continue;
-        sums[row].low = (found[0][row].low + found[1][row].low) +
-                        (found[2][row].low + found[3][row].low);
-        sums[row].high = (found[0][row].high + found[1][row].high) +
-                         (found[2][row].high + found[3][row].high);
+        sums[row].low = (own[0].low + own[TILE].low) + (own[2 * TILE].low + own[3 * TILE].low);
+        sums[row].high = (own[0].high + own[TILE].high) + (own[2 * TILE].high + own[3 * TILE].high);
     }
 }
 

@@ -1,7 +1,7 @@
 /* Products of a few rows with one panel (sixteen outputs) of a weight.
  *
- * Every output of a row is summed in one fixed order, over the inputs from first to last, whatever
- * other rows are computed beside it. That is what makes a reply independent of its neighbours.
+ * Every output of a row is summed in one fixed order, over the inputs from first to last (of A, in
+ * quarters: factors.h), whatever other rows are computed beside it. That is what makes a reply independent of its neighbours.
  */
 #ifndef LCCC_GEMM_H
 #define LCCC_GEMM_H
@@ -32,9 +32,9 @@ typedef struct {
     const char *weights;
     size_t stretch;
     int inputs, shift;
-    const float *const *low, *const *high; /* of a panel's halves; high: of ADDED_HALVES alone */
+    const float *const *low, *const *high; /* of both halves of a panel, or of each */
     size_t apart;
-    const int32_t *rows; /* of ADDED: where the sums of each row are */
+    const int32_t *rows; /* of what is added: where the sums of each row are */
 } floats_t;
 
 enum { MOST_STREAMS = 4 };

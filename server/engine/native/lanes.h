@@ -64,9 +64,9 @@ INLINE f32x8 load_bytes(const int8_t *from) {
 #ifdef LCCC_AVX2
     return (f32x8)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from)));
 #else
-    f32x8 x;
-    for (int lane = 0; lane < LANES; lane++) x[lane] = from[lane];
-    return x;
+    i8x8 bytes;
+    memcpy(&bytes, from, sizeof bytes);
+    return __builtin_convertvector(bytes, f32x8);
 #endif
 }
 

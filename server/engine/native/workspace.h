@@ -10,7 +10,7 @@
 #else
 #define SUMS_AT_ONCE 256
 #endif
-#define PHASES_A_LAYER 16 /* 15 are in use */
+#define PHASES_A_LAYER 16 /* 14 are in use, and four outside of layers */
 
 typedef struct { char *at; size_t used; } arena_t;
 

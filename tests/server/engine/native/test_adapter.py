@@ -1,14 +1,21 @@
-"""An adapter's factors as the kernels read them: eight bits, and how much memory."""
+"""An adapter's factors as the kernels read them: what they add, in which bits and memory."""
 
 from __future__ import annotations
+
+import random
+from pathlib import Path
 
 import pytest
 import torch
 
-from adapters.base import Architecture
+from adapters.base import Architecture, read_base
 from adapters.manifest import PROJECTIONS
-from server.engine.lora import GROUPS, Expand, GroupFactors, LoraStack
+from server.engine.lora import GROUPS, Expand, GroupFactors, LoadedAdapter, LoraStack
 from server.engine.native.adapter import PackedStack, in_eight_bits, packed_bytes
+from server.engine.native.build import library
+from server.engine.sequence import Chunk
+from tests.server.engine.native.test_model import Bench, bench
+from tests.tiny import tiny_base
 
 SHAPE = Architecture(
     model_type="qwen3",
@@ -23,24 +30,129 @@ SHAPE = Architecture(
 )
 
 
-def stack_of(rank: int, targets: tuple[str, ...]) -> LoraStack:
-    """Random factors of ``targets`` in every layer."""
+# Heads that end in the midst of a panel of sixteen outputs, panels that are no multiple of four,
+# inputs that cannot be cut into quarters.
+ODD_SHAPES = (
+    {
+        "hidden_size": 64,
+        "head_dim": 40,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 1,
+        "intermediate_size": 136,
+    },
+    {
+        "hidden_size": 60,
+        "head_dim": 24,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "intermediate_size": 84,
+    },
+    {
+        "hidden_size": 58,
+        "head_dim": 8,
+        "num_attention_heads": 5,
+        "num_key_value_heads": 1,
+        "intermediate_size": 77,
+    },
+)
+# With three projections of a group, columns of A from a part of a panel to seven of them.
+KINDS = (
+    (1, PROJECTIONS),
+    (15, PROJECTIONS),
+    (17, PROJECTIONS),
+    (21, ("q_proj", "v_proj", "up_proj", "down_proj")),
+    (33, ("k_proj", "gate_proj", "o_proj")),
+    (16, ("v_proj",)),
+)
+
+
+def stack_of(
+    rank: int, targets: tuple[str, ...], shape: Architecture = SHAPE, std: float = 1.0
+) -> LoraStack:
+    """Random factors of ``targets``, others in every layer."""
+    return LoraStack(tuple(layer_of(rank, targets, shape, std) for _ in range(shape.layers)))
+
+
+def layer_of(
+    rank: int, targets: tuple[str, ...], shape: Architecture, std: float
+) -> dict[str, GroupFactors]:
     layer = {}
     for name, projections in GROUPS.items():
-        chosen = [each for each in projections if each in targets]
-        if not chosen:
-            continue
-        inputs = SHAPE.projection_shape(projections[0])[0]
-        expands, start = {}, 0
-        for number, projection in enumerate(chosen):
-            outputs = SHAPE.projection_shape(projection)[1]
-            columns = slice(number * rank, (number + 1) * rank)
-            expands[projection] = Expand(
-                columns, slice(start, start + outputs), torch.randn(rank, outputs)
-            )
+        expands: dict[str, Expand] = {}
+        start = 0
+        for projection in projections:
+            outputs = shape.projection_shape(projection)[1]
+            if projection in targets:
+                columns = slice(len(expands) * rank, (len(expands) + 1) * rank)
+                matrix = torch.randn(rank, outputs) * std
+                expands[projection] = Expand(columns, slice(start, start + outputs), matrix)
             start += outputs
-        layer[name] = GroupFactors(torch.randn(len(chosen) * rank, inputs), expands)
-    return LoraStack((layer,) * SHAPE.layers)
+        if expands:
+            inputs = shape.projection_shape(projections[0])[0]
+            layer[name] = GroupFactors(torch.randn(len(expands) * rank, inputs) * std, expands)
+    return layer
+
+
+def rounded(stack: LoraStack, factor_format: str) -> LoraStack:
+    """The same with what is left of its numbers in a format."""
+
+    def left_of(matrix: torch.Tensor) -> torch.Tensor:
+        if factor_format != "int8":
+            return matrix.to(torch.bfloat16 if factor_format == "bf16" else torch.float32).float()
+        codes, scale = in_eight_bits(matrix, dim=1)
+        return codes * scale[:, None]
+
+    return LoraStack(
+        tuple(
+            {
+                name: GroupFactors(
+                    left_of(group.shrink),
+                    {
+                        projection: Expand(each.columns, each.outputs, left_of(each.matrix))
+                        for projection, each in group.expands.items()
+                    },
+                )
+                for name, group in layer.items()
+            }
+            for layer in stack.layers
+        )
+    )
+
+
+@pytest.mark.skipif(library() is None, reason="needs a C compiler")
+@pytest.mark.parametrize("factor_format", ["int8", "bf16", "fp32"])
+@pytest.mark.parametrize("odd", ODD_SHAPES, ids=lambda odd: f"{odd['hidden_size']} wide")
+def test_each_row_gets_what_its_adapter_adds(
+    odd: dict[str, int], factor_format: str, tmp_path: Path
+) -> None:
+    """Few rows and many, of every rank, beside others: as in torch, and bit for bit as alone."""
+    base = read_base(tiny_base(tmp_path / "base", **odd), "base")
+    registry = tmp_path / "registry"
+    registry.mkdir()
+    ours, theirs = (bench(base, registry, "fp32", kernels) for kernels in ("native", "torch"))
+    for rank, targets in KINDS:
+        stack = stack_of(rank, targets, base.architecture, std=0.1)
+        packed = PackedStack(stack, base.architecture, rank=rank, factor_format=factor_format)
+        ours.adapters.append(LoadedAdapter(str(rank), packed))
+        theirs.adapters.append(LoadedAdapter(str(rank), rounded(stack, factor_format)))
+    rng = random.Random(factor_format)
+
+    def logits(side: Bench, plans: list[tuple[int, int, int]]) -> list[torch.Tensor]:
+        side.used = 0
+        texts = [side.sequence(*plan) for plan in plans]
+        found = side.logits([Chunk(text, 0, len(text.tokens)) for text in texts])
+        return [found[text.key] for text in texts]
+
+    for number in range(1, len(KINDS) + 1):
+        for rows in (1, 2, 3, 5, 9):
+            together = [(1 if rows < 9 else seed, seed, number) for seed in range(1, rows + 1)]
+            company = [(rng.choice([1, 2, 30]), seed, rng.randrange(7)) for seed in range(20, 24)]
+            found = logits(ours, together + company)
+            expected = logits(theirs, together + company)
+            for row, other in zip(found, expected, strict=True):
+                assert (row - other).norm() < 1e-5 * other.norm()
+            for plan, row in zip(together, found, strict=False):
+                assert torch.equal(*logits(ours, [plan]), row)
 
 
 @pytest.mark.parametrize("factor_format", ["fp32", "bf16", "int8"])

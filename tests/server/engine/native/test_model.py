@@ -260,7 +260,7 @@ def test_int8_is_the_same_idea_in_torch(base: Base, registries: dict[str, Path])
     rows = []
     for kernels in ("torch", "native"):
         ours = bench(base, registries["qwen3"], "int8", kernels)
-        sequences = [ours.sequence(length, length, length % 4) for length in (1, 20, 61)]
+        sequences = [ours.sequence(length, length, length % 4) for length in (1, 2, 3, 20, 61)]
         found = ours.logits([Chunk(one, 0, len(one.tokens)) for one in sequences])
         rows.append(torch.stack([found[key] for key in sorted(found)]))
     torch.testing.assert_close(*rows, rtol=0, atol=0.05 * float(rows[0].abs().max()))
