@@ -46,6 +46,15 @@ class Running:
         )
         return await self.engine.submit(request)
 
+    async def closing(self) -> asyncio.Task[None]:
+        """Begin to close the engine, whose loop has been told so and does not look yet."""
+        assert self.engine._parts is not None
+        inbox = self.engine._parts.loop._inbox
+        before = inbox.qsize()
+        closing = asyncio.create_task(self.engine.close())
+        await until(lambda: inbox.qsize() > before)
+        return closing
+
     async def tokens(
         self, model: str, prompt: Rows[int], sampling: SamplingParams = GREEDY
     ) -> list[int]:

@@ -364,8 +364,7 @@ async def test_close_aborts_what_runs_and_what_waits(base: Base, tmp_path: Path)
     runs = await harness.submit(base.name, (1, 2))
     waits = await harness.submit(base.name, (3,))
     await throttle.planned()
-    closing = asyncio.create_task(engine.close())
-    await asyncio.sleep(0)
+    closing = await harness.closing()
     throttle.open()
     await closing
     assert (await read(runs))[-1].reason == "abort"
@@ -576,8 +575,7 @@ async def test_closing_while_an_adapter_is_awaited_refuses_that_request(
         busy = await engine.submit("a", (5,))
         waiting = asyncio.create_task(engine.submit("b", (5,)))
         await throttle.planned()
-        closing = asyncio.create_task(engine.engine.close())
-        await asyncio.sleep(0)
+        closing = await engine.closing()
         throttle.open()
         await closing
         with pytest.raises(EngineClosed):

@@ -192,8 +192,7 @@ async def test_closing_refuses_who_waits_for_a_trial(base: Base, publish: Publis
         waiting = asyncio.create_task(engine.submit("fine", (5,)))
         loop = engine.engine._parts.loop
         await until(lambda: not loop._inbox.empty())
-        closing = asyncio.create_task(engine.engine.close())
-        await until(lambda: loop._inbox.qsize() == 2)
+        closing = await engine.closing()
         throttle.open()
         await closing
         with pytest.raises(EngineClosed):
