@@ -14,7 +14,7 @@ from server.engine.lora import GROUPS, Expand, GroupFactors, LoadedAdapter, Lora
 from server.engine.native.adapter import PackedStack, in_eight_bits, packed_bytes
 from server.engine.native.build import library
 from server.engine.sequence import Chunk
-from tests.server.engine.native.test_model import Bench, bench
+from tests.server.engine.native.bench import Bench, bench
 from tests.tiny import tiny_base
 
 SHAPE = Architecture(
